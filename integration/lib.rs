@@ -1,0 +1,1 @@
+//! Rig and helpers of the tests.

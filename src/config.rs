@@ -1,0 +1,162 @@
+//! What was meant: the configuration after parsing, with every default filled in.
+//!
+//! `file.rs` beside it holds what was written; nothing else of sengu ever sees that.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sengu_core::name::{HostName, InstanceName, ServiceName};
+use sengu_core::policy::{DatabaseKind, InstanceConfig, Policy};
+use sengu_core::record::Phase;
+
+/// Everything an agent was told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// This host's name.
+    pub host: HostName,
+    /// The address its names answer with.
+    pub address: IpAddr,
+    /// Where the store and the agent's id are kept.
+    pub data_dir: PathBuf,
+    /// The unix socket of the operator's verbs, root only.
+    pub socket: PathBuf,
+    /// The datacenter of names and of Consul's dialect.
+    pub datacenter: String,
+    /// How long a holder may go without a beat; how long an answer counts as fresh.
+    pub lease: Duration,
+    /// The DNS server.
+    pub dns: DnsConfig,
+    /// The HTTP server.
+    pub http: HttpConfig,
+    /// Services with instances on this host.
+    pub services: BTreeMap<ServiceName, ServiceConfig>,
+    /// Files to render.
+    pub templates: Vec<TemplateConfig>,
+    /// Programs to run.
+    pub hooks: Vec<HookConfig>,
+    /// Checks.
+    pub checks: ChecksConfig,
+}
+
+/// The DNS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// Where it listens, UDP and TCP; empty: nowhere. Default `127.0.0.1:8600`.
+    pub listen: Vec<SocketAddr>,
+    /// The domains it is authoritative for. Default `sengu`, `consul`.
+    pub domains: Vec<String>,
+    /// TTL of answers about services and hosts. Default 0.
+    pub ttl: Duration,
+    /// Where other names are asked; empty: refused. Default none.
+    pub recursors: Vec<SocketAddr>,
+    /// Who may ask other names, as networks (`127.0.0.0/8`). Default loopback.
+    pub recursion_clients: Vec<(IpAddr, u8)>,
+}
+
+/// The HTTP server: Consul's dialect, health answers for balancers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where it listens; loopback only. Default `127.0.0.1:8500`.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// The database family.
+    pub kind: DatabaseKind,
+    /// The owner's decisions.
+    pub policy: Policy,
+    /// How the agent logs in, if it must.
+    pub credentials: Option<Credentials>,
+    /// TLS to the database, if wanted.
+    pub tls: Option<TlsConfig>,
+    /// How often an instance is asked for its role. Default 1 s.
+    pub interval: Duration,
+    /// How long it may take to answer. Default 500 ms.
+    pub timeout: Duration,
+    /// The instances on this host.
+    pub instances: BTreeMap<InstanceName, InstanceConfig>,
+}
+
+/// A user and password, from a file or the environment. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// ACL user; none: the default user.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// TLS towards a database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsConfig {
+    /// CA certificates to trust (PEM file); none: the system's.
+    pub ca: Option<PathBuf>,
+    /// Client certificate and key (PEM files).
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// A file to render.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateConfig {
+    /// The template: a shipped name (`hosts.tera`) or a path.
+    pub source: String,
+    /// The file that it becomes.
+    pub destination: PathBuf,
+    /// Run after the bytes changed; no shell.
+    pub command: Option<Vec<String>>,
+    /// Run on the staged file (`{}` is its path) before the swap; non-zero refuses it.
+    pub validate: Option<Vec<String>>,
+    /// Deadline of either program. Default 30 s.
+    pub timeout: Duration,
+    /// Quiet time before a render; withdrawals of a master do not wait. Default 100 ms.
+    pub wait_min: Duration,
+    /// Longest wait while changes go on. Default 1 s.
+    pub wait_max: Duration,
+    /// May it become empty? Default no.
+    pub allow_empty: bool,
+}
+
+/// A program to run at a phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookConfig {
+    /// When.
+    pub phase: Phase,
+    /// For which services; empty: all.
+    pub services: Vec<ServiceName>,
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// Deadline. Default 10 s.
+    pub timeout: Duration,
+    /// Whether its failure stops the move (`before-` phases only). Default continue.
+    pub on_error: OnError,
+}
+
+/// What a hook's failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// Go on; the failure stands in the history.
+    #[default]
+    Continue,
+    /// Stop the move.
+    Abort,
+}
+
+/// Checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChecksConfig {
+    /// Folder with the operator's own definitions, one TOML file each. Default `checks` beside
+    /// the configuration file.
+    pub folder: PathBuf,
+    /// May `script` probes run? Default no.
+    pub scripts: bool,
+}

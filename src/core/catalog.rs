@@ -1,0 +1,422 @@
+//! The read-only picture of all records at one revision.
+//!
+//! Every output (DNS, HTTP, files, pages) is a function of one catalog and of the clock at the
+//! moment of answering: [`Catalog::master`] compares both [`Catalog::valid_until`] and the age
+//! of the holder's last beat with the `now` it is given. A change costs what changed: maps are
+//! persistent and each service has its own view. `Unknown` (nothing was ever read) and known but
+//! empty are different types: [`Picture`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imbl::OrdMap;
+
+use crate::kv::{Change, Key, KeyValue, Revision};
+use crate::name::{InstanceName, ServiceName, Term};
+use crate::observation::Role;
+use crate::record::{
+    Ask, BeatRecord, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
+    Promise, Record, RequestRecord, Stand,
+};
+use crate::time::Time;
+
+/// What outputs are given.
+#[derive(Debug, Clone, Default)]
+pub enum Picture {
+    /// Nothing was read since this agent started.
+    #[default]
+    Unknown,
+    /// This is what the store holds.
+    Known(Arc<Catalog>),
+}
+
+/// All records at one revision.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// The store's revision.
+    pub revision: Revision,
+    /// Until when it may name masters: the send of the last linearizable answer, plus the lease.
+    pub valid_until: Time,
+    entries: OrdMap<Key, Arc<KeyValue>>,
+    services: OrdMap<ServiceName, Arc<ServiceView>>,
+    beats: OrdMap<String, BeatView>,
+}
+
+/// One record with the revision it was written at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At<T> {
+    /// The store's revision of its last change.
+    pub revision: Revision,
+    /// The record.
+    pub record: T,
+}
+
+/// A host's last beat, and when this agent received it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BeatView {
+    /// The beat.
+    pub beat: At<BeatRecord>,
+    /// On this agent's clock.
+    pub received: Time,
+}
+
+/// Everything about one service that sengu manages.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceView {
+    /// `master/S`.
+    pub master: Option<At<MasterRecord>>,
+    /// When this agent received that record.
+    pub master_received: Time,
+    /// `instances/S/*`.
+    pub instances: BTreeMap<InstanceName, At<InstanceRecord>>,
+    /// `finals/S/TERM/*`.
+    pub finals: BTreeMap<(Term, InstanceName), At<FinalRecord>>,
+    /// `requests/S/*`.
+    pub requests: BTreeMap<String, At<RequestRecord>>,
+    /// `history/S/*`.
+    pub history: BTreeMap<Term, At<HistoryRecord>>,
+    /// Records that this version could not read, with the parser's words.
+    pub unreadable: BTreeMap<Key, String>,
+    /// When a beat naming the current term last came, on this agent's clock.
+    pub beat_received: Time,
+}
+
+/// What an output may say of a service's master.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Named<'a> {
+    /// This one, and no other.
+    Master(&'a InstanceName, &'a InstanceRecord),
+    /// None now: the reason, in words.
+    Withdrawn(&'static str),
+}
+
+impl Catalog {
+    /// A whole store's content.
+    #[must_use]
+    pub fn load(&self, now: Time, revision: Revision, entries: Vec<Arc<KeyValue>>) -> Self {
+        let mut catalog = Self { revision, valid_until: self.valid_until, ..Self::default() };
+        for entry in entries {
+            catalog.put(now, entry);
+        }
+        // What was received before is not received again: a beat's age counts from its first sight.
+        for (host, view) in &self.beats {
+            if catalog.beats.get(host).is_some_and(|new| new.beat == view.beat) {
+                catalog.beats.insert(host.clone(), view.clone());
+            }
+        }
+        for (name, old) in &self.services {
+            if let Some(new) = catalog.services.get(name)
+                && new.master == old.master
+            {
+                let mut view = ServiceView::clone(new);
+                view.master_received = old.master_received;
+                view.beat_received = old.beat_received.max(Time::ZERO);
+                catalog.services.insert(name.clone(), Arc::new(view));
+            }
+        }
+        catalog
+    }
+
+    /// The picture after some changes.
+    pub fn apply(&mut self, now: Time, revision: Revision, changes: &[Change]) {
+        for change in changes {
+            match &change.now {
+                Some(entry) => self.put(now, Arc::clone(entry)),
+                None => self.remove(&change.key),
+            }
+        }
+        self.revision = revision;
+    }
+
+    /// The raw record at a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Arc<KeyValue>> {
+        self.entries.get(key)
+    }
+
+    /// All raw records whose key starts so, in order.
+    pub fn range<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<KeyValue>> + 'a {
+        self.entries
+            .range(Key::from(prefix)..)
+            .take_while(move |(key, _)| key.starts_with(prefix))
+            .map(|(_, entry)| entry)
+    }
+
+    /// The services that have an instance or a master record.
+    pub fn services(&self) -> impl Iterator<Item = (&ServiceName, &Arc<ServiceView>)> {
+        self.services.iter()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
+        self.services.get(name)
+    }
+
+    /// A host's last beat.
+    #[must_use]
+    pub fn beat(&self, host: &str) -> Option<&BeatView> {
+        self.beats.get(host)
+    }
+
+    /// Who is master of a service, as an output may say it at `now`.
+    #[must_use]
+    pub fn master(&self, service: &ServiceName, now: Time) -> Named<'_> {
+        match self.services.get(service) {
+            Some(view) if now < self.valid_until => view.master(now),
+            Some(_) => Named::Withdrawn("the store has not answered for a lease"),
+            None => Named::Withdrawn("no such service"),
+        }
+    }
+
+    fn put(&mut self, now: Time, entry: Arc<KeyValue>) {
+        let key = Arc::clone(&entry.key);
+        if let Some((kind, rest)) = key.split_once('/') {
+            if kind == "beats" {
+                self.put_beat(now, rest, &entry);
+            } else if let Some(service) = service_of(kind, rest) {
+                self.change_service(&service, |view| view.put(now, kind, rest, &entry));
+                if kind == "master" {
+                    self.match_beats(&service);
+                }
+            }
+        }
+        self.entries.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.entries.remove(key);
+        let Some((kind, rest)) = key.split_once('/') else { return };
+        if kind == "beats" {
+            self.beats.remove(rest);
+        } else if let Some(service) = service_of(kind, rest) {
+            self.change_service(&service, |view| view.remove(kind, rest));
+            if self.services.get(&service).is_some_and(|view| view.is_empty()) {
+                self.services.remove(&service);
+            }
+        }
+    }
+
+    fn change_service(&mut self, name: &ServiceName, change: impl FnOnce(&mut ServiceView)) {
+        let mut view = self.services.get(name).cloned().unwrap_or_default();
+        change(Arc::make_mut(&mut view));
+        self.services.insert(name.clone(), view);
+    }
+
+    fn put_beat(&mut self, now: Time, host: &str, entry: &KeyValue) {
+        let Ok(record) = BeatRecord::decode(&entry.value) else { return };
+        for (service, term) in record.keeps.clone() {
+            if let Some(view) = self.services.get(&service)
+                && view.kept_by(host, term)
+            {
+                self.change_service(&service, |view| view.beat_received = now);
+            }
+        }
+        let beat = At { revision: entry.modified, record };
+        self.beats.insert(host.to_owned(), BeatView { beat, received: now });
+    }
+
+    /// A record may come after the beat that names it, in one txn or by a load's order.
+    fn match_beats(&mut self, service: &ServiceName) {
+        let Some(view) = self.services.get(service) else { return };
+        let Some(master) = &view.master else { return };
+        let host = master.record.holder.host.as_str();
+        let Some(beat) = self.beats.get(host) else { return };
+        if beat.beat.record.keeps.get(service) == Some(&master.record.term) {
+            let received = beat.received;
+            self.change_service(service, |view| view.beat_received = received);
+        }
+    }
+}
+
+/// Which service a record belongs to.
+fn service_of(kind: &str, rest: &str) -> Option<ServiceName> {
+    match kind {
+        "master" | "instances" | "finals" | "requests" | "history" => {
+            ServiceName::new(rest.split('/').next()?).ok()
+        }
+        _ => None,
+    }
+}
+
+impl ServiceView {
+    fn put(&mut self, now: Time, kind: &str, rest: &str, entry: &KeyValue) {
+        self.unreadable.remove(&entry.key);
+        if let Err(error) = self.try_put(now, kind, rest, entry) {
+            self.unreadable.insert(Arc::clone(&entry.key), error);
+        }
+    }
+
+    fn try_put(
+        &mut self,
+        now: Time,
+        kind: &str,
+        rest: &str,
+        entry: &KeyValue,
+    ) -> Result<(), String> {
+        fn at<T: Record>(entry: &KeyValue) -> Result<At<T>, String> {
+            Ok(At { revision: entry.modified, record: T::decode(&entry.value)? })
+        }
+        let parts: Vec<&str> = rest.split('/').collect();
+        match (kind, parts.as_slice()) {
+            ("master", [_]) => {
+                let new: At<MasterRecord> = at(entry)?;
+                let same_term =
+                    self.master.as_ref().map(|old| old.record.term) == Some(new.record.term);
+                if !same_term {
+                    self.beat_received = Time::ZERO;
+                }
+                self.master = Some(new);
+                self.master_received = now;
+            }
+            ("instances", [_, instance]) => {
+                self.instances.insert(name(instance)?, at(entry)?);
+            }
+            ("finals", [_, term, instance]) => {
+                self.finals.insert((number(term)?, name(instance)?), at(entry)?);
+            }
+            ("requests", [_, id]) => {
+                self.requests.insert((*id).to_owned(), at(entry)?);
+            }
+            ("history", [_, term]) => {
+                self.history.insert(number(term)?, at(entry)?);
+            }
+            _ => return Err("no such kind of record".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, kind: &str, rest: &str) {
+        self.unreadable.remove(format!("{kind}/{rest}").as_str());
+        let parts: Vec<&str> = rest.split('/').collect();
+        match (kind, parts.as_slice()) {
+            ("master", [_]) => self.master = None,
+            ("instances", [_, instance]) => {
+                self.instances.retain(|name, _| name.as_str() != *instance);
+            }
+            ("finals", [_, term, instance]) => self
+                .finals
+                .retain(|(t, name), _| t.0.to_string() != **term || name.as_str() != *instance),
+            ("requests", [_, id]) => {
+                self.requests.remove(*id);
+            }
+            ("history", [_, term]) => {
+                if let Ok(term) = number(term) {
+                    self.history.remove(&term);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.master.is_none()
+            && self.instances.is_empty()
+            && self.finals.is_empty()
+            && self.requests.is_empty()
+            && self.history.is_empty()
+            && self.unreadable.is_empty()
+    }
+
+    fn kept_by(&self, host: &str, term: Term) -> bool {
+        self.master
+            .as_ref()
+            .is_some_and(|at| at.record.term == term && at.record.holder.host.as_str() == host)
+    }
+
+    /// Does sengu hold this service?
+    #[must_use]
+    pub fn managed(&self) -> bool {
+        self.master.as_ref().is_some_and(|at| at.record.state != MasterState::Unmanaged)
+    }
+
+    /// The record, if sengu holds the service.
+    #[must_use]
+    pub fn managed_record(&self) -> Option<&MasterRecord> {
+        self.master
+            .as_ref()
+            .map(|at| &at.record)
+            .filter(|record| record.state != MasterState::Unmanaged)
+    }
+
+    /// Until when the current term counts as kept, on this agent's clock; `None`: for ever.
+    #[must_use]
+    pub fn kept_until(&self) -> Option<Time> {
+        let record = &self.master.as_ref()?.record;
+        match record.promise {
+            Promise::None => None,
+            Promise::Fence { lease_ms } => {
+                Some(self.beat_received + Duration::from_millis(lease_ms))
+            }
+        }
+    }
+
+    fn master(&self, now: Time) -> Named<'_> {
+        let Some(record) = self.managed_record() else {
+            return Named::Withdrawn("the service is not adopted");
+        };
+        match &record.state {
+            MasterState::Serving => {}
+            MasterState::Taken { .. } => return Named::Withdrawn("a new master is being promoted"),
+            MasterState::Giving { .. } => {
+                return Named::Withdrawn("mastership is being handed over");
+            }
+            MasterState::Vacant { .. } => return Named::Withdrawn("the master has failed"),
+            MasterState::Lapsed => return Named::Withdrawn("the master's lease ran out"),
+            MasterState::FenceFailed { .. } => {
+                return Named::Withdrawn("the master could not be fenced");
+            }
+            MasterState::Unmanaged => return Named::Withdrawn("the service is not adopted"),
+        }
+        if self.kept_until().is_some_and(|until| now >= until) {
+            return Named::Withdrawn("no beat of the master's host came for the lease");
+        }
+        match self.instances.get_key_value(&record.holder.instance) {
+            Some((name, at)) => match &at.record.health {
+                Health::Up | Health::Troubled(_) => Named::Master(name, &at.record),
+                Health::Silent(_) => Named::Withdrawn("the master does not answer"),
+                Health::Exited => Named::Withdrawn("the master's process has exited"),
+            },
+            None => Named::Withdrawn("the master's instance is not known"),
+        }
+    }
+
+    /// The copies that may stand under the `replica` names: up, in step with the master that is
+    /// named or was last, not set apart.
+    pub fn replicas(&self) -> impl Iterator<Item = (&InstanceName, &InstanceRecord)> {
+        self.instances.iter().map(|(name, at)| (name, &at.record)).filter(|(name, record)| {
+            record.role == Some(Role::Replica)
+                && record.health == Health::Up
+                && record.link_up
+                && !record.syncing
+                && record.quarantine.is_none()
+                && !self.drained(name)
+                && self.managed_record().is_none_or(|master| {
+                    master.holder.instance != **name && record.source == Some(master.holder.address)
+                })
+        })
+    }
+
+    /// Did a person drain this instance?
+    #[must_use]
+    pub fn drained(&self, instance: &InstanceName) -> bool {
+        self.standing().any(|ask| *ask == Ask::Drain { instance: instance.clone() })
+    }
+
+    /// Requests in force.
+    pub fn standing(&self) -> impl Iterator<Item = &Ask> {
+        self.requests
+            .values()
+            .filter(|at| at.record.stand == Stand::Standing)
+            .map(|at| &at.record.ask)
+    }
+}
+
+fn name(text: &str) -> Result<InstanceName, String> {
+    InstanceName::new(text).map_err(|error| error.to_string())
+}
+
+fn number(text: &str) -> Result<Term, String> {
+    text.parse().map(Term).map_err(|_| format!("{text:?} is no term"))
+}

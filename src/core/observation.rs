@@ -1,0 +1,163 @@
+//! What an agent sees of its own instances: the answer of one role probe and the process behind.
+//!
+//! Slow is not dead and refused is not dead: the ways of not answering are told apart here, once,
+//! and everything that judges matches on them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::BootId;
+use crate::position::Position;
+
+/// `master` follows nobody, `replica` has a replication source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Follows nobody.
+    Master,
+    /// Has a replication source, reachable or not.
+    Replica,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Master => "master",
+            Self::Replica => "replica",
+        })
+    }
+}
+
+/// One look at an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// The process behind the address, if it was found on this host.
+    pub boot_id: Option<BootId>,
+    /// What it answered.
+    pub answer: Answer,
+    /// What its process does.
+    pub process: Process,
+}
+
+/// What a role probe brought back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It told its state.
+    State(InstanceState),
+    /// It reads its data from disk: alive.
+    Loading,
+    /// It runs a script: alive.
+    Busy,
+    /// Wrong or missing password: alive.
+    AuthFailed(String),
+    /// No connection left: alive.
+    TooManyClients,
+    /// Nobody listens. Refused is not dead.
+    Refused,
+    /// No answer in time. Slow is not dead.
+    Silent,
+    /// Anything else, without secrets.
+    Error(String),
+}
+
+/// What the process behind an instance does, by `/proc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Process {
+    /// Not looked at, or not found on this host.
+    #[default]
+    Unknown,
+    /// Running, or used CPU since the last look, or has a child that does (a saving fork).
+    Running,
+    /// Waits, idle.
+    Sleeping,
+    /// Stopped by a signal or a debugger.
+    Stopped,
+    /// Waits for a disk.
+    DiskWait,
+    /// Has exited.
+    Gone,
+}
+
+/// The state of an instance, as it told it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceState {
+    /// Follows somebody or not.
+    pub role: Role,
+    /// Takes writes from clients.
+    pub writable: bool,
+    /// Whom it follows.
+    pub source: Option<SocketAddr>,
+    /// The link to its source is up and in step (Redis `connected`).
+    pub link_up: bool,
+    /// A full copy from its source is under way.
+    pub syncing: bool,
+    /// Its data came from no source and it is no master: nothing to promote.
+    pub never_synced: bool,
+    /// How far it has received.
+    pub received: Position,
+    /// How far it has applied; what counts once it was detached.
+    pub applied: Position,
+    /// Time since it last heard its source.
+    pub silent_for: Option<Duration>,
+    /// The server's own word on promotion (Redis `replica-priority`); 0 is never.
+    pub priority: u32,
+    /// Version, as it told it.
+    pub version: String,
+    /// Facts that change with its configuration only.
+    pub settings: Settings,
+}
+
+/// What `auto` asks of an instance besides its role.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// Its own file starts it fenced.
+    pub starts_fenced: Verdict,
+    /// The agent may signal its process.
+    pub killable: Verdict,
+}
+
+/// Good, or what is wrong and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Not looked at yet.
+    #[default]
+    Unknown,
+    /// As it should be.
+    Good,
+    /// Not so: the reason and the way out, for an operator.
+    Bad(String),
+}
+
+impl Verdict {
+    /// As it should be.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        *self == Self::Good
+    }
+}
+
+impl Answer {
+    /// The state, if it told one.
+    #[must_use]
+    pub fn state(&self) -> Option<&InstanceState> {
+        if let Self::State(state) = self { Some(state) } else { None }
+    }
+
+    /// Does this answer prove that the server is alive?
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        match self {
+            Self::State(_)
+            | Self::Loading
+            | Self::Busy
+            | Self::AuthFailed(_)
+            | Self::TooManyClients => true,
+            Self::Refused | Self::Silent | Self::Error(_) => false,
+        }
+    }
+}

@@ -1,0 +1,621 @@
+//! The stored facts: one type for each kind of record, and where it stands in the store.
+//!
+//! Records are JSON with a format version; fields that this version does not know are kept, so
+//! that agents of two versions can share a store.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::kv::Key;
+use crate::name::{BootId, HostName, InstanceName, ServiceName, Term};
+use crate::observation::{Process, Role, Verdict};
+use crate::policy::{DatabaseKind, Policy};
+use crate::position::Position;
+use crate::time::Wall;
+
+/// The format that this version writes.
+pub const FORMAT: u32 = 1;
+
+/// Where each kind of record stands.
+pub mod key {
+    use super::{HostName, InstanceName, Key, ServiceName, Term};
+
+    /// `master/S`.
+    #[must_use]
+    pub fn master(service: &ServiceName) -> Key {
+        format!("master/{service}").into()
+    }
+    /// `beats/HOST`.
+    #[must_use]
+    pub fn beat(host: &HostName) -> Key {
+        format!("beats/{host}").into()
+    }
+    /// `instances/S/I`.
+    #[must_use]
+    pub fn instance(service: &ServiceName, instance: &InstanceName) -> Key {
+        format!("instances/{service}/{instance}").into()
+    }
+    /// `finals/S/TERM/I`.
+    #[must_use]
+    pub fn r#final(service: &ServiceName, term: Term, instance: &InstanceName) -> Key {
+        format!("finals/{service}/{term}/{instance}").into()
+    }
+    /// `requests/S/ID`.
+    #[must_use]
+    pub fn request(service: &ServiceName, id: &str) -> Key {
+        format!("requests/{service}/{id}").into()
+    }
+    /// `history/S/TERM`, the term in 12 digits so that keys sort as terms do.
+    #[must_use]
+    pub fn history(service: &ServiceName, term: Term) -> Key {
+        format!("history/{service}/{:012}", term.0).into()
+    }
+    /// `nodes/HOST`.
+    #[must_use]
+    pub fn node(host: &str) -> Key {
+        format!("nodes/{host}").into()
+    }
+}
+
+/// A record that stands in the store as JSON.
+pub trait Record: Serialize + DeserializeOwned {
+    /// Its bytes.
+    #[must_use]
+    fn encode(&self) -> Arc<[u8]> {
+        serde_json::to_vec(self).expect("records hold only what JSON can say").into()
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// The parser's message if the bytes are not such a record.
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+}
+
+/// Who is master of a service: `master/S`. No clock ever deletes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterRecord {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// Grows with each new master.
+    pub term: Term,
+    /// Where this term stands.
+    pub state: MasterState,
+    /// Who has, or last had, this term.
+    pub holder: Holder,
+    /// What the holder does when its beats fail.
+    pub promise: Promise,
+    /// Earlier holders that were never proven stopped; looked at before each promotion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unproven: Vec<Holder>,
+    /// Where this term's history starts, and ids it changed to since; newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<Position>,
+    /// Candidates that failed in this incident.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<InstanceName>,
+    /// When the last failovers were completed; bounded by the policy's cooldown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failovers: Vec<Wall>,
+    /// When this state was written, for people.
+    pub since: Wall,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// Where a term stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MasterState {
+    /// The holder won the term and is being promoted; not named anywhere.
+    Taken {
+        /// Why there had to be a new term.
+        cause: Cause,
+    },
+    /// The holder was promoted and takes writes; named.
+    Serving,
+    /// The holder is fenced and hands over.
+    Giving {
+        /// To whom.
+        to: InstanceName,
+        /// All that was ever acknowledged.
+        position: Position,
+        /// The request that asked for it.
+        request: String,
+    },
+    /// Nobody is master; the last holder is proven stopped.
+    Vacant {
+        /// How it is known.
+        proof: Proof,
+        /// Why.
+        cause: Cause,
+    },
+    /// The holder's beats ran out.
+    Lapsed,
+    /// The holder could not be fenced; nobody may follow until it is, or exits.
+    FenceFailed {
+        /// What was tried.
+        error: String,
+    },
+    /// Sengu does not hold this service.
+    Unmanaged,
+}
+
+/// Why a term ended or began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// `sengu adopt`.
+    Adopted,
+    /// The master's process exited.
+    ProcessExited,
+    /// The master's process did not answer and was ended.
+    Hung,
+    /// No beat came for the lease.
+    Lapsed,
+    /// The master takes no writes although nobody asked for that.
+    NotWritable,
+    /// `sengu switchover`.
+    Switchover,
+    /// `sengu failover`.
+    Requested,
+    /// A switchover could not be completed; the giver goes on.
+    SwitchoverUndone(String),
+    /// The candidate of the term before could not be promoted.
+    PromotionFailed(String),
+    /// The holder's fence fired and its record was still its own.
+    Reopened,
+}
+
+/// How a holder is known to be stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    /// It acknowledged the fence and read back not writable.
+    Fenced,
+    /// Its process exited, and its own file starts it fenced.
+    Exited,
+    /// It was never opened under its term.
+    NeverPromoted,
+}
+
+/// Who holds a term.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The instance.
+    pub instance: InstanceName,
+    /// Its host.
+    pub host: HostName,
+    /// The random id of that host's agent.
+    pub agent: String,
+    /// The life of the instance's process.
+    pub boot_id: BootId,
+    /// Where it takes writes.
+    pub address: SocketAddr,
+}
+
+/// What a holder does when its beats fail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promise {
+    /// Nothing: its term never lapses.
+    None,
+    /// It has fenced itself by the end of the lease.
+    Fence {
+        /// The lease, in milliseconds.
+        lease_ms: u64,
+    },
+}
+
+/// A host's sign of life: `beats/HOST`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeatRecord {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// Grows with each beat.
+    pub counter: u64,
+    /// The life of the agent that wrote it.
+    pub start: String,
+    /// The terms that it keeps.
+    pub keeps: BTreeMap<ServiceName, Term>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// What an agent last saw of an instance: `instances/S/I`. Written on change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// Its host.
+    pub host: HostName,
+    /// The host's agent.
+    pub agent: String,
+    /// Where clients reach it.
+    pub address: SocketAddr,
+    /// Its database.
+    pub kind: DatabaseKind,
+    /// Zone, if one is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The lower of the configured and the server's own; 0 is never promoted.
+    pub priority: u32,
+    /// The policy in its host's file.
+    pub policy: Policy,
+    /// The life of its process.
+    pub boot_id: Option<BootId>,
+    /// Its role; `None` before the first answer.
+    pub role: Option<Role>,
+    /// Takes writes.
+    pub writable: bool,
+    /// Whom it follows.
+    pub source: Option<SocketAddr>,
+    /// In step with its source.
+    pub link_up: bool,
+    /// A full copy runs, or it never had one.
+    pub syncing: bool,
+    /// How far behind its source it is, in classes.
+    pub lag: Lag,
+    /// Answers, in short: `up`, `down` and why.
+    pub health: Health,
+    /// What its process does, where that explains the health.
+    pub process: Process,
+    /// Its own file starts it fenced.
+    pub starts_fenced: Verdict,
+    /// Its agent may kill it.
+    pub killable: Verdict,
+    /// Set apart: why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<String>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// Lag in classes, so that the record changes only when somebody would care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lag {
+    /// Under two seconds, or a master.
+    None,
+    /// Under the policy's `max_lag`.
+    Some,
+    /// Over it.
+    Far,
+    /// Not known.
+    Unknown,
+}
+
+/// Whether an instance answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// It answered with its state.
+    Up,
+    /// Alive, but it cannot tell its state: the reason.
+    Troubled(String),
+    /// It does not answer: the reason.
+    Silent(String),
+    /// Its process has exited.
+    Exited,
+}
+
+/// The position of a copy after it was detached: `finals/S/TERM/I`, written once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalRecord {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// The life of its process; a restart voids the final.
+    pub boot_id: BootId,
+    /// Received.
+    pub received: Position,
+    /// Applied.
+    pub applied: Position,
+    /// Why it must not be promoted, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfit: Option<Unfit>,
+    /// 0: never promote. The lower is preferred.
+    pub priority: u32,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// Why a copy must not be promoted, as its own agent knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unfit {
+    /// A full copy was under way when it was detached: its data is half of something.
+    Syncing,
+    /// It never had a full copy.
+    NeverSynced,
+    /// Its priority is 0.
+    NeverPromote,
+    /// A person drained it.
+    Drained,
+    /// It is set apart.
+    Quarantined,
+    /// It replicated from another replica, not from the master.
+    Chained,
+}
+
+/// What a person or a tool asked for: `requests/S/ID`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// What is asked.
+    pub ask: Ask,
+    /// For which term; another term voids it. `None` for standing requests.
+    pub term: Option<Term>,
+    /// Who asked, as `root@db1`.
+    pub by: String,
+    /// Why, in the asker's words.
+    #[serde(default)]
+    pub comment: String,
+    /// When it was asked.
+    pub at: Wall,
+    /// Until when it counts (wall clock of the asking host; a request that is late is refused).
+    pub until: Wall,
+    /// Where it stands.
+    pub stand: Stand,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// Put the service under sengu.
+    Adopt {
+        /// On a cold start, where none is writable: this one becomes the master.
+        master: Option<InstanceName>,
+    },
+    /// End that; change nothing on the databases.
+    Release,
+    /// Move mastership, planned.
+    Switchover {
+        /// To this one; else to the best.
+        to: Option<InstanceName>,
+    },
+    /// Move mastership from a failed master.
+    Failover {
+        /// To this one; else to the best.
+        to: Option<InstanceName>,
+        /// Take a copy whose history cannot be compared, or that is known to lack something.
+        lossy: bool,
+    },
+    /// Standing: decide nothing by yourself until it ends. Never stops fencing.
+    Pause,
+    /// Standing: this instance is no candidate and leaves the `replica` names.
+    Drain {
+        /// Which.
+        instance: InstanceName,
+    },
+}
+
+/// Where a request stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stand {
+    /// Nobody has acted on it yet.
+    Asked,
+    /// The holder agreed and chose.
+    Agreed {
+        /// The target.
+        to: InstanceName,
+    },
+    /// The target's host has run its hooks and waits for the hand-over.
+    Prepared {
+        /// The target.
+        to: InstanceName,
+    },
+    /// Standing requests: in force.
+    Standing,
+    /// Done.
+    Done(String),
+    /// Not done: the refusal, in words.
+    Refused(String),
+}
+
+impl Stand {
+    /// Is there nothing more to do?
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        match self {
+            Self::Done(_) | Self::Refused(_) => true,
+            Self::Asked | Self::Agreed { .. } | Self::Prepared { .. } | Self::Standing => false,
+        }
+    }
+}
+
+/// A step at which hooks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The new master was chosen and is not opened yet.
+    BeforeFailover,
+    /// The new master serves.
+    AfterFailover,
+    /// No master could be found.
+    FailedFailover,
+    /// Before the old master is closed.
+    BeforeSwitchover,
+    /// The new master serves.
+    AfterSwitchover,
+}
+
+impl Phase {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] = [
+        Self::BeforeFailover,
+        Self::AfterFailover,
+        Self::FailedFailover,
+        Self::BeforeSwitchover,
+        Self::AfterSwitchover,
+    ];
+
+    /// As configuration and hooks spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BeforeFailover => "before-failover",
+            Self::AfterFailover => "after-failover",
+            Self::FailedFailover => "failed-failover",
+            Self::BeforeSwitchover => "before-switchover",
+            Self::AfterSwitchover => "after-switchover",
+        }
+    }
+}
+
+/// The story of one term: `history/S/TERM`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryRecord {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// Why there was a new term.
+    pub cause: Cause,
+    /// Who was master before.
+    pub from: Option<InstanceName>,
+    /// Who took it.
+    pub to: InstanceName,
+    /// Each step with its time, in order.
+    pub steps: Vec<Step>,
+    /// What was lost, in words: `nothing`, or how much, or `unknown, at most since ...`.
+    pub loss: String,
+    /// The order in which the candidates stood, best first.
+    #[serde(default)]
+    pub ranking: Vec<InstanceName>,
+    /// Who was passed over, and why.
+    #[serde(default)]
+    pub refusals: BTreeMap<InstanceName, String>,
+    /// Who asked for it, where somebody did.
+    #[serde(default)]
+    pub asked_by: Option<String>,
+    /// Hooks by phase: started, and how each ended.
+    #[serde(default)]
+    pub hooks: BTreeMap<Phase, HookStand>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// One step of a move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Which, as `withdrawn`, `fenced`, `detached`, `taken`, `promoted`, `serving`.
+    pub name: String,
+    /// When.
+    pub at: Wall,
+}
+
+/// Where the hooks of one phase stand. Written before they start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookStand {
+    /// Started; without an outcome after a restart it is `unknown` and is not run again.
+    Started {
+        /// When.
+        at: Wall,
+        /// The agent's life that started it.
+        start: String,
+    },
+    /// Ended.
+    Ended {
+        /// When it started.
+        at: Wall,
+        /// How long it ran, in milliseconds.
+        ms: u64,
+        /// Its outcome.
+        outcome: HookOutcome,
+    },
+}
+
+/// How the hooks of one phase ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookOutcome {
+    /// All exited with 0, or failed and may.
+    Done {
+        /// What went wrong on the way, in words; empty if nothing.
+        warnings: Vec<String>,
+        /// The last bytes of what they printed.
+        output: String,
+    },
+    /// One with `on_error = "abort"` failed.
+    Abort {
+        /// Which and how.
+        error: String,
+        /// The last bytes of what they printed.
+        output: String,
+    },
+    /// Started, and nobody knows how it ended.
+    Unknown,
+}
+
+/// A host: `nodes/HOST`. Consul's kind of record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// Its name as it was given.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// `sengu` for the host of an agent, `catalog` for one that a client registered.
+    pub owner: Owner,
+    /// Consul's node id, if one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Consul's metadata.
+    #[serde(default)]
+    pub meta: BTreeMap<String, String>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// Who may change a record of Consul's kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// Sengu itself; refused to others.
+    Managed,
+    /// The last writer through the catalog.
+    Catalog,
+}
+
+impl Record for MasterRecord {}
+impl Record for BeatRecord {}
+impl Record for InstanceRecord {}
+impl Record for FinalRecord {}
+impl Record for RequestRecord {}
+impl Record for HistoryRecord {}
+impl Record for NodeRecord {}
+
+impl MasterState {
+    /// One word, as `status` and the diagram show it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Taken { .. } => "taken",
+            Self::Serving => "serving",
+            Self::Giving { .. } => "giving",
+            Self::Vacant { .. } => "vacant",
+            Self::Lapsed => "lapsed",
+            Self::FenceFailed { .. } => "fence-failed",
+            Self::Unmanaged => "unmanaged",
+        }
+    }
+}

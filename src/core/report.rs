@@ -1,0 +1,69 @@
+//! What `status` and `explain` print: data, made by the very code that decides.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{InstanceName, ServiceName, Term};
+use crate::observation::Role;
+use crate::policy::Policy;
+use crate::record::{HistoryRecord, RequestRecord};
+use crate::time::Wall;
+
+/// One service at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// Its name.
+    pub service: ServiceName,
+    /// The master record's state in one word; `not adopted` without one.
+    pub state: String,
+    /// Its term; 0 before the first.
+    pub term: Term,
+    /// Since when the state stands.
+    pub since: Option<Wall>,
+    /// Who is named as master now.
+    pub master: Option<InstanceName>,
+    /// Its address.
+    pub address: Option<SocketAddr>,
+    /// Why nobody is named, if so.
+    pub withdrawn: Option<String>,
+    /// The policy on this host, or of the first instance known.
+    pub policy: Option<Policy>,
+    /// All instances known.
+    pub instances: Vec<InstanceReport>,
+    /// What needs somebody's attention, worst first; empty if all is well.
+    pub problems: Vec<String>,
+    /// What sengu does not do, or would not do if the master failed now, and why.
+    pub refusals: Vec<String>,
+    /// The order in which copies would be tried if the master failed now, best first.
+    pub ranking: Vec<InstanceName>,
+    /// What sengu is doing for this service, if anything.
+    pub doing: Option<String>,
+    /// Requests that have not ended, and standing ones (pauses, drains), by id.
+    pub requests: Vec<(String, RequestRecord)>,
+    /// The newest history.
+    pub last: Option<(Term, HistoryRecord)>,
+}
+
+/// One instance at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceReport {
+    /// Its name.
+    pub instance: InstanceName,
+    /// Its host.
+    pub host: String,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its role, as it told it.
+    pub role: Option<Role>,
+    /// Takes writes.
+    pub writable: bool,
+    /// `up`, or what is wrong, in words.
+    pub health: String,
+    /// In step with its source, behind, copying, ...; in words.
+    pub replication: String,
+    /// Where it stands in its history, if this agent knows.
+    pub position: Option<String>,
+    /// Why it would not be promoted, if so.
+    pub unfit: Option<String>,
+}

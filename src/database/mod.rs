@@ -1,0 +1,37 @@
+//! What sengu can ask of a database and do to it: one trait, one contract suite, one file each.
+//!
+//! A driver is for one instance. It keeps one ordered control connection for all changes; the
+//! fence has a connection of its own, opened before it is needed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sengu_core::event::{Command, ControlOutcome, LookOutcome};
+use sengu_core::name::BootId;
+use sengu_core::observation::Observation;
+
+/// One instance, as its agent deals with it.
+#[async_trait]
+pub trait Database: Send + Sync + 'static {
+    /// Looks at the instance once: role, position, process.
+    async fn observe(&self, within: Duration) -> Observation;
+
+    /// Carries out one command, then reads the state back. [`Command::Fence`] goes over the
+    /// fence's own connection and makes sure that nothing sent earlier over the control
+    /// connection can still run. Never returns later than `within` (plus scheduling).
+    async fn control(&self, command: Command, within: Duration) -> ControlOutcome;
+
+    /// Opens what a fence needs beforehand and checks that each rung is possible.
+    ///
+    /// # Errors
+    /// What is missing, in words for an operator.
+    async fn rehearse(&self) -> Result<(), String>;
+
+    /// Waits until the process behind the instance, as last seen by [`Database::observe`],
+    /// exits, and tells which life it was. Pending while none was seen.
+    async fn exited(&self) -> BootId;
+
+    /// Looks at another instance of the same service, wherever it is, with the same credentials.
+    async fn look(&self, address: SocketAddr, within: Duration) -> LookOutcome;
+}

@@ -1,0 +1,2 @@
+//! The sengu command.
+fn main() {}
