@@ -4,6 +4,7 @@
 //! happens; the shell gives each a deadline and answers for what never came back. An answer that
 //! comes after the core has moved on is dropped by its id.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,6 +205,8 @@ pub enum Action {
     Wake(Time),
     /// Something that an operator would want in the log.
     Say(Saying),
+    /// Keep in `data_dir` which services are held, for [`Config::remembered`] after a restart.
+    Remember(BTreeSet<ServiceName>),
     /// The agent must not go on (its id is used twice): fence is done, say why and exit.
     Exit(String),
 }
