@@ -201,7 +201,7 @@ pub enum Action {
     Arm(Vec<Armed>),
     /// Look at an own instance now, not at the next interval.
     Observe(InstanceId),
-    /// Send [`Event::Tick`] at this time, if nothing comes before.
+    /// Send [`Event::Tick`] at this time. Each one stands: a later call replaces none.
     Wake(Time),
     /// Something that an operator would want in the log.
     Say(Saying),

@@ -346,8 +346,6 @@ pub enum Unfit {
     Drained,
     /// It is set apart.
     Quarantined,
-    /// It replicated from another replica, not from the master.
-    Chained,
 }
 
 /// What a person or a tool asked for: `requests/S/ID`.
