@@ -201,6 +201,13 @@ pub enum Action {
     Arm(Vec<Armed>),
     /// Look at an own instance now, not at the next interval.
     Observe(InstanceId),
+    /// Wait for the end of exactly this process and send [`Event::Exited`]; at once if it is gone.
+    Watch {
+        /// The instance it belonged to.
+        instance: InstanceId,
+        /// The life.
+        boot_id: BootId,
+    },
     /// Send [`Event::Tick`] at this time. Each one stands: a later call replaces none.
     Wake(Time),
     /// Something that an operator would want in the log.

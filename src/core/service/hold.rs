@@ -82,12 +82,14 @@ impl Service {
         let policy = &cx.settings.policy;
         if own.hung(cx.now.time, policy.hung_after) {
             let asked = self.failover_asked(cx, at);
-            if policy.failover == Failover::Auto || asked {
+            let paused = cx.view.standing().any(|ask| *ask == Ask::Pause);
+            if (policy.failover == Failover::Auto && !paused) || asked {
                 self.end_holder(cx, at, Cause::Hung);
             } else {
                 self.refuse(format!(
-                    "`{name}` hangs, and `failover = \"manual\"`: `sengu failover {}` ends it and \
-                     moves mastership",
+                    "`{name}` hangs, and the service is {}: `sengu failover {}` ends it and moves \
+                     mastership",
+                    if paused { "paused" } else { "`failover = \"manual\"`" },
                     cx.name
                 ));
             }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{At, Catalog, ServiceView};
-use crate::event::{ActionId, ControlOutcome, LookOutcome, Outcome, TxnOutcome};
+use crate::event::{Action, ActionId, ControlOutcome, LookOutcome, Outcome, TxnOutcome};
 use crate::kv::{Compare, Key, Op, Txn};
 use crate::lease::{Beats, lapse_wait};
 use crate::machine::Out;
@@ -87,6 +87,8 @@ pub(crate) struct Service {
     /// What is not done and why; made anew by each decision.
     refusals: Vec<String>,
     doing: Option<String>,
+    /// Why the store did not take the last write.
+    store_trouble: Option<String>,
     /// The last line said, so that it is said once.
     said: Option<String>,
 }
@@ -189,9 +191,12 @@ impl Service {
             self.publishing = None;
             self.publish_after = again;
         }
-        if let TxnOutcome::Refused(why) | TxnOutcome::Unknown(why) = outcome {
-            self.refusals.push(format!("the store does not take writes: {why}"));
-        }
+        self.store_trouble = match outcome {
+            TxnOutcome::Answered { .. } => None,
+            TxnOutcome::Refused(why) | TxnOutcome::Unknown(why) => {
+                Some(format!("the store does not take writes: {why}"))
+            }
+        };
     }
 
     /// Does the next beat name this term?
@@ -220,6 +225,7 @@ impl Service {
     /// Does the next thing.
     pub(crate) fn decide(&mut self, cx: &mut Cx<'_>) {
         self.refusals.clear();
+        self.refusals.extend(self.store_trouble.clone());
         self.doing = None;
         self.publish(cx);
         if self.writing.is_none() && cx.now.time >= self.write_after {
@@ -235,6 +241,7 @@ impl Service {
             self.adoption(cx);
             return;
         }
+        self.watch_holder(cx, &at.record);
         self.fence_on_sight(cx, at);
         self.finish_hook(cx);
         self.release(cx, at);
@@ -275,6 +282,23 @@ impl Service {
             if own.writable() && !holds {
                 own.start_fence(cx, name, record.term, cx.settings.policy.kill);
             }
+        }
+    }
+
+    /// A holder here whose process this life of the agent has not seen: is that process still
+    /// there? Its port may be closed while it lives, and another life may listen on it.
+    fn watch_holder(&mut self, cx: &mut Cx<'_>, record: &MasterRecord) {
+        let holder = &record.holder;
+        if !cx.mine(holder) {
+            return;
+        }
+        let Some(own) = self.own.get_mut(&holder.instance) else { return };
+        let seen = own.boot_id.as_ref() == Some(&holder.boot_id)
+            || own.exited.as_ref().is_some_and(|(gone, _)| *gone == holder.boot_id);
+        if !seen && own.watched.as_ref() != Some(&holder.boot_id) {
+            own.watched = Some(holder.boot_id.clone());
+            let instance = cx.id(&holder.instance);
+            cx.out.push(Action::Watch { instance, boot_id: holder.boot_id.clone() });
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Own {
     pub(crate) boot_id: Option<BootId>,
     /// The life that was last seen to exit, and when.
     pub(crate) exited: Option<(BootId, Now)>,
+    /// The holder's life that the shell was asked to watch.
+    pub(crate) watched: Option<BootId>,
     /// What it last told, and when that look ended.
     pub(crate) known: Option<Known>,
     /// Looks in a row without a state, since when, and the words for the last.
@@ -120,6 +122,7 @@ impl Own {
         *self = Self {
             boot_id: Some(boot_id),
             exited: self.exited.take(),
+            watched: self.watched.take(),
             process: self.process,
             acted: self.acted,
             trail: std::mem::take(&mut self.trail),

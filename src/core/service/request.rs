@@ -53,14 +53,18 @@ impl Service {
     /// Standing requests that ran out go; others that were not done in time are refused.
     pub(super) fn expire_requests(&mut self, cx: &mut Cx<'_>) {
         let term = cx.view.master.as_ref().map(|at| at.record.term);
+        // What is on its way is ended by how it ends.
+        let moving = cx.view.master.as_ref().is_some_and(|at| {
+            matches!(at.record.state, MasterState::Taken { .. } | MasterState::Giving { .. })
+        });
         for (id, at) in &cx.view.requests {
             let request = &at.record;
             if request.stand.ended() {
                 continue;
             }
             let key = request_key(cx, id);
-            let late = request.until <= cx.now.wall;
-            let overtaken = request.term.is_some() && request.term < term;
+            let late = request.until <= cx.now.wall && !moving;
+            let overtaken = request.term.is_some() && request.term < term && !moving;
             let op = if late && request.stand == Stand::Standing {
                 Op::Delete(key.clone())
             } else if late || overtaken {

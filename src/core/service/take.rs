@@ -87,7 +87,8 @@ impl Service {
         let single = cx.view.instances.len() == 1;
         let terms = Terms {
             histories: (!single).then_some(at.record.origins.as_slice()),
-            failed: &at.record.failed,
+            // A person may try again what failed.
+            failed: if mandate.request.is_some() { &[] } else { &at.record.failed },
             asked: mandate.asked.as_ref(),
             lossy: mandate.lossy,
         };
@@ -229,7 +230,7 @@ impl Service {
                 }
                 continue;
             }
-            match self.look(cx, holder.address, at) {
+            match self.look(cx, holder.address) {
                 None => waiting = true,
                 Some(LookOutcome::Writable) => {
                     self.refuse(format!(
@@ -245,17 +246,11 @@ impl Service {
             self.doing = Some("looking at the old master's address".to_owned());
             return true;
         }
-        lapsed && self.still_fed(cx, at)
+        lapsed && self.still_fed(cx)
     }
 
     /// A look that began after the record, not older than it may count; starts one if needed.
-    fn look(
-        &mut self,
-        cx: &mut Cx<'_>,
-        address: std::net::SocketAddr,
-        at: &At<MasterRecord>,
-    ) -> Option<LookOutcome> {
-        let _ = at;
+    fn look(&mut self, cx: &mut Cx<'_>, address: std::net::SocketAddr) -> Option<LookOutcome> {
         let look = self.looks.entry(address).or_default();
         let after = cx.view.master_received.max(cx.doubted);
         let counts =
@@ -276,9 +271,8 @@ impl Service {
     }
 
     /// Does a replica here still receive new writes although the lease ran out?
-    fn still_fed(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
+    fn still_fed(&mut self, cx: &mut Cx<'_>) -> bool {
         let after = cx.view.master_received;
-        let _ = at;
         let mut fed = None;
         for (name, own) in &mut self.own {
             let linked = own.state().is_some_and(|state| state.link_up && !state.writable);
@@ -507,7 +501,12 @@ impl Service {
             return; // The end of what is under way brings us here again.
         }
         let Some(holder) = self.holder(cx, name) else { return };
-        let record = self.next_record(cx, at.map(|at| &at.record), holder, state);
+        let mut record = self.next_record(cx, at.map(|at| &at.record), holder, state);
+        if record.state == MasterState::Serving
+            && let Some(state) = self.own.get(name).and_then(Own::state)
+        {
+            record.origins.push(state.applied.clone());
+        }
         let mut steps = story.steps.clone();
         steps.push(Step { name: "taken".to_owned(), at: cx.now.wall });
         let history = HistoryRecord {
