@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sengu_core::name::{HostName, InstanceName, ServiceName};
+pub use sengu_core::policy::OnError;
 use sengu_core::policy::{DatabaseKind, InstanceConfig, Policy};
 use sengu_core::record::Phase;
 
@@ -139,16 +140,6 @@ pub struct HookConfig {
     pub timeout: Duration,
     /// Whether its failure stops the move (`before-` phases only). Default continue.
     pub on_error: OnError,
-}
-
-/// What a hook's failure means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// Go on; the failure stands in the history.
-    #[default]
-    Continue,
-    /// Stop the move.
-    Abort,
 }
 
 /// Checks.

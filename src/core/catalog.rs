@@ -374,7 +374,10 @@ impl ServiceView {
         }
         match self.instances.get_key_value(&record.holder.instance) {
             Some((name, at)) => match &at.record.health {
-                Health::Up | Health::Troubled(_) => Named::Master(name, &at.record),
+                Health::Up | Health::Troubled(_) if at.record.writable => {
+                    Named::Master(name, &at.record)
+                }
+                Health::Up | Health::Troubled(_) => Named::Withdrawn("the master takes no writes"),
                 Health::Silent(_) => Named::Withdrawn("the master does not answer"),
                 Health::Exited => Named::Withdrawn("the master's process has exited"),
             },
