@@ -426,7 +426,7 @@ impl World {
         database.process = Some(Process::new(life, boot_id, source, copy));
         let id = database.id;
         say!(self, "{id} starts (life {life}), {}", if source.is_some() { "fenced" } else { "taking writes" });
-        self.tell(Fact::Started { instance: id, life });
+        self.tell(Fact::Started { instance: id });
         self.tell_writable(db);
         self.plan(100 * MILLI, Happening::ReplicaCron { db, life });
         self.plan(10 * SECOND, Happening::Ping { db, life });

@@ -29,7 +29,7 @@ fn value_of(key: &str, value: &[u8]) -> String {
             let state = match &record.state {
                 MasterState::Taken { cause } => format!("taken ({cause:?})"),
                 MasterState::Giving { to, position, .. } => format!("giving to {to} at {position}"),
-                MasterState::Vacant { proof, cause } => format!("vacant ({proof:?}, {cause:?})"),
+                MasterState::Vacant { proof, cause, .. } => format!("vacant ({proof:?}, {cause:?})"),
                 other => other.word().to_owned(),
             };
             let unproven: Vec<_> = record.unproven.iter().map(|it| it.instance.as_str()).collect();

@@ -97,8 +97,6 @@ pub(crate) enum Fact {
     Started {
         /// Which instance.
         instance: Id,
-        /// Which life of it.
-        life: u64,
     },
     /// A process ended.
     Exited {

@@ -13,6 +13,7 @@ use sengu_core::name::{BootId, InstanceName, Term};
 use sengu_core::record::{BeatRecord, FinalRecord, MasterRecord, MasterState, Record};
 use sengu_core::time::Time;
 
+use super::agent::Waiting;
 use super::describe::describe;
 use super::fact::{Fact, Id, SERVICES};
 use super::kv::Kv;
@@ -37,6 +38,8 @@ pub(crate) enum Request {
     Txn(ActionId, Rc<Txn>),
     /// Everything, to begin (or begin again) a watch.
     Load,
+    /// Nothing but a linearizable answer, which proves the view fresh.
+    Read,
 }
 
 /// What the store answers.
@@ -46,6 +49,8 @@ pub(crate) enum Answer {
     Txn(ActionId, TxnReply, Vec<Kept>),
     /// To a load.
     Load(Revision, Vec<Arc<KeyValue>>),
+    /// To a read.
+    Read(Revision),
     /// Nobody leads: certainly not done.
     Refused(ActionId),
 }
@@ -84,6 +89,7 @@ impl World {
             return;
         }
         let answer = match request {
+            Request::Read => Answer::Read(self.store.kv.revision()),
             Request::Load => Answer::Load(self.store.kv.revision(), self.store.kv.all()),
             Request::Txn(id, txn) => {
                 let (reply, kept) = self.commit(&txn, &format!("h{}", life.host + 1));
@@ -112,7 +118,7 @@ impl World {
                 let again = reply.succeeded && finals[index];
                 self.committed(op, again, &mut kept);
             }
-            self.spread(before);
+            self.spread();
         } else if self.trace.on && !reply.succeeded {
             say!(self, "store: {by} failed its conditions: {}", describe(txn, &reply));
         }
@@ -208,7 +214,7 @@ impl World {
     }
 
     /// Plans the arrival of new changes at every agent.
-    fn spread(&mut self, _before: Revision) {
+    fn spread(&mut self) {
         let revision = self.store.kv.revision();
         for host in 0..self.agents.len() {
             let Some(life) = self.agents[host].life.as_ref() else { continue };
@@ -243,6 +249,7 @@ impl World {
         let changes = self.store.kv.changes(life.view, revision);
         life.view = revision;
         self.push(at, Event::Changed { revision, changes });
+        self.answer_waiting(at);
     }
 
     /// The store's answer arrives.
@@ -265,20 +272,50 @@ impl World {
                 life.view = revision;
                 self.push(at, Event::Loaded { sent, revision, entries });
                 self.tell(Fact::Loaded { host: at.host });
+                self.answer_waiting(at);
                 // What came between the read and now is seen by the new watch.
                 let newest = self.store.kv.revision();
                 let watch = self.life(at).expect("looked up above").watch;
                 let wait = self.store_latency();
                 self.plan(wait, Happening::WatchArrive { life: at, watch, revision: newest });
             }
+            Answer::Read(revision) => self.await_view(at, Waiting { revision, sent, answer: None }),
             Answer::Txn(id, reply, kept) => {
-                self.push(at, Event::Fresh { sent });
-                self.bring(at, reply.revision);
-                if self.life(at).is_some_and(|life| life.pending.contains_key(&id)) {
-                    self.beat_acknowledged(at, sent, &reply, kept);
-                }
-                self.finish(at, id, Outcome::Txn(TxnOutcome::Answered { sent, reply }));
+                let revision = reply.revision;
+                let answer = Some((id, reply, kept));
+                self.await_view(at, Waiting { revision, sent, answer });
             }
+        }
+    }
+
+    /// An answer never overtakes what it tells of: it waits until the view has its revision. A
+    /// shell may fetch the changes at once; with a late watch this one waits for the watch.
+    fn await_view(&mut self, at: Life, waiting: Waiting) {
+        let fetches = self.agents[at.host].watch_late == 0;
+        let Some(life) = self.life(at) else { return };
+        let revision = waiting.revision;
+        life.waiting.push(waiting);
+        if fetches {
+            self.bring(at, revision);
+        }
+        self.answer_waiting(at);
+    }
+
+    fn answer_waiting(&mut self, at: Life) {
+        let Some(life) = self.life(at) else { return };
+        let view = if life.watching { life.view } else { 0 };
+        let (ready, waiting) = std::mem::take(&mut life.waiting)
+            .into_iter()
+            .partition(|waiting| waiting.revision <= view);
+        life.waiting = waiting;
+        let ready: Vec<Waiting> = ready;
+        for Waiting { sent, answer, .. } in ready {
+            self.push(at, Event::Fresh { sent });
+            let Some((id, reply, kept)) = answer else { continue };
+            if self.life(at).is_some_and(|life| life.pending.contains_key(&id)) {
+                self.beat_acknowledged(at, sent, &reply, kept);
+            }
+            self.finish(at, id, Outcome::Txn(TxnOutcome::Answered { sent, reply }));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::schedule::{MILLI, Micros, SECOND};
+use super::schedule::{Micros, SECOND};
 
 /// The lines, if they are wanted, and the hash, always.
 #[derive(Debug, Default)]
@@ -15,6 +15,11 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
+    /// Nothing yet; with lines, or without.
+    pub(crate) fn new(on: bool) -> Self {
+        Self { on, ..Self::default() }
+    }
+
     /// Adds a line.
     pub(crate) fn line(&mut self, at: Micros, text: fmt::Arguments<'_>) {
         let mut line = format!("{:>4}.{:06}s ", at / SECOND, at % SECOND);
@@ -35,9 +40,4 @@ impl Trace {
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
-}
-
-/// A duration as people read it.
-pub(crate) fn span(micros: Micros) -> String {
-    if micros < SECOND { format!("{} ms", micros / MILLI) } else { format!("{}.{:03} s", micros / SECOND, micros % SECOND / MILLI) }
 }

@@ -204,7 +204,7 @@ impl World {
             cut: BTreeSet::new(),
             store_cut: BTreeSet::new(),
             calm: true,
-            trace: Trace { on: trace, ..Trace::default() },
+            trace: Trace::new(trace),
             judges: Judges::new(&layout),
             last_state: BTreeMap::new(),
             crash: CrashPoint::default(),

@@ -146,13 +146,14 @@ impl Invariant for OneGiver {
 #[cfg(test)]
 mod tests {
     use sengu_core::record::{Cause, Proof};
+    use sengu_core::time::Wall;
 
     use super::super::tests::{feed, layout, master};
     use super::*;
 
     const TAKEN: MasterState = MasterState::Taken { cause: Cause::Lapsed };
     const VACANT: MasterState =
-        MasterState::Vacant { proof: Proof::Exited, cause: Cause::ProcessExited };
+        MasterState::Vacant { proof: Proof::Exited, cause: Cause::ProcessExited, noticed: Wall(0) };
 
     fn check(history: impl IntoIterator<Item = (Micros, Fact)>) -> Result<(), String> {
         feed(OneGiver::new(&layout()), history).map_err(|breach| breach.text)
