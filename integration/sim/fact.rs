@@ -155,7 +155,7 @@ pub(crate) enum Fact {
         term: Term,
         /// Which life of it.
         life: u64,
-        /// There was one already.
+        /// There was one of the same life already.
         again: bool,
     },
     /// An agent's process came to be, died, was stopped or goes on.

@@ -125,9 +125,14 @@ impl World {
         (reply, kept)
     }
 
+    /// Would this write over a final of the same life?
     fn final_stands(&self, op: &Op) -> bool {
-        matches!(op, Op::Put { key, .. } if key.starts_with("finals/")
-            && self.store.kv.get(key).is_some())
+        let Op::Put { key, value, .. } = op else { return false };
+        let Some(old) = self.store.kv.get(key).filter(|_| key.starts_with("finals/")) else {
+            return false;
+        };
+        let life = |value: &[u8]| FinalRecord::decode(value).map(|record| record.boot_id);
+        life(&old.value) == life(value)
     }
 
     /// Tells the invariants what a write means.

@@ -5,9 +5,10 @@
 //! with a lease, because those pass every split brain. The term of a write is the one under
 //! which the instance that acknowledged it was last opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sengu_core::name::Term;
+use sengu_core::record::MasterState;
 
 use super::super::fact::{Fact, Id, Layout};
 use super::super::schedule::Micros;
@@ -17,12 +18,14 @@ use super::{Breach, Invariant};
 /// The newest term in which each service acknowledged, and where.
 pub(crate) struct W {
     newest: BTreeMap<usize, (Term, Id, Micros)>,
+    /// The services that sengu holds: before adoption it fences nothing.
+    held: BTreeSet<usize>,
     watched: Watched,
 }
 
 impl W {
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { newest: BTreeMap::new(), watched: Watched::new(layout) }
+        Self { newest: BTreeMap::new(), held: BTreeSet::new(), watched: Watched::new(layout) }
     }
 }
 
@@ -33,7 +36,17 @@ impl Invariant for W {
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
         self.watched.take(at, fact);
+        if let Fact::Master { service, record } = fact {
+            if record.as_ref().is_some_and(|record| record.state != MasterState::Unmanaged) {
+                self.held.insert(*service);
+            } else {
+                self.held.remove(service);
+            }
+        }
         let Fact::Acknowledged { instance, term, serial } = *fact else { return Ok(()) };
+        if !self.held.contains(&instance.service) {
+            return Ok(());
+        }
         match self.newest.get(&instance.service) {
             Some(&(newest, holder, since)) if holder != instance && term <= newest => Err(Breach {
                 limit: self.watched.limit(at, instance),
@@ -54,8 +67,13 @@ impl Invariant for W {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{feed, layout, r};
+    use super::super::tests::{layout, master, r};
     use super::*;
+
+    fn feed(rule: W, history: impl IntoIterator<Item = (Micros, Fact)>) -> Result<(), Breach> {
+        let adopted = [(0, master(1, 1, MasterState::Serving))];
+        super::super::tests::feed(rule, adopted.into_iter().chain(history))
+    }
 
     fn ack(n: usize, term: u64) -> Fact {
         Fact::Acknowledged { instance: r(n), term: Term(term), serial: 1 }
