@@ -104,13 +104,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<DnsServer, DnsError> {
     check_names(config, datacenter)?;
+    listen::check_circles(&config.listen, &config.recursors)?;
     let mut sockets = Vec::new();
     for address in &config.listen {
         sockets.push(listen::bind(*address)?);
     }
     let addresses: Vec<SocketAddr> = sockets.iter().map(|socket| socket.address).collect();
-    listen::check_circles(&addresses, &config.recursors)?;
-
     let settings = Settings::new(&config.domains, datacenter, config.ttl);
     let forwarder = Forwarder::new(&config.recursors, &config.recursion_clients);
     let handler = Handler::new(settings, view, forwarder);

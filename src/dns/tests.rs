@@ -352,9 +352,10 @@ async fn connections_are_capped() {
 
 #[tokio::test]
 async fn a_port_in_use_is_said_with_the_way_out() {
-    let taken = StdUdpSocket::bind("127.0.0.1:0").expect("a socket");
+    // Addresses of its own: no other test may come by between two looks at a port.
+    let taken = StdUdpSocket::bind("127.0.8.1:0").expect("a socket");
     let address = taken.local_addr().expect("bound");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let listener = TcpListener::bind("127.0.8.2:0").await.expect("a socket");
     for (address, protocol) in [(address, "udp"), (listener.local_addr().expect("bound"), "tcp")] {
         let error = refusal(address, &[]).await;
         let DnsError::Listen { address: at, protocol: over, .. } = &error else {
@@ -368,8 +369,8 @@ async fn a_port_in_use_is_said_with_the_way_out() {
 
 #[tokio::test]
 async fn settings_that_make_no_sense_are_refused() {
-    let free = StdUdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("bound");
-    let error = refusal(free, &[free]).await;
+    let own = "127.0.8.3:8600".parse().expect("an address");
+    let error = refusal(own, &[own]).await;
     assert!(matches!(error, DnsError::Circle { .. }), "{error}");
     for domain in ["", ".", "a..b", "with space", &"x".repeat(64), &"a.".repeat(60)] {
         let mut config = config();
@@ -394,7 +395,7 @@ async fn refusal(listen: SocketAddr, recursors: &[SocketAddr]) -> DnsError {
 #[tokio::test]
 async fn the_end_frees_the_port() {
     let mut config = config();
-    config.listen.push("127.0.0.1:0".parse().expect("an address"));
+    config.listen = ["127.0.8.4:0", "127.0.8.5:0"].map(|a| a.parse().expect("an address")).into();
     let running = Running::start(&config).await;
     let addresses = running.server.addresses.clone();
     assert_eq!(addresses.len(), 2);

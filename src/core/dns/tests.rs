@@ -520,3 +520,23 @@ fn the_order_is_the_seeds() {
     }
     assert_eq!(first.len(), 3, "each address comes first at times");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_name_upsets_it(
+        labels in proptest::collection::vec(
+            "(service|node|addr|consul|sengu|dc1|ns|_tcp|_x|in-addr|ip6|arpa|[0-9a-f]{8}|\\PC{0,9})",
+            0..40,
+        ),
+        seed: u64,
+    ) {
+        let store = Store::new();
+        let picture = store.picture();
+        for kind in [Kind::A, Kind::Srv, Kind::Ptr, Kind::Any] {
+            let question = Question { labels: labels.clone(), kind, seed };
+            if let Answer::Ours(reply) = answer(&picture, NOW, &settings(0), &question) {
+                proptest::prop_assert!(reply.exists || reply.answers.is_empty());
+            }
+        }
+    }
+}

@@ -119,6 +119,13 @@ fn forged(query: &Message) -> Vec<Message> {
     vec![id, name, kind, back, with_addresses(query, 1)]
 }
 
+/// Holds a port that refuses: it takes only what comes from where it is connected to.
+fn refusing() -> StdUdpSocket {
+    let socket = StdUdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.connect("127.0.0.1:9").expect("a route");
+    socket
+}
+
 async fn start(recursors: &[SocketAddr]) -> Running {
     let mut config = config();
     config.recursors = recursors.to_vec();
@@ -182,7 +189,8 @@ async fn others_are_refused() {
 
 #[tokio::test]
 async fn the_next_recursor_is_asked_when_one_fails() {
-    let dead = StdUdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("bound");
+    let refusing = refusing();
+    let dead = refusing.local_addr().expect("bound");
     let (bad, good) = (Recursor::start(failing).await, Recursor::start(one).await);
     let running = start(&[dead, bad.address, good.address]).await;
     assert_eq!(addresses(&running.ask("example.org", RecordType::A).await), ["192.0.2.1"]);
