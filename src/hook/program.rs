@@ -23,6 +23,10 @@ pub(crate) const GRACE: Duration = Duration::from_secs(1);
 /// How long a pipe is still read that a program's children hold open.
 const DRAIN: Duration = Duration::from_millis(200);
 
+/// A program that is being written is tried again so often, with this wait between.
+const BUSY_TRIES: u32 = 5;
+const BUSY_WAIT: Duration = Duration::from_millis(50);
+
 /// Where programs without a path are looked for, if the agent itself was not told.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -65,7 +69,16 @@ impl Program {
 
     /// Runs it. Dropping the future kills the group.
     pub(crate) async fn run(&self) -> Run {
-        match self.start() {
+        let mut started = self.start();
+        for _ in 0..BUSY_TRIES {
+            // Somebody has it open for writing this moment: an update of the program.
+            if !started.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::ExecutableFileBusy) {
+                break;
+            }
+            sleep(BUSY_WAIT).await;
+            started = self.start();
+        }
+        match started {
             Ok((child, pipe)) => self.watch(child, pipe).await,
             Err(error) => {
                 let reason = match error.kind() {
