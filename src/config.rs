@@ -125,6 +125,9 @@ pub struct TemplateConfig {
     pub wait_max: Duration,
     /// May it become empty? Default no.
     pub allow_empty: bool,
+    /// Only the lines between sengu's markers are sengu's; the rest of the file is kept. Default:
+    /// yes for the shipped `hosts.tera`, no for others, which replace the whole file.
+    pub block: bool,
 }
 
 /// A program to run at a phase.
