@@ -219,6 +219,14 @@ impl Turner {
                     instance.observe();
                 }
             }
+            Action::Watch { instance, boot_id } => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    crate::process::ended(&boot_id).await;
+                    // The loop has ended if nobody listens.
+                    let _ = events.send(Event::Exited { instance, boot_id }).await;
+                });
+            }
             Action::Wake(at) => {
                 self.wakes.insert(at);
             }

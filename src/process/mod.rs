@@ -38,6 +38,26 @@ pub struct Process {
     ticks_seen: Mutex<BTreeMap<u32, u64>>,
 }
 
+/// Waits until exactly this life of a process has ended; at once if it is not there.
+pub async fn ended(boot_id: &BootId) {
+    let mut parts = boot_id.0.split(':');
+    let (host, pid) = (parts.next(), parts.next().and_then(|pid| pid.parse().ok()));
+    if host_boot_id().is_ok_and(|own| host != Some(&*own)) {
+        return; // The host has booted since.
+    }
+    let Some(pid) = pid else { return };
+    loop {
+        match Process::open(pid) {
+            Ok(process) if process.boot_id() == boot_id => return process.exited().await,
+            Ok(_) => return, // Another life has the pid.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) if error.raw_os_error() == Some(3) => return, // ESRCH
+            // Out of descriptors, or not permitted: what is not known is not said.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
 impl Process {
     /// Takes hold of a running process.
     ///
