@@ -138,7 +138,10 @@ fn is_zero(lease: &LeaseId) -> bool {
 /// # Errors
 /// [`ArchiveError::Open`] if there is no good store; [`ArchiveError::Write`].
 pub fn export(data_dir: &Path, mut writer: impl Write) -> Result<Summary, ArchiveError> {
-    let (image, _) = look(data_dir, "quick_check")?;
+    let (image, problems) = look(data_dir, "quick_check")?;
+    if let Some(what) = problems.into_iter().next() {
+        return Err(OpenError::Damaged { path: file::path(data_dir), what }.into());
+    }
     let header = Header {
         mark: MARK.to_owned(),
         version: VERSION,

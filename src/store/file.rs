@@ -195,7 +195,7 @@ pub(super) fn create(path: &Path, image: &Image) -> Result<(), OpenError> {
         let _ = fs::remove_file(&new);
     }
     moved?;
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().expect("it stands in the data folder");
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(OpenError::io("sync", folder))
 }
@@ -302,27 +302,18 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
     open().map_err(OpenError::sqlite("open", path))
 }
 
-/// Checks and reads a file that nobody else uses, without changing a byte beside it.
+/// Checks and reads a file that nobody else uses, without changing a byte of it or of its log.
 pub(super) fn inspect(path: &Path) -> Result<Image, OpenError> {
     check_header(path)?;
-    let wal = beside(path, "-wal");
-    let shm = beside(path, "-shm");
-    let lone = fs::metadata(&wal).map_or(true, |found| found.len() == 0);
-    let had_shm = shm.exists();
+    let log = beside(path, "-wal");
+    let lone = fs::metadata(&log).map_or(true, |found| found.len() == 0);
     // Even a reader makes the files beside it, unless told that nobody writes; which is true,
     // but would also hide what a crash left in the log.
-    let image = open_to_read(path, lone).and_then(|connection| {
-        let problems = check(&connection, path, "quick_check")?;
-        match problems.first() {
-            Some(problem) => Err(damaged(path, problem)),
-            None => read(&connection, path),
-        }
-    });
-    if !lone && !had_shm {
-        // An index of the log, made by reading it; worth nothing.
-        let _ = fs::remove_file(&shm);
+    let connection = open_to_read(path, lone)?;
+    match check(&connection, path, "quick_check")?.first() {
+        Some(problem) => Err(damaged(path, problem)),
+        None => read(&connection, path),
     }
-    image
 }
 
 /// A connection that cannot write. `lone`: nobody writes, and no log is beside it.

@@ -166,7 +166,8 @@ proptest! {
         let mut pictures = vec![BTreeMap::new()];
         for txn in &txns {
             if kv.apply(txn).is_ok_and(|applied| !applied.changes.is_empty()) {
-                pictures.push(kv.entries().map(|e| (e.key.to_string(), e.value.to_vec())).collect());
+                let entries = kv.entries();
+                pictures.push(entries.map(|e| (e.key.to_string(), e.value.to_vec())).collect());
             }
         }
         prop_assert_eq!(pictures.len() as u64, kv.revision() + 1);
