@@ -115,7 +115,7 @@ fn read(name: &str, source: &Arc<str>, mut keys: Keys<'_>) -> Option<Definition>
     let failures = keys.number("failures", 1..=MOST_RESULTS).unwrap_or(usual.failures);
     let successes = keys.number("successes", 1..=MOST_RESULTS).unwrap_or(usual.successes);
     let tables = keys.tables("all");
-    if tables.as_ref().map_or(!keys.has("all"), Vec::is_empty) {
+    if tables.as_ref().map_or_else(|| !keys.has("all"), Vec::is_empty) {
         let message = "no probe: nothing would ever be asked".to_owned();
         let help = "write `[[all]]` and below it `probe = \"…\"`".to_owned();
         keys.wrong(&keys.span(), message, Some(help));

@@ -25,13 +25,22 @@ const MOST_BYTES: u64 = 64 * 1024;
 /// Files of a folder.
 const MOST_FILES: usize = 256;
 
+/// What was found under a check's name.
+struct Source {
+    file: String,
+    text: std::io::Result<String>,
+    /// Of the very file that was read; none for a shipped one.
+    metadata: Option<Metadata>,
+}
+
 /// Reads all checks: the shipped ones and those of the configured folder, sorted by name.
 #[must_use]
 pub fn load(config: &ChecksConfig) -> (Vec<Definition>, Vec<Problem>) {
-    let mut texts: BTreeMap<String, (String, Result<String, Problem>)> = SHIPPED
+    let mut sources: BTreeMap<String, Source> = SHIPPED
         .iter()
         .map(|(name, text)| {
-            ((*name).to_owned(), (format!("shipped {name}.toml"), Ok((*text).to_owned())))
+            let file = format!("shipped {name}.toml");
+            ((*name).to_owned(), Source { file, text: Ok((*text).to_owned()), metadata: None })
         })
         .collect();
     let mut problems = Vec::new();
@@ -39,10 +48,13 @@ pub fn load(config: &ChecksConfig) -> (Vec<Definition>, Vec<Problem>) {
         let file = path.display().to_string();
         match name_of(&path) {
             Some(name) => {
-                let text = read(&path).map_err(|error| {
-                    Problem::whole(&file, format!("cannot be read: {error}"), None)
-                });
-                texts.insert(name, (file, text));
+                let source = match read(&path) {
+                    Ok((text, metadata)) => {
+                        Source { file, text: Ok(text), metadata: Some(metadata) }
+                    }
+                    Err(error) => Source { file, text: Err(error), metadata: None },
+                };
+                sources.insert(name, source);
             }
             None => problems.push(Problem::whole(
                 &file,
@@ -52,12 +64,13 @@ pub fn load(config: &ChecksConfig) -> (Vec<Definition>, Vec<Problem>) {
         }
     }
     let mut definitions = Vec::new();
-    for (name, (file, text)) in texts {
-        let read = text.map_err(|problem| vec![problem]);
+    for (name, Source { file, text, metadata }) in sources {
+        let read = text
+            .map_err(|error| vec![Problem::whole(&file, format!("cannot be read: {error}"), None)]);
         match read.and_then(|text| parse(&name, &file, &text)) {
-            Ok(definition) => match allowed(&definition, config, &file) {
-                Ok(()) => definitions.push(definition),
-                Err(problem) => problems.push(problem),
+            Ok(definition) => match forbidden(&definition, config, &file, metadata.as_ref()) {
+                None => definitions.push(definition),
+                Some(problem) => problems.push(problem),
             },
             Err(found) => problems.extend(found),
         }
@@ -80,7 +93,7 @@ fn files(folder: &Path, problems: &mut Vec<Problem>) -> Vec<std::path::PathBuf> 
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .filter(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.'))
+        .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] != b'.'))
         .collect();
     files.sort();
     if files.len() > MOST_FILES {
@@ -98,52 +111,60 @@ fn name_of(path: &Path) -> Option<String> {
     good.then(|| name.to_owned())
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
+fn read(path: &Path) -> std::io::Result<(String, Metadata)> {
+    // Asked before it is opened: opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is no file"));
     }
     let mut text = String::new();
-    fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MOST_BYTES {
         let words = format!("it has more than {} KiB", MOST_BYTES / 1024);
         return Err(std::io::Error::other(words));
     }
-    Ok(text)
+    Ok((text, metadata))
 }
 
-/// May this check run? A script runs as the agent does, so the file must be as safe as the
-/// agent's own.
-fn allowed(definition: &Definition, config: &ChecksConfig, file: &str) -> Result<(), Problem> {
+/// Why this check may not run, if so. A script runs as the agent does, so its file and folder
+/// must be as safe as the agent's own.
+fn forbidden(
+    definition: &Definition,
+    config: &ChecksConfig,
+    file: &str,
+    metadata: Option<&Metadata>,
+) -> Option<Problem> {
     if !definition.runs_script() {
-        return Ok(());
+        return None;
     }
     if !config.scripts {
-        return Err(Problem::whole(
+        return Some(Problem::whole(
             file,
             "`script` probes are off",
             Some("set `scripts = true` under `[checks]` to allow programs in check files"),
         ));
     }
-    let own = rustix::process::geteuid().as_raw();
-    let open = |metadata: &Metadata| {
-        metadata.mode() & 0o022 != 0 || (metadata.uid() != own && metadata.uid() != 0)
+    let unsafe_place = |place: &str| {
+        Problem::whole(
+            place,
+            "others can write it, and it holds `script` probes",
+            Some("make it belong to the agent's user, and `chmod go-w` it"),
+        )
     };
-    for place in [Path::new(file), config.folder.as_path()] {
-        match fs::metadata(place) {
-            Ok(metadata) if open(&metadata) => {
-                return Err(Problem::whole(
-                    &place.display().to_string(),
-                    "others can write it, and it holds `script` probes",
-                    Some("make it belong to the agent's user, and `chmod go-w` it"),
-                ));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                return Err(Problem::whole(file, format!("cannot be read: {error}"), None));
-            }
-        }
+    let folder = fs::metadata(&config.folder);
+    if metadata.is_some_and(others_write) {
+        Some(unsafe_place(file))
+    } else if folder.as_ref().map_or(true, others_write) {
+        Some(unsafe_place(&config.folder.display().to_string()))
+    } else {
+        None
     }
-    Ok(())
+}
+
+fn others_write(metadata: &Metadata) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    metadata.mode() & 0o022 != 0 || (metadata.uid() != own && metadata.uid() != 0)
 }
 
 #[cfg(test)]

@@ -161,6 +161,8 @@ impl Check {
     /// Runs for ever.
     async fn repeat(self: Arc<Self>) {
         let mut bell = self.shared.board.bell();
+        // What stands on the board already is news to this check.
+        bell.mark_changed();
         let interval = self.definition.interval;
         let mut due = Instant::now() + self.stagger();
         loop {
@@ -273,4 +275,247 @@ fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use sengu_core::observation::{Answer, Observation, Process};
+    use tokio::net::TcpListener;
+
+    use super::super::fixture::Stage;
+    use super::*;
+    use crate::board::Seen;
+
+    /// Far more than any of it takes.
+    const LONG: Duration = Duration::from_secs(20);
+
+    struct Agent {
+        board: Arc<Board>,
+        checks: Checks,
+    }
+
+    impl Agent {
+        fn start(definitions: Vec<Definition>, targets: Vec<Target>) -> Self {
+            let stage = Stage::default();
+            let board = Arc::clone(&stage.board);
+            let checks = Checks::start(definitions, targets, stage.board, stage.setup);
+            Self { board, checks }
+        }
+
+        fn put(&self, instance: &str, observation: Observation) {
+            let seen = Seen { sent: clock::time(), observation };
+            self.board.put(Stage::id(instance), seen);
+        }
+
+        fn report(&self, instance: &str) -> CheckReport {
+            let id = Stage::id(instance);
+            let now = clock::now();
+            self.checks.one("test", &id.service, &id.instance, now).expect("it runs")
+        }
+
+        async fn until(
+            &self,
+            instance: &str,
+            wanted: impl Fn(&CheckReport) -> bool,
+        ) -> CheckReport {
+            let waiting = async {
+                loop {
+                    let report = self.report(instance);
+                    if wanted(&report) {
+                        return report;
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            match tokio::time::timeout(LONG, waiting).await {
+                Ok(report) => report,
+                Err(_) => panic!("it stays {:?}", self.report(instance)),
+            }
+        }
+    }
+
+    const MASTER: &str =
+        "[[all]]\nprobe = \"process\"\n[[all]]\nprobe = \"redis\"\nrole = \"master\"";
+
+    #[tokio::test]
+    async fn looks_are_judged_when_they_come_not_at_the_next_interval() {
+        // With an interval of a day nothing but the bell can explain a result.
+        let check = Stage::written("interval = \"24h\"\nfailures = 1", MASTER);
+        let agent = Agent::start(vec![check], vec![Stage::target("cache1"), Stage::target("b")]);
+        let report = agent.report("cache1");
+        assert_eq!((report.status, report.output.as_str()), (Status::Unknown, "not asked yet"));
+        assert_eq!((report.age_ms, report.probes.len()), (None, 0));
+        let mut bell = agent.checks.bell();
+        bell.mark_unchanged();
+
+        agent.put("cache1", Stage::master());
+        let report = agent.until("cache1", |report| report.status == Status::Passing).await;
+        assert_eq!(report.output, "the process is up; a master, takes writes");
+        assert_eq!(report.probes[1].probe, "redis");
+        assert_eq!(report.probes[1].status, Status::Passing);
+        tokio::time::timeout(LONG, bell.changed()).await.expect("it rings").expect("it lives");
+
+        let gone = Observation { boot_id: None, answer: Answer::Refused, process: Process::Gone };
+        agent.put("cache1", gone);
+        let report = agent.until("cache1", |report| report.status == Status::Critical).await;
+        assert_eq!(report.output, "the process has exited; dead: its process has exited");
+        assert_eq!(agent.report("b").status, Status::Unknown, "another's looks say nothing");
+    }
+
+    #[tokio::test]
+    async fn what_stands_on_the_board_at_the_start_is_judged_at_once() {
+        let check = Stage::written("interval = \"24h\"", MASTER);
+        let names: Vec<String> = (0..50).map(|at| format!("cache{at}")).collect();
+        let targets = names.iter().map(|name| Stage::target(name)).collect();
+        let began = Instant::now();
+        let agent = Agent::start(vec![check], targets);
+        names.iter().for_each(|name| agent.put(name, Stage::master()));
+        for name in &names {
+            agent.until(name, |report| report.status == Status::Passing).await;
+        }
+        let last = agent.checks.running().values().map(|running| running.check.stagger()).max();
+        assert!(last > Some(Duration::from_secs(9)), "the rhythm would come later: {last:?}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn failures_are_counted_by_looks() {
+        let check = Stage::written("interval = \"100ms\"\nfailures = 3", MASTER);
+        let agent = Agent::start(vec![check], vec![Stage::target("cache1")]);
+        agent.put("cache1", Stage::master());
+        agent.until("cache1", |report| report.status == Status::Passing).await;
+        agent.put("cache1", Stage::replica());
+        let failing = |report: &CheckReport| report.probes[1].status == Status::Critical;
+        let report = agent.until("cache1", failing).await;
+        assert_eq!(report.status, Status::Passing);
+        assert!(report.output.starts_with("critical (1 of 3 in a row): "), "{}", report.output);
+        // Five more runs over the same look.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let report = agent.report("cache1");
+        assert!(report.output.starts_with("critical (1 of 3 in a row): "), "{}", report.output);
+        for row in ["critical (2 of 3", "a replica of"] {
+            agent.put("cache1", Stage::replica());
+            agent.until("cache1", |report| report.output.starts_with(row)).await;
+        }
+        assert_eq!(agent.report("cache1").status, Status::Critical);
+    }
+
+    #[tokio::test]
+    async fn a_board_that_is_not_written_any_more_ends_the_status() {
+        let mut target = Stage::target("cache1");
+        target.interval = Duration::from_millis(100);
+        target.timeout = Duration::from_millis(100);
+        let check = Stage::written("interval = \"100ms\"\ntimeout = \"100ms\"", MASTER);
+        let agent = Agent::start(vec![check], vec![target]);
+        agent.put("cache1", Stage::master());
+        agent.until("cache1", |report| report.status == Status::Passing).await;
+        let report = agent.until("cache1", |report| report.status == Status::Unknown).await;
+        assert!(report.output.starts_with("no result for 0.4 s"), "{}", report.output);
+        assert!(report.age_ms.is_some_and(|age| age >= 400), "{report:?}");
+        agent.put("cache1", Stage::master());
+        agent.until("cache1", |report| report.status == Status::Passing).await;
+    }
+
+    #[tokio::test]
+    async fn results_repeat_by_the_interval() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let probe = format!("[[all]]\nprobe = \"tcp\"\naddress = \"{address}\"");
+        let check = Stage::written("interval = \"100ms\"\nfailures = 2", &probe);
+        let mut target = Stage::target("cache1");
+        target.interval = Duration::from_millis(100);
+        let agent = Agent::start(vec![check], vec![target]);
+        agent.until("cache1", |report| report.status == Status::Passing).await;
+        drop(listener);
+        let report = agent.until("cache1", |report| report.status == Status::Critical).await;
+        assert_eq!(report.output, format!("refused: nobody listens on {address}"));
+        TcpListener::bind(address).await.expect("still free");
+    }
+
+    #[tokio::test]
+    async fn slow_runs_do_not_pile_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().display();
+        // Each run leaves `twice` if it meets another, and a line when it ends.
+        let script = format!(
+            "mkdir {path}/lock || touch {path}/twice; sleep 0.35; rmdir {path}/lock; \
+             echo >> {path}/ended"
+        );
+        let probe =
+            format!("[[all]]\nprobe = \"script\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]");
+        let check = Stage::written("interval = \"100ms\"\ntimeout = \"20s\"", &probe);
+        let agent = Agent::start(vec![check], vec![Stage::target("cache1")]);
+        let ended = || fs::read(folder.path().join("ended")).unwrap_or_default().len();
+        let waiting = async {
+            while ended() < 4 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LONG, waiting).await.expect("four runs");
+        assert!(!folder.path().join("twice").exists(), "two runs at once");
+        drop(agent);
+    }
+
+    #[tokio::test]
+    async fn what_did_not_change_runs_on_and_the_rest_ends() {
+        let check = |failures: u32| {
+            Stage::written(&format!("interval = \"24h\"\nfailures = {failures}"), MASTER)
+        };
+        let agent =
+            Agent::start(vec![check(1)], vec![Stage::target("cache1"), Stage::target("cache2")]);
+        agent.put("cache1", Stage::master());
+        agent.put("cache2", Stage::master());
+        let before = agent.until("cache1", |report| report.status == Status::Passing).await;
+        agent.until("cache2", |report| report.status == Status::Passing).await;
+
+        let mut moved = Stage::target("cache2");
+        moved.address.set_port(7000);
+        agent.checks.replace(vec![check(1)], vec![Stage::target("cache1"), moved]);
+        let report = agent.report("cache1");
+        assert_eq!((report.status, report.since), (Status::Passing, before.since));
+        assert_eq!(agent.report("cache2").age_ms, None, "another target starts anew");
+
+        agent.checks.replace(vec![check(2)], vec![Stage::target("cache1")]);
+        assert_eq!(agent.report("cache1").age_ms, None, "another definition starts anew");
+        let names: Vec<String> = agent
+            .checks
+            .snapshot(clock::now())
+            .iter()
+            .map(|report| report.instance.to_string())
+            .collect();
+        assert_eq!(names, ["cache1"]);
+        agent.checks.replace(Vec::new(), vec![Stage::target("cache1")]);
+        assert_eq!(agent.checks.snapshot(clock::now()), []);
+    }
+
+    #[tokio::test]
+    async fn runs_are_spread_over_the_interval_and_the_same_on_each_start() {
+        let check = Stage::written("interval = \"1s\"", MASTER);
+        let names: Vec<String> = (0..20).map(|at| format!("cache{at}")).collect();
+        let targets = || names.iter().map(|name| Stage::target(name)).collect::<Vec<_>>();
+        let offsets = || {
+            let agent = Agent::start(vec![check.clone()], targets());
+            let running = agent.checks.running();
+            running.values().map(|running| running.check.stagger()).collect::<Vec<_>>()
+        };
+        let (mut first, second) = (offsets(), offsets());
+        assert_eq!(first, second);
+        first.sort();
+        assert!(first[0] < Duration::from_millis(300), "{first:?}");
+        assert!(first[19] > Duration::from_millis(700), "{first:?}");
+        assert!(first[19] < Duration::from_secs(1), "{first:?}");
+    }
+
+    #[test]
+    fn the_next_run_keeps_the_rhythm() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let next = |due, now| next(at(due), Duration::from_millis(100), at(now));
+        assert_eq!(next(100, 30), at(100), "an event came in between");
+        assert_eq!(next(100, 100), at(200));
+        assert_eq!(next(100, 130), at(200));
+        assert_eq!(next(100, 530), at(600), "missed beats are not made up for");
+    }
 }

@@ -249,3 +249,136 @@ async fn drain(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
         kept.extend_from_slice(&buffer[..read.min(room)]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use sengu_core::health::Status;
+
+    use super::super::fixture::Stage;
+    use super::*;
+
+    fn check(script: &str) -> Arc<dyn Probe> {
+        let text =
+            format!("[[all]]\nprobe = \"script\"\ncommand = [\"/bin/sh\", \"-c\", '''{script}''']");
+        Arc::clone(&Stage::check(&text).all[0])
+    }
+
+    async fn look(script: &str, within: Duration) -> (Status, String) {
+        let stage = Stage { timeout: within, ..Stage::default() };
+        let judged = check(script).look(&stage.scene(0)).await;
+        (judged.status, judged.output)
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// Waits until no process of that id runs; a zombie that nobody has reaped yet does not run.
+    async fn ended(pid: &str) {
+        let runs = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            state.is_some_and(|state| state != 'Z' && state != 'X')
+        };
+        let gone = async {
+            while runs() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, gone).await.expect("the process was left behind");
+    }
+
+    #[tokio::test]
+    async fn exit_codes_are_those_of_monitoring_plugins() {
+        for (script, status, output) in [
+            ("echo all good", Status::Passing, "all good"),
+            ("echo soon full; exit 1", Status::Warning, "soon full"),
+            ("echo full; exit 2", Status::Critical, "full"),
+            ("echo no idea; exit 3", Status::Unknown, "no idea"),
+            ("echo x; exit 4", Status::Unknown, "/bin/sh ended with exit code 4: x"),
+            ("exit 127", Status::Unknown, "/bin/sh ended with exit code 127"),
+            ("kill -TERM $$", Status::Unknown, "/bin/sh was ended by signal 15"),
+            ("echo to nobody >&2; exit 2", Status::Critical, "to nobody"),
+            ("echo err >&2; echo out", Status::Passing, "out"),
+            ("exit 0", Status::Passing, "/bin/sh: passing"),
+            ("exec >&- 2>&-; exit 1", Status::Warning, "/bin/sh: warning"),
+        ] {
+            assert_eq!(look(script, LONG).await, (status, output.into()), "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_program_knows_its_instance_and_no_secret() {
+        let text = "[[all]]\nprobe = \"script\"\ncommand = [\"/usr/bin/env\"]";
+        let stage = Stage { timeout: LONG, ..Stage::default() };
+        let judged = Stage::check(text).all[0].look(&stage.scene(0)).await;
+        let mut names: Vec<&str> =
+            judged.output.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+        names.sort_unstable();
+        let expected =
+            ["LC_ALL", "PATH", "SENGU_ADDRESS", "SENGU_HOST", "SENGU_INSTANCE", "SENGU_SERVICE"];
+        assert_eq!(names, expected, "nothing of the agent's environment");
+        let output = look("echo $SENGU_SERVICE/$SENGU_INSTANCE {ip} {port} { }", LONG).await.1;
+        assert_eq!(output, "foo-redis/cache1 127.0.0.11 6379 { }");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_killed_with_its_children() {
+        let began = Instant::now();
+        let (status, output) =
+            look("sleep 600 & echo $!; trap '' TERM; wait", Duration::from_millis(500)).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert_eq!(status, Status::Critical);
+        let pid = output.strip_prefix("slow: /bin/sh took longer than 500ms: ");
+        ended(pid.expect("it printed its child's id before")).await;
+    }
+
+    #[tokio::test]
+    async fn a_child_left_behind_holds_nobody_up_and_is_killed() {
+        let began = Instant::now();
+        // The child inherits the pipe and would hold it for ten minutes.
+        let (status, pid) = look("sleep 600 & echo $!; exit 1", LONG).await;
+        assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
+        assert_eq!(status, Status::Warning);
+        ended(&pid).await;
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_dropped_takes_its_program_along() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("pid");
+        let probe = check(&format!("echo $$ > {0}.new; mv {0}.new {0}; sleep 600", file.display()));
+        let task = tokio::spawn(async move {
+            let stage = Stage { timeout: Duration::from_secs(600), ..Stage::default() };
+            probe.look(&stage.scene(0)).await
+        });
+        let started = async {
+            while !file.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, started).await.expect("it starts");
+        task.abort();
+        ended(std::fs::read_to_string(&file).expect("written").trim()).await;
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_output_is_read_and_cut() {
+        let flood = "head -c 1000000 /dev/zero | tr '\\0' x; exit 2";
+        let (status, output) = look(flood, LONG).await;
+        assert_eq!(status, Status::Critical, "it was not blocked by a full pipe");
+        assert_eq!(output.len(), MOST_OUTPUT + " …".len());
+        assert!(output.ends_with("x …"));
+        // Cut inside a character: no panic, no half of it counted.
+        let (_, output) = look("yes ä | head -c 5000 | tr -d '\\n'", LONG).await;
+        assert!(output.starts_with("ää") && output.len() <= MOST_OUTPUT + 8, "{}", output.len());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_unknown() {
+        let text = "[[all]]\nprobe = \"script\"\ncommand = [\"/nowhere/at/all\"]";
+        let judged = Stage::check(text).all[0].look(&Stage::default().scene(0)).await;
+        assert_eq!(judged.status, Status::Unknown);
+        assert!(judged.output.starts_with("cannot run /nowhere/at/all: No such file"));
+    }
+}
