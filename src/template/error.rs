@@ -49,12 +49,17 @@ pub enum TemplateError {
         limit: usize,
     },
     /// The template ran too long.
-    #[error("{file} did not render within {deadline:?}; it is not tried again until it changes")]
+    #[error(
+        "{file} did not render within {deadline:?}{}",
+        if *given_up { ", again: it is not tried until it changes" } else { "" }
+    )]
     Slow {
         /// The template's path.
         file: String,
         /// The bound.
         deadline: Duration,
+        /// A host that stands still makes any render slow, once; a second time is the template.
+        given_up: bool,
     },
     /// The output holds nothing.
     #[error("the output would be empty; set allow_empty if that is meant")]
@@ -95,12 +100,12 @@ impl TemplateError {
     /// Is it worth trying again although nothing changed?
     pub(crate) fn passes(&self) -> bool {
         match self {
-            Self::Source { .. } | Self::Swap(_) => true,
+            Self::Source { .. } | Self::Swap(_) | Self::Slow { given_up: false, .. } => true,
             Self::Unknown
             | Self::Template { .. }
             | Self::Engine { .. }
             | Self::TooMuch { .. }
-            | Self::Slow { .. }
+            | Self::Slow { given_up: true, .. }
             | Self::Empty
             | Self::EmptyCatalog
             | Self::Block { .. }

@@ -8,13 +8,15 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tera::{Context, ErrorKind, Kwargs, State, Tera, TeraResult, Value};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::RenderContext;
 use super::error::TemplateError;
@@ -81,7 +83,7 @@ pub(crate) struct Rendered {
 }
 
 /// Renders on a thread of its own and hands the result to `answer`. Setting `stop` ends it soon.
-pub(crate) fn start(
+fn start(
     source: Source,
     scene: Scene,
     context: &RenderContext,
@@ -92,6 +94,70 @@ pub(crate) fn start(
     let work = move || answer(render(source, scene, &values, stop));
     // Not one of the runtime's threads: an abandoned one would keep the agent from exiting.
     thread::Builder::new().name("template".to_owned()).stack_size(STACK).spawn(work).map(drop)
+}
+
+/// Renders, and waits for it until the deadline.
+pub(crate) async fn within(
+    deadline: Duration,
+    source: Source,
+    scene: Scene,
+    context: &RenderContext,
+) -> Result<Rendered, TemplateError> {
+    let (sender, answer) = oneshot::channel();
+    let file = source.name.clone();
+    let stop = Stop::default();
+    start(source, scene, context, Arc::clone(&stop.0), move |result| {
+        // Nobody waits for an abandoned one.
+        let _ = sender.send(result);
+    })
+    .map_err(|error| no_thread(&file, &error))?;
+    match timeout(deadline, answer).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(fell(file)),
+        Err(_) => Err(TemplateError::Slow { file, deadline, given_up: false }),
+    }
+}
+
+/// The same where there is no runtime: blocks the thread, at most for the deadline.
+pub(crate) fn within_blocking(
+    deadline: Duration,
+    source: Source,
+    scene: Scene,
+    context: &RenderContext,
+) -> Result<Rendered, TemplateError> {
+    let (sender, answer) = mpsc::sync_channel(1);
+    let file = source.name.clone();
+    let stop = Stop::default();
+    start(source, scene, context, Arc::clone(&stop.0), move |result| {
+        let _ = sender.send(result);
+    })
+    .map_err(|error| no_thread(&file, &error))?;
+    match answer.recv_timeout(deadline) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(fell(file)),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            Err(TemplateError::Slow { file, deadline, given_up: false })
+        }
+    }
+}
+
+fn no_thread(file: &str, error: &io::Error) -> TemplateError {
+    let message = format!("cannot start a thread to render it: {error}");
+    TemplateError::Engine { file: file.to_owned(), message }
+}
+
+fn fell(file: String) -> TemplateError {
+    TemplateError::Engine { file, message: "the template engine failed on it".to_owned() }
+}
+
+/// Stops a render when nobody waits for it any more.
+#[derive(Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The values that stand beside the functions.

@@ -1,4 +1,3 @@
-use std::sync::mpsc;
 use std::time::Instant;
 
 use sengu_core::catalog::Catalog;
