@@ -22,7 +22,13 @@ const WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The HTTP server
-    #[arg(long, env = "SENGU_HTTP", value_name = "URL", default_value = "http://127.0.0.1:8500")]
+    #[arg(
+        long,
+        env = "SENGU_HTTP",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8500"
+    )]
     http: String,
     #[command(subcommand)]
     verb: Verb,
@@ -157,12 +163,4 @@ fn path(key: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_keep_their_slashes_and_nothing_else_that_means_something() {
-        assert_eq!(path("a/b c?d"), "/v1/kv/a/b%20c%3Fd");
-        assert_eq!(path(""), "/v1/kv/");
-    }
-}
+mod tests;

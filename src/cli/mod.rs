@@ -16,6 +16,8 @@ mod drain;
 mod exit;
 mod explain;
 mod failover;
+#[cfg(test)]
+mod fixture;
 mod history;
 mod hook;
 mod kv;
@@ -60,7 +62,7 @@ struct CommandLine {
 #[derive(Debug, Clone, Args)]
 struct Global {
     /// The configuration file
-    #[arg(long, global = true, env = "SENGU_CONFIG", value_name = "FILE",
+    #[arg(long, global = true, env = "SENGU_CONFIG", hide_env_values = true, value_name = "FILE",
           default_value = DEFAULT_PATH, help_heading = "Everywhere")]
     config: PathBuf,
     /// The agent's socket, if not the one in the configuration file
@@ -68,6 +70,7 @@ struct Global {
         long,
         global = true,
         env = "SENGU_SOCKET",
+        hide_env_values = true,
         value_name = "FILE",
         help_heading = "Everywhere"
     )]

@@ -35,8 +35,10 @@ pub(super) fn markdown() -> String {
 fn section(text: &mut String, command: &Command, above: &str) {
     let name = format!("{above}{}", command.get_name());
     let help = command.clone().bin_name(&name).render_long_help().to_string();
-    let help: Vec<_> = help.lines().map(str::trim_end).collect();
-    *text += &format!("\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end());
+    // Options of every command are told once.
+    let own = help.split("\nEverywhere:").next().filter(|_| !above.is_empty()).unwrap_or(&help);
+    let own: Vec<_> = own.lines().map(str::trim_end).collect();
+    *text += &format!("\n## {name}\n\n```text\n{}\n```\n", own.join("\n").trim_end());
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         section(text, below, &format!("{name} "));
     }

@@ -69,7 +69,7 @@ impl Look {
 
 fn width(size: Option<rustix::termios::Winsize>) -> u16 {
     let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    asked.or(size.map(|size| size.ws_col)).filter(|columns| *columns >= 40).unwrap_or(80)
+    asked.or_else(|| size.map(|size| size.ws_col)).filter(|columns| *columns >= 40).unwrap_or(80)
 }
 
 fn no_color_unset() -> bool {

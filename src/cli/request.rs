@@ -232,23 +232,4 @@ fn finish(global: &Global, service: &ServiceName, id: &str, stand: &'static str,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_are_seconds_or_durations_within_a_day() {
-        for (text, wanted) in [("5", 5), ("2m", 120), ("24h", 86_400)] {
-            assert_eq!(seconds(text), Ok(Duration::from_secs(wanted)));
-        }
-        for text in ["0", "25h", "x", "500ms"] {
-            assert!(seconds(text).is_err(), "{text} passed");
-        }
-    }
-
-    #[test]
-    fn the_asker_has_user_and_host() {
-        let asker = asker();
-        let (user, host) = asker.split_once('@').expect("both");
-        assert!(!user.is_empty() && !host.is_empty(), "{asker}");
-    }
-}
+mod tests;

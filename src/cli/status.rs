@@ -55,7 +55,7 @@ fn screen(reports: &[ServiceReport], look: &Look) -> String {
     }
     text.push('\n');
     for line in table.lines() {
-        text.push_str(line.trim());
+        text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
         text.push('\n');
     }
     text

@@ -99,9 +99,12 @@ fn spell_service(put: &mut impl FnMut(String, String), key: &str, service: &Serv
     let tls = service.tls.as_ref().map_or_else(
         || "none".into(),
         |tls| {
-            let ca = tls.ca.as_ref().map_or("the system's".into(), |ca| ca.display().to_string());
+            let ca = tls
+                .ca
+                .as_ref()
+                .map_or_else(|| "the system's".into(), |ca| ca.display().to_string());
             let certificate = tls.identity.as_ref().map(|(certificate, _)| certificate.display());
-            let certificate = certificate.map_or("none".into(), |path| path.to_string());
+            let certificate = certificate.map_or_else(|| "none".into(), |path| path.to_string());
             format!("ca {ca}, certificate {certificate}")
         },
     );

@@ -4,6 +4,8 @@
 //! are drawn from it, and the reader refuses (in debug builds) to ask for a key that is not here.
 //! It decides nothing: the values are read and checked beside it.
 
+use std::collections::BTreeSet;
+
 /// A table of the file.
 #[derive(Debug, Clone, Copy)]
 pub struct Section {
@@ -388,6 +390,7 @@ impl Section {
             };
             rest.split('.').next().filter(|name| !name.is_empty())
         });
+        let below: BTreeSet<_> = below.collect();
         self.keys.iter().map(|key| key.name).chain(below)
     }
 }

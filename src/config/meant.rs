@@ -31,7 +31,7 @@ pub(super) fn config(
 ) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
     let (table, problems) = file::parse(&name, text);
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
     let setting = Setting { machine, folder };
     let config = {
         let top = Table::top(table.get_ref(), &keys::TOP, &problems);
