@@ -29,7 +29,7 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
 }
 
 /// The whole explanation.
-fn explain(report: &ServiceReport, look: &Look) -> String {
+pub(super) fn explain(report: &ServiceReport, look: &Look) -> String {
     let mut text = look.strong(&headline(report, look)) + "\n";
     let mut block = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
@@ -39,7 +39,7 @@ fn explain(report: &ServiceReport, look: &Look) -> String {
     };
     block("problems", report.problems.iter().map(|line| look.alarm(line)).collect());
     block("now", report.doing.iter().cloned().collect());
-    block("policy", report.policy.iter().map(words::policy).collect());
+    block("policy", report.policy.iter().flat_map(words::policy).collect());
     block("instances", report.instances.iter().flat_map(instance).collect());
     block("if the master failed now", next(report));
     block("what sengu does not do", report.refusals.clone());

@@ -126,7 +126,8 @@ fn table(hooks: &[&HookConfig]) -> String {
     if text.is_empty() { "no hooks".into() } else { text }
 }
 
-// TO BE CONNECTED: `crate::hook::Hooks::new(config.hooks, config.host, config.datacenter).run(run)`.
+// TO BE CONNECTED: `crate::hook::Hooks::new(hooks, host, datacenter).run(run)`, then
+// `words::outcome` of what came out.
 fn execute(_global: &Global, _config: &Config, run: &HookRun) -> anyhow::Result<Exit> {
     anyhow::bail!("this build cannot run the hooks of {}", run.phase.as_str())
 }

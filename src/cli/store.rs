@@ -38,7 +38,11 @@ enum Verb {
     /// Check the store's files and records
     Verify,
     /// Let a restored or imported store count: its records sort above all before it
-    Incarnate,
+    Incarnate {
+        /// The highest incarnation that any agent has seen, if it is known
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        seen: u64,
+    },
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
@@ -55,7 +59,7 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
             import(&folder, &mut BufReader::new(input?))?
         }
         Verb::Verify => verify(&folder)?,
-        Verb::Incarnate => incarnate(&folder)?,
+        Verb::Incarnate { seen } => incarnate(&folder, *seen)?,
     };
     // An export to standard output must hold nothing else.
     print::note(&told);
@@ -69,8 +73,8 @@ fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
     Ok(BufWriter::new(file.with_context(|| format!("cannot create {}", path.display()))?))
 }
 
-// TO BE CONNECTED, one function per verb, to `crate::store::archive`. Each gives back one line
-// that tells what was done.
+// TO BE CONNECTED, one function per verb, to `crate::store::archive`. Each gives back the line
+// that tells what was done; `verify` fails if there are problems.
 
 fn export(_folder: &Path, _out: &mut dyn Write) -> anyhow::Result<String> {
     anyhow::bail!("this build cannot export")
@@ -84,6 +88,6 @@ fn verify(_folder: &Path) -> anyhow::Result<String> {
     anyhow::bail!("this build cannot verify")
 }
 
-fn incarnate(_folder: &Path) -> anyhow::Result<String> {
+fn incarnate(_folder: &Path, _seen: u64) -> anyhow::Result<String> {
     anyhow::bail!("this build cannot incarnate")
 }
