@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 
 use super::print;
 use super::{Exit, Global};
+use crate::store::archive;
 
 /// Export, import, verify and revive the embedded store
 #[derive(Debug, Args)]
@@ -38,11 +39,7 @@ enum Verb {
     /// Check the store's files and records
     Verify,
     /// Let a restored or imported store count: its records sort above all before it
-    Incarnate {
-        /// The highest incarnation that any agent has seen, if it is known
-        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-        seen: u64,
-    },
+    Incarnate,
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
@@ -59,7 +56,7 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
             import(&folder, &mut BufReader::new(input?))?
         }
         Verb::Verify => verify(&folder)?,
-        Verb::Incarnate { seen } => incarnate(&folder, *seen)?,
+        Verb::Incarnate => incarnate(&folder)?,
     };
     // An export to standard output must hold nothing else.
     print::note(&told);
@@ -73,21 +70,40 @@ fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
     Ok(BufWriter::new(file.with_context(|| format!("cannot create {}", path.display()))?))
 }
 
-// TO BE CONNECTED, one function per verb, to `crate::store::archive`. Each gives back the line
-// that tells what was done; `verify` fails if there are problems.
-
-fn export(_folder: &Path, _out: &mut dyn Write) -> anyhow::Result<String> {
-    anyhow::bail!("this build cannot export")
+fn export(folder: &Path, out: &mut dyn Write) -> anyhow::Result<String> {
+    let summary = archive::export(folder, out)?;
+    Ok(format!("exported {} records at revision {}", summary.records, summary.revision))
 }
 
-fn import(_folder: &Path, _input: &mut dyn BufRead) -> anyhow::Result<String> {
-    anyhow::bail!("this build cannot import")
+fn import(folder: &Path, input: &mut dyn BufRead) -> anyhow::Result<String> {
+    let summary = archive::import(folder, input)?;
+    Ok(format!("imported {} records; they count after `sengu store incarnate`", summary.records))
 }
 
-fn verify(_folder: &Path) -> anyhow::Result<String> {
-    anyhow::bail!("this build cannot verify")
+/// A store with faults is told in full, and is a failure.
+fn verify(folder: &Path) -> anyhow::Result<String> {
+    let found = archive::verify(folder)?;
+    let kinds: Vec<String> =
+        found.kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let summary = found.summary;
+    let mut told = format!(
+        "{} records at revision {}, incarnation {}: {}",
+        summary.records,
+        summary.revision,
+        summary.incarnation,
+        if kinds.is_empty() { "nothing".to_owned() } else { kinds.join(", ") }
+    );
+    if found.imported {
+        told.push_str("; imported, and not yet counting: `sengu store incarnate`");
+    }
+    if found.problems.is_empty() {
+        return Ok(told);
+    }
+    anyhow::bail!("{told}\n{}", found.problems.join("\n"))
 }
 
-fn incarnate(_folder: &Path, _seen: u64) -> anyhow::Result<String> {
-    anyhow::bail!("this build cannot incarnate")
+fn incarnate(folder: &Path) -> anyhow::Result<String> {
+    // One host, one store: no other agent has seen a newer one.
+    let number = archive::incarnate(folder, 0)?;
+    Ok(format!("the store counts from now on, as incarnation {number}"))
 }

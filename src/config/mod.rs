@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sengu_core::name::{HostName, InstanceName, ServiceName};
+pub use sengu_core::policy::OnError;
 use sengu_core::policy::{self, DatabaseKind, InstanceConfig, Judge, Policy};
 use sengu_core::record::Phase;
 
@@ -169,16 +170,6 @@ pub struct HookConfig {
     pub on_error: OnError,
 }
 
-/// What a hook's failure means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// Go on; the failure stands in the history.
-    #[default]
-    Continue,
-    /// Stop the move.
-    Abort,
-}
-
 /// Checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChecksConfig {
@@ -237,13 +228,22 @@ impl Config {
                     (name.clone(), config)
                 })
                 .collect(),
+            remembered: BTreeSet::new(),
         }
     }
 
-    /// The phases for which a hook of this service is configured.
+    /// The phases for which a hook of this service is configured; one that may stop the move
+    /// decides for its phase.
     #[must_use]
-    pub fn phases(&self, service: &ServiceName) -> BTreeSet<Phase> {
-        self.hooks.iter().filter(|hook| hook.applies(service)).map(|hook| hook.phase).collect()
+    pub fn phases(&self, service: &ServiceName) -> BTreeMap<Phase, OnError> {
+        let mut phases = BTreeMap::new();
+        for hook in self.hooks.iter().filter(|hook| hook.applies(service)) {
+            let phase = phases.entry(hook.phase).or_insert(OnError::Continue);
+            if hook.on_error == OnError::Abort {
+                *phase = OnError::Abort;
+            }
+        }
+        phases
     }
 
     /// What `new` has other than this, one line for each difference; no secrets.

@@ -1,1 +1,248 @@
-//! (being written)
+//! Who takes over: the order of the copies, and for each that is passed over the reason why.
+//!
+//! Position first: the copy that holds the most wins, whatever its priority. Among equals the
+//! lower priority number (as Redis's `replica-priority`), then the name. Two copies of which
+//! neither holds all that the other holds are a refusal that names both, never a guess.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::name::InstanceName;
+use crate::position::Position;
+use crate::record::Unfit;
+
+/// One copy as the ranking sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Copy {
+    /// Its instance.
+    pub instance: InstanceName,
+    /// Its final position, or why there is none.
+    pub position: Result<Position, Refusal>,
+    /// Why it must not be promoted, if so.
+    pub unfit: Option<Unfit>,
+    /// The lower is preferred.
+    pub priority: u32,
+}
+
+/// Why a copy is passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its own agent says so.
+    Unfit(Unfit),
+    /// It was tried in this incident and failed.
+    Failed,
+    /// It gave no final position in time.
+    Silent,
+    /// Its process has exited.
+    Exited,
+    /// It restarted after it gave its final position.
+    Restarted,
+    /// Its history was never that of a master that sengu held.
+    UnknownHistory(String),
+    /// It and another each hold something that the other lacks, or cannot be compared.
+    Incomparable(InstanceName),
+    /// Another copy holds more.
+    Behind(InstanceName),
+    /// A person named another.
+    NotAsked,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unfit(Unfit::Syncing) => f.write_str("a full copy onto it was under way"),
+            Self::Unfit(Unfit::NeverSynced) => f.write_str("it never had a full copy"),
+            Self::Unfit(Unfit::NeverPromote) => f.write_str("its priority is 0 (never promote)"),
+            Self::Unfit(Unfit::Drained) => f.write_str("it is drained"),
+            Self::Unfit(Unfit::Quarantined) => f.write_str("it is quarantined"),
+            Self::Failed => f.write_str("its promotion failed in this incident"),
+            Self::Silent => f.write_str("it gave no final position in time"),
+            Self::Exited => f.write_str("its process has exited"),
+            Self::Restarted => f.write_str("it restarted after it gave its final position"),
+            Self::UnknownHistory(id) => {
+                let id = id.get(..8).unwrap_or(id);
+                write!(f, "its history {id} belongs to no master that sengu held")
+            }
+            Self::Incomparable(other) => {
+                write!(f, "its history and that of {other} cannot be compared")
+            }
+            Self::Behind(other) => write!(f, "{other} holds more"),
+            Self::NotAsked => f.write_str("another one was asked for"),
+        }
+    }
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ranking {
+    /// Best first.
+    pub order: Vec<InstanceName>,
+    /// Everyone else.
+    pub refusals: BTreeMap<InstanceName, Refusal>,
+}
+
+/// What counts in a ranking besides the copies.
+#[derive(Debug, Clone, Default)]
+pub struct Terms<'a> {
+    /// The histories that masters held by sengu had; `None`: any will do (a single copy, or a
+    /// person said so).
+    pub histories: Option<&'a [Position]>,
+    /// Copies that failed in this incident.
+    pub failed: &'a [InstanceName],
+    /// Only this one, whatever its place.
+    pub asked: Option<&'a InstanceName>,
+    /// A person accepts a copy that cannot be compared, or lacks something.
+    pub lossy: bool,
+}
+
+/// Orders the copies.
+#[must_use]
+pub fn rank(copies: &[Copy], terms: &Terms<'_>) -> Ranking {
+    let mut ranking = Ranking::default();
+    // Every readable copy counts when asking who holds more; only the fit ones may win.
+    let readable: Vec<(&Copy, &Position)> = copies
+        .iter()
+        .filter_map(|copy| copy.position.as_ref().ok().map(|position| (copy, position)))
+        .filter(|(copy, position)| counts(copy, position, terms))
+        .collect();
+    let mut fit: Vec<(&Copy, &Position)> = Vec::new();
+    for copy in copies {
+        match judge(copy, &readable, terms) {
+            Ok(position) => fit.push((copy, position)),
+            Err(refusal) => {
+                ranking.refusals.insert(copy.instance.clone(), refusal);
+            }
+        }
+    }
+    fit.sort_by(|(a, at), (b, bt)| {
+        bt.order(at)
+            .unwrap_or(Ordering::Equal)
+            .then(a.priority.cmp(&b.priority))
+            .then(a.instance.cmp(&b.instance))
+    });
+    ranking.order = fit.into_iter().map(|(copy, _)| copy.instance.clone()).collect();
+    ranking
+}
+
+/// May this copy's position hold others back? Half a copy, or one of an unknown history, may not.
+fn counts(copy: &Copy, position: &Position, terms: &Terms<'_>) -> bool {
+    let whole = !matches!(copy.unfit, Some(Unfit::Syncing | Unfit::NeverSynced));
+    whole && known(position, terms.histories)
+}
+
+fn known(position: &Position, histories: Option<&[Position]>) -> bool {
+    histories.is_none_or(|histories| {
+        histories.iter().any(|known| known.histories().any(|id| id == position.history()))
+    })
+}
+
+fn judge<'a>(
+    copy: &'a Copy,
+    readable: &[(&Copy, &Position)],
+    terms: &Terms<'_>,
+) -> Result<&'a Position, Refusal> {
+    let position = copy.position.as_ref().map_err(Clone::clone)?;
+    if terms.failed.contains(&copy.instance) {
+        return Err(Refusal::Failed);
+    }
+    if let Some(unfit) = copy.unfit {
+        return Err(Refusal::Unfit(unfit));
+    }
+    if terms.asked.is_some_and(|asked| *asked != copy.instance) {
+        return Err(Refusal::NotAsked);
+    }
+    if terms.lossy {
+        return Ok(position);
+    }
+    if !known(position, terms.histories) {
+        return Err(Refusal::UnknownHistory(position.history().to_owned()));
+    }
+    for (other, theirs) in readable {
+        if other.instance == copy.instance {
+            continue;
+        }
+        match position.order(theirs) {
+            None => return Err(Refusal::Incomparable(other.instance.clone())),
+            // One that failed, or must not be promoted, still holds what it holds: passing it
+            // over loses that, which `loss = "bounded"` allows and the history says.
+            Some(Ordering::Less) if terms.asked.is_some() => {
+                return Err(Refusal::Behind(other.instance.clone()));
+            }
+            Some(Ordering::Less | Ordering::Equal | Ordering::Greater) => {}
+        }
+    }
+    Ok(position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::RedisPosition;
+
+    fn copy(name: &str, id: &str, offset: u64, priority: u32) -> Copy {
+        Copy {
+            instance: InstanceName::new(name).expect("good"),
+            position: Ok(Position::Redis(RedisPosition { id: id.into(), offset, second: None })),
+            unfit: None,
+            priority,
+        }
+    }
+
+    fn told(ranking: &Ranking) -> String {
+        let order: Vec<&str> = ranking.order.iter().map(InstanceName::as_str).collect();
+        let refused: Vec<String> =
+            ranking.refusals.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        format!("{} | {}", order.join(" "), refused.join("; "))
+    }
+
+    fn check(copies: &[Copy], terms: &Terms<'_>, expect: &str) {
+        assert_eq!(told(&rank(copies, terms)), expect);
+        let mut reversed = copies.to_vec();
+        reversed.reverse();
+        assert_eq!(told(&rank(&reversed, terms)), expect, "the order of the input shows");
+    }
+
+    #[test]
+    fn position_then_priority_then_name() {
+        let copies = [copy("a", "h", 5, 1), copy("b", "h", 9, 100), copy("c", "h", 9, 50)];
+        check(&copies, &Terms::default(), "c b a | ");
+        let copies = [copy("b", "h", 5, 1), copy("a", "h", 5, 1)];
+        check(&copies, &Terms::default(), "a b | ");
+    }
+
+    #[test]
+    fn the_unfit_are_passed_over_with_the_reason() {
+        let mut copies = vec![copy("a", "h", 9, 0), copy("b", "h", 5, 1), copy("c", "h", 7, 1)];
+        copies[0].unfit = Some(Unfit::NeverPromote);
+        copies[2].position = Err(Refusal::Silent);
+        let expect =
+            "b | a: its priority is 0 (never promote); c: it gave no final position in time";
+        check(&copies, &Terms::default(), expect);
+    }
+
+    #[test]
+    fn an_unknown_history_never_wins_and_never_holds_back() {
+        let known = [Position::Redis(RedisPosition { id: "h".into(), offset: 0, second: None })];
+        let copies = [copy("a", "emptied-master", 6_000_000, 1), copy("b", "h", 5, 1)];
+        let terms = Terms { histories: Some(&known), ..Terms::default() };
+        check(&copies, &terms, "b | a: its history emptied- belongs to no master that sengu held");
+    }
+
+    #[test]
+    fn incomparable_is_a_refusal_naming_both() {
+        let copies = [copy("a", "x", 5, 1), copy("b", "y", 5, 1)];
+        let expect = " | a: its history and that of b cannot be compared; b: its history and that of a cannot be compared";
+        check(&copies, &Terms::default(), expect);
+    }
+
+    #[test]
+    fn a_person_may_name_one_and_accept_the_loss() {
+        let copies = [copy("a", "h", 5, 1), copy("b", "h", 9, 1)];
+        let asked = InstanceName::new("a").expect("good");
+        let terms = Terms { asked: Some(&asked), ..Terms::default() };
+        check(&copies, &terms, " | a: b holds more; b: another one was asked for");
+        let terms = Terms { lossy: true, ..terms };
+        check(&copies, &terms, "a | b: another one was asked for");
+    }
+}

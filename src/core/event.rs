@@ -4,6 +4,7 @@
 //! happens; the shell gives each a deadline and answers for what never came back. An answer that
 //! comes after the core has moved on is dropped by its id.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,10 +201,19 @@ pub enum Action {
     Arm(Vec<Armed>),
     /// Look at an own instance now, not at the next interval.
     Observe(InstanceId),
-    /// Send [`Event::Tick`] at this time, if nothing comes before.
+    /// Wait for the end of exactly this process and send [`Event::Exited`]; at once if it is gone.
+    Watch {
+        /// The instance it belonged to.
+        instance: InstanceId,
+        /// The life.
+        boot_id: BootId,
+    },
+    /// Send [`Event::Tick`] at this time. Each one stands: a later call replaces none.
     Wake(Time),
     /// Something that an operator would want in the log.
     Say(Saying),
+    /// Keep in `data_dir` which services are held, for [`Config::remembered`] after a restart.
+    Remember(BTreeSet<ServiceName>),
     /// The agent must not go on (its id is used twice): fence is done, say why and exit.
     Exit(String),
 }

@@ -1,1 +1,120 @@
-//! (being written)
+//! Lease arithmetic, and the lane of one agent's beats.
+//!
+//! A deadline counts from the *send* of the last acknowledged beat, on the holder's clock; a taker
+//! waits 1.03 leases from the *receipt* of the last one, on its own. Rates are assumed within 1 %
+//! of true, so the taker's wait always outlasts the holder's. Nothing here reads the store's
+//! timers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::event::ActionId;
+use crate::kv::Revision;
+use crate::name::{ServiceName, Term};
+use crate::policy::Judge;
+use crate::record::Promise;
+use crate::time::Time;
+
+/// How often a holder's agent beats.
+#[must_use]
+pub fn beat_interval(lease: Duration) -> Duration {
+    lease / 8
+}
+
+/// How long a taker must see no beat: 1.03 × the promised lease (two clocks 1 % off in opposite
+/// ways make 1.0202). `None`: the term never lapses.
+#[must_use]
+pub fn lapse_wait(promise: &Promise) -> Option<Duration> {
+    match promise {
+        Promise::None => None,
+        Promise::Fence { lease_ms } => Some(Duration::from_micros(lease_ms * 1030)),
+    }
+}
+
+/// What a holder under this judge promises.
+#[must_use]
+pub fn promise(judge: Judge) -> Promise {
+    match judge {
+        Judge::Alone { .. } => Promise::None,
+        Judge::Shared { lease, .. } => {
+            Promise::Fence { lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX) }
+        }
+    }
+}
+
+/// A term that this agent keeps, and until when it counts as kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) term: Term,
+    /// Send of the last acknowledged beat, plus the lease.
+    pub(crate) deadline: Time,
+}
+
+/// The one writer of this host's beat.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beats {
+    /// The beat, or the take that carries one, which is under way.
+    pub(crate) busy: Option<ActionId>,
+    /// Revision of the last beat known; 0: none.
+    pub(crate) revision: Revision,
+    pub(crate) counter: u64,
+    pub(crate) next: Time,
+    /// Did this life of the agent write the last beat?
+    pub(crate) own: bool,
+    pub(crate) kept: BTreeMap<ServiceName, Kept>,
+    /// What the beat under way names.
+    pub(crate) naming: BTreeMap<ServiceName, Term>,
+}
+
+impl Beats {
+    /// A beat naming this term, sent then, was acknowledged and its record read back.
+    pub(crate) fn extend(
+        &mut self,
+        service: &ServiceName,
+        term: Term,
+        sent: Time,
+        lease: Duration,
+    ) {
+        let deadline = sent + lease;
+        let kept = self.kept.entry(service.clone()).or_insert(Kept { term, deadline });
+        if kept.term == term {
+            kept.deadline = kept.deadline.max(deadline);
+        } else {
+            *kept = Kept { term, deadline };
+        }
+    }
+
+    /// Until when this term counts as kept.
+    pub(crate) fn deadline(&self, service: &ServiceName, term: Term) -> Option<Time> {
+        self.kept.get(service).filter(|kept| kept.term == term).map(|kept| kept.deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_taker_outwaits_the_holder_at_the_worst_drift() {
+        for lease_ms in [1_000u64, 6_000, 60_000] {
+            let promise = Promise::Fence { lease_ms };
+            let wait = lapse_wait(&promise).expect("it promised").as_secs_f64();
+            // The taker's clock runs 1 % fast, the holder's 1 % slow.
+            let true_wait = wait / 1.01;
+            let true_lease = lease_ms as f64 / 1000.0 / 0.99;
+            assert!(true_wait > true_lease, "{true_wait} < {true_lease}");
+        }
+        assert_eq!(lapse_wait(&Promise::None), None);
+    }
+
+    #[test]
+    fn a_late_acknowledgement_never_shortens() {
+        let service = ServiceName::new("s").expect("good");
+        let lease = Duration::from_secs(6);
+        let mut beats = Beats::default();
+        beats.extend(&service, Term(3), Time(2_000_000), lease);
+        beats.extend(&service, Term(3), Time(1_000_000), lease);
+        assert_eq!(beats.deadline(&service, Term(3)), Some(Time(8_000_000)));
+        assert_eq!(beats.deadline(&service, Term(2)), None);
+    }
+}

@@ -1,1 +1,545 @@
-//! (being written)
+//! All services of one agent: folds the store's changes into the catalog, routes each event to
+//! the service that it belongs to, and keeps the one lane that all services share: the beat.
+//!
+//! It holds no phase of its own. What a service does next is read from its records and from what
+//! was last seen of its instances, so going on after a crash is the normal path.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::catalog::Catalog;
+use crate::event::{Action, ActionId, Armed, Event, Outcome, Saying, TxnOutcome};
+use crate::kv::{Compare, Op, OpResult, Revision, Txn};
+use crate::lease::{Beats, beat_interval};
+use crate::name::{InstanceId, ServiceName, Term};
+use crate::policy::{Config, Judge};
+use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Record, key};
+use crate::report::ServiceReport;
+use crate::service::{Cx, Service};
+use crate::time::{Now, Time};
+
+/// One agent's decisions. See the module.
+#[derive(Debug, Default)]
+pub struct Machine {
+    config: Option<Arc<Config>>,
+    catalog: Arc<Catalog>,
+    loaded: bool,
+    started: Option<Time>,
+    /// Send of the last linearizable answer.
+    fresh: Time,
+    /// What was seen before this is old: the loop was late, or a clock jumped.
+    doubted: Time,
+    services: BTreeMap<ServiceName, Service>,
+    beats: Beats,
+    armed: Vec<Armed>,
+    remembered: BTreeSet<ServiceName>,
+    node: Option<ActionId>,
+    out: Out,
+}
+
+/// What a step asks for, and who is told how it ended.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    actions: Vec<Action>,
+    last: u64,
+    wake: Option<Time>,
+    routes: BTreeMap<ActionId, Route>,
+}
+
+/// Whom an action's end is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Route {
+    Beat,
+    Node,
+    Service(ServiceName),
+}
+
+/// How long a txn may take before its outcome counts as unknown.
+const TXN_WITHIN: Duration = Duration::from_secs(5);
+
+impl Out {
+    fn id(&mut self, route: Route) -> ActionId {
+        self.last += 1;
+        let id = ActionId(self.last);
+        self.routes.insert(id, route);
+        id
+    }
+
+    /// A numbered action of a service.
+    pub(crate) fn act(
+        &mut self,
+        service: &ServiceName,
+        action: impl FnOnce(ActionId) -> Action,
+    ) -> ActionId {
+        let id = self.id(Route::Service(service.clone()));
+        self.actions.push(action(id));
+        id
+    }
+
+    /// A txn of a service.
+    pub(crate) fn txn(&mut self, service: &ServiceName, txn: Txn, within: Duration) -> ActionId {
+        self.act(service, |id| Action::Txn { id, txn, within: within.min(TXN_WITHIN) })
+    }
+
+    /// An action without an answer.
+    pub(crate) fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Come again at this time.
+    pub(crate) fn wake(&mut self, at: Time) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// A line for the log.
+    pub(crate) fn say(&mut self, service: &ServiceName, alarm: bool, text: String) {
+        let service = Some(service.clone());
+        self.actions.push(Action::Say(Saying { alarm, service, text }));
+    }
+}
+
+impl Machine {
+    /// An agent that has seen nothing yet. Its first event is [`Event::Configured`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The picture that decisions are made on, and that outputs may show.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Takes one event and says what is to be done.
+    pub fn step(&mut self, now: Now, event: Event) -> Vec<Action> {
+        self.started.get_or_insert(now.time);
+        self.out.wake = None;
+        let touched = self.absorb(now, event);
+        if self.config.is_some() {
+            match touched {
+                Touched::All => {
+                    let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+                    for name in names {
+                        self.decide(now, &name);
+                    }
+                }
+                Touched::One(name) => self.decide(now, &name),
+                Touched::Nothing => {}
+            }
+            self.publish_node();
+            self.beat(now);
+            self.arm();
+            self.remember();
+        }
+        if let Some(wake) = self.out.wake.take() {
+            self.out.actions.push(Action::Wake(wake));
+        }
+        std::mem::take(&mut self.out.actions)
+    }
+
+    /// Every service, as `status` shows it.
+    #[must_use]
+    pub fn reports(&self, now: Now) -> Vec<ServiceReport> {
+        let mut names: BTreeSet<ServiceName> = self.services.keys().cloned().collect();
+        names.extend(self.catalog.services().map(|(name, _)| name.clone()));
+        names.iter().filter_map(|name| self.report(now, name)).collect()
+    }
+
+    /// One service, as `explain` shows it.
+    #[must_use]
+    pub fn report(&self, now: Now, name: &ServiceName) -> Option<ServiceReport> {
+        let view = self.catalog.service(name).cloned().unwrap_or_default();
+        let service = self.services.get(name);
+        if service.is_none() && self.catalog.service(name).is_none() {
+            return None;
+        }
+        Some(crate::service::report(now, name, &view, &self.catalog, service))
+    }
+
+    fn absorb(&mut self, now: Now, event: Event) -> Touched {
+        match event {
+            Event::Configured(config) => self.configure(config),
+            Event::Loaded { sent, revision, entries } => {
+                self.catalog = Arc::new(self.catalog.load(now.time, revision, entries));
+                self.loaded = true;
+                self.freshen(sent);
+            }
+            Event::Changed { revision, changes } => {
+                Arc::make_mut(&mut self.catalog).apply(now.time, revision, &changes);
+                return touched_by(changes.iter().map(|change| &*change.key));
+            }
+            Event::Fresh { sent } => {
+                self.freshen(sent);
+                return Touched::Nothing;
+            }
+            Event::Observed { instance, sent, observation } => {
+                return self.with_service(&instance, |service| {
+                    service.observed(now, &instance.instance, sent, observation);
+                });
+            }
+            Event::Exited { instance, boot_id } => {
+                return self.with_service(&instance, |service| {
+                    service.exited(now, &instance.instance, &boot_id);
+                });
+            }
+            Event::FenceFired { instance, term, outcome } => {
+                return self.with_service(&instance, |service| {
+                    service.fence_fired(now, &instance.instance, term, outcome);
+                });
+            }
+            Event::Done { id, outcome } => return self.done(now, id, outcome),
+            Event::Tick => {}
+            Event::Stalled { .. } | Event::ClockJumped => self.doubted = now.time,
+        }
+        Touched::All
+    }
+
+    fn freshen(&mut self, sent: Time) {
+        self.fresh = self.fresh.max(sent);
+        if let Some(config) = &self.config {
+            let until = self.fresh + config.judge.lease();
+            Arc::make_mut(&mut self.catalog).valid_until = until;
+        }
+    }
+
+    fn configure(&mut self, config: Arc<Config>) {
+        for name in config.services.keys() {
+            self.services.entry(name.clone()).or_default();
+        }
+        self.services.retain(|name, _| config.services.contains_key(name));
+        for (name, service) in &mut self.services {
+            service.configure(&config.services[name]);
+        }
+        self.remembered.clone_from(&config.remembered);
+        self.config = Some(config);
+    }
+
+    fn with_service(
+        &mut self,
+        instance: &InstanceId,
+        change: impl FnOnce(&mut Service),
+    ) -> Touched {
+        let Some(service) = self.services.get_mut(&instance.service) else {
+            return Touched::Nothing;
+        };
+        change(service);
+        Touched::One(instance.service.clone())
+    }
+
+    fn done(&mut self, now: Now, id: ActionId, outcome: Outcome) -> Touched {
+        if let Outcome::Txn(TxnOutcome::Answered { sent, .. }) = &outcome {
+            self.freshen(*sent);
+        }
+        match self.out.routes.remove(&id) {
+            None => Touched::Nothing,
+            Some(Route::Node) => {
+                self.node = None;
+                Touched::Nothing
+            }
+            Some(Route::Beat) => {
+                self.beat_done(now, outcome);
+                Touched::All
+            }
+            Some(Route::Service(name)) => {
+                if self.beats.busy == Some(id) {
+                    self.take_done(&outcome);
+                }
+                if let Some(service) = self.services.get_mut(&name) {
+                    service.done(now, id, outcome);
+                }
+                Touched::One(name)
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Now, name: &ServiceName) {
+        let (Some(config), Some(service)) = (&self.config, self.services.get_mut(name)) else {
+            return;
+        };
+        let Some(settings) = config.services.get(name) else { return };
+        let view = self.catalog.service(name).cloned().unwrap_or_default();
+        let lease = config.judge.lease();
+        let answered = now.time < self.fresh + lease / 4;
+        let mut cx = Cx {
+            now,
+            config,
+            settings,
+            name,
+            view: &view,
+            catalog: &self.catalog,
+            beats: &mut self.beats,
+            out: &mut self.out,
+            trusted: self.loaded && answered,
+            doubted: self.doubted,
+        };
+        if self.loaded {
+            service.decide(&mut cx);
+        } else if self.started.is_some_and(|start| now.time >= start + lease / 2)
+            && matches!(config.judge, Judge::Shared { .. })
+            && config.remembered.contains(name)
+        {
+            // No answer of the store: what this host held may be another's by now.
+            service.fence_unanswered(&mut cx);
+        } else if let Some(start) = self.started {
+            cx.out.wake(start + lease / 2);
+        }
+    }
+
+    /// Writes `nodes/HOST` where it is not what it should be.
+    fn publish_node(&mut self) {
+        let Some(config) = &self.config else { return };
+        if !self.loaded || self.node.is_some() {
+            return;
+        }
+        let key = key::node(config.host.as_str());
+        let known = self.catalog.get(&key);
+        let old = known.and_then(|entry| NodeRecord::decode(&entry.value).ok());
+        let address = config.address;
+        let good = |old: &NodeRecord| old.address == address && old.owner == Owner::Managed;
+        if old.as_ref().is_some_and(good) {
+            return;
+        }
+        let record = NodeRecord {
+            format: FORMAT,
+            name: config.host.to_string(),
+            address,
+            owner: Owner::Managed,
+            id: None,
+            meta: BTreeMap::new(),
+            unknown: serde_json::Map::new(),
+        };
+        let revision = known.map_or(0, |entry| entry.modified);
+        let txn = Txn {
+            when: vec![Compare::Modified(Arc::clone(&key), revision)],
+            then: vec![Op::Put { key, value: record.encode(), lease: 0 }],
+            otherwise: Vec::new(),
+        };
+        let id = self.out.id(Route::Node);
+        self.node = Some(id);
+        self.out.actions.push(Action::Txn { id, txn, within: TXN_WITHIN });
+    }
+
+    /// Sends the next beat when it is due.
+    fn beat(&mut self, now: Now) {
+        let Some(config) = &self.config else { return };
+        let Judge::Shared { lease, fence } = config.judge else { return };
+        if !self.loaded {
+            return;
+        }
+        let naming: BTreeMap<ServiceName, Term> = self
+            .services
+            .iter()
+            .filter_map(|(name, service)| {
+                let view = self.catalog.service(name)?;
+                let record = &view.master.as_ref()?.record;
+                let late = self
+                    .beats
+                    .deadline(name, record.term)
+                    .is_some_and(|deadline| now.time + fence >= deadline);
+                let keeps = !late && service.keeps(record, config);
+                keeps.then(|| (name.clone(), record.term))
+            })
+            .collect();
+        self.beats.kept.retain(|name, kept| naming.get(name) == Some(&kept.term));
+        if naming.is_empty() {
+            return;
+        }
+        let grown = naming.iter().any(|(name, term)| self.beats.deadline(name, *term).is_none());
+        if self.beats.busy.is_some() || (now.time < self.beats.next && !grown) {
+            self.out.wake(self.beats.next);
+            return;
+        }
+        let host = &config.host;
+        if self.beats.revision == 0
+            && let Some(known) = self.catalog.beat(host.as_str())
+        {
+            self.beats.revision = known.beat.revision;
+            self.beats.counter = known.beat.record.counter;
+        }
+        let (when, then) = beat_txn(config, &mut self.beats, &naming);
+        let reads: Vec<Op> = naming.keys().map(|name| Op::Get(key::master(name))).collect();
+        let back = Op::Get(key::beat(host));
+        let txn = Txn {
+            when: vec![when],
+            then: std::iter::once(then).chain(reads).collect(),
+            otherwise: vec![back],
+        };
+        let id = self.out.id(Route::Beat);
+        self.beats.busy = Some(id);
+        self.beats.naming = naming;
+        self.beats.next = now.time + beat_interval(lease);
+        self.out.wake(self.beats.next);
+        self.out.actions.push(Action::Txn { id, txn, within: beat_interval(lease) });
+    }
+
+    fn beat_done(&mut self, now: Now, outcome: Outcome) {
+        self.beats.busy = None;
+        let naming = std::mem::take(&mut self.beats.naming);
+        let Outcome::Txn(TxnOutcome::Answered { sent, reply }) = outcome else {
+            // Unknown: the next beat's comparison tells whether this one was written.
+            return;
+        };
+        let Some(config) = self.config.clone() else { return };
+        if reply.succeeded {
+            self.beats.revision = reply.revision;
+            self.beats.own = true;
+            let lease = config.judge.lease();
+            for ((name, term), result) in naming.iter().zip(&reply.results[1..]) {
+                if let OpResult::Got(found) = result
+                    && let Some(entry) = found.first()
+                    && let Ok(record) = MasterRecord::decode(&entry.value)
+                    && record.term == *term
+                    && self.services.get(name).is_some_and(|own| own.keeps(&record, &config))
+                {
+                    self.beats.extend(name, *term, sent, lease);
+                }
+            }
+        } else {
+            self.read_back(now, &config, &reply.results);
+        }
+    }
+
+    /// A comparison failed: is it a lost answer of our own, or does somebody beat as this host?
+    fn read_back(&mut self, now: Now, config: &Config, results: &[OpResult]) {
+        let found = match results.first() {
+            Some(OpResult::Got(found)) => found.first(),
+            Some(OpResult::Put | OpResult::Deleted(_)) | None => None,
+        };
+        let Some(entry) = found else {
+            self.beats.revision = 0;
+            return;
+        };
+        let Ok(beat) = BeatRecord::decode(&entry.value) else { return };
+        self.beats.revision = entry.modified;
+        self.beats.counter = beat.counter;
+        if beat.start == config.start || !self.beats.own {
+            self.beats.next = now.time;
+            return;
+        }
+        let host = &config.host;
+        self.out.actions.push(Action::Exit(format!(
+            "another agent beats as host `{host}`: two agents share one data_dir or one id; \
+             everything held here is fenced; give each host its own data_dir and host name"
+        )));
+        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        for name in &names {
+            let (Some(service), Some(settings)) =
+                (self.services.get_mut(name), config.services.get(name))
+            else {
+                continue;
+            };
+            let view = self.catalog.service(name).cloned().unwrap_or_default();
+            let mut cx = Cx {
+                now,
+                config,
+                settings,
+                name,
+                view: &view,
+                catalog: &self.catalog,
+                beats: &mut self.beats,
+                out: &mut self.out,
+                trusted: false,
+                doubted: self.doubted,
+            };
+            service.fence_unanswered(&mut cx);
+        }
+    }
+
+    /// A take carried a beat.
+    fn take_done(&mut self, outcome: &Outcome) {
+        self.beats.busy = None;
+        self.beats.naming.clear();
+        if let Outcome::Txn(TxnOutcome::Answered { reply, .. }) = outcome
+            && reply.succeeded
+        {
+            self.beats.revision = reply.revision;
+            self.beats.own = true;
+        }
+    }
+
+    /// Tells the fence thread its deadlines, when they changed.
+    fn arm(&mut self) {
+        let Some(config) = &self.config else { return };
+        let Judge::Shared { fence, .. } = config.judge else { return };
+        let armed: Vec<Armed> = self
+            .beats
+            .kept
+            .iter()
+            .filter_map(|(name, kept)| {
+                let record = &self.catalog.service(name)?.master.as_ref()?.record;
+                let instance =
+                    InstanceId { service: name.clone(), instance: record.holder.instance.clone() };
+                Some(Armed { instance, term: kept.term, at: kept.deadline - fence })
+            })
+            .collect();
+        if armed != self.armed {
+            self.armed.clone_from(&armed);
+            // Before whatever else this step asks for: nothing is opened unarmed.
+            self.out.actions.insert(0, Action::Arm(armed));
+        }
+    }
+
+    fn remember(&mut self) {
+        if !self.loaded {
+            return;
+        }
+        let held: BTreeSet<ServiceName> = self
+            .services
+            .keys()
+            .filter(|name| self.catalog.service(name).is_some_and(|view| view.managed()))
+            .cloned()
+            .collect();
+        if held != self.remembered {
+            self.remembered.clone_from(&held);
+            self.out.actions.push(Action::Remember(held));
+        }
+    }
+}
+
+/// The comparison and the write of the next beat.
+pub(crate) fn beat_txn(
+    config: &Config,
+    beats: &mut Beats,
+    naming: &BTreeMap<ServiceName, Term>,
+) -> (Compare, Op) {
+    let key = key::beat(&config.host);
+    beats.counter += 1;
+    let beat = BeatRecord {
+        format: FORMAT,
+        counter: beats.counter,
+        start: config.start.clone(),
+        keeps: naming.clone(),
+        unknown: serde_json::Map::new(),
+    };
+    let revision: Revision = beats.revision;
+    (Compare::Modified(Arc::clone(&key), revision), Op::Put { key, value: beat.encode(), lease: 0 })
+}
+
+/// Which services an event may have changed.
+enum Touched {
+    Nothing,
+    One(ServiceName),
+    All,
+}
+
+fn touched_by<'a>(keys: impl Iterator<Item = &'a str>) -> Touched {
+    let mut touched = Touched::Nothing;
+    for key in keys {
+        let Some((kind, rest)) = key.split_once('/') else { continue };
+        if matches!(kind, "kv" | "kvmeta" | "nodes" | "services" | "checks" | "sessions" | "beats")
+        {
+            continue;
+        }
+        let Some(name) = rest.split('/').next().and_then(|name| ServiceName::new(name).ok()) else {
+            continue;
+        };
+        match &touched {
+            Touched::Nothing => touched = Touched::One(name),
+            Touched::One(one) if *one == name => {}
+            Touched::One(_) | Touched::All => return Touched::All,
+        }
+    }
+    touched
+}

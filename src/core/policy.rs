@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{HostName, InstanceName, ServiceName};
+use crate::record::Phase;
 
 /// Who moves mastership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -111,6 +112,11 @@ pub struct Config {
     pub judge: Judge,
     /// The services that have instances here.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
+    /// The services that sengu held when this host's agent last ran ([`Remember`]): fenced at a
+    /// start without an answer of the store.
+    ///
+    /// [`Remember`]: crate::event::Action::Remember
+    pub remembered: BTreeSet<ServiceName>,
 }
 
 /// Whether other agents share the store.
@@ -150,8 +156,18 @@ pub struct ServiceConfig {
     pub policy: Policy,
     /// The instances on this host.
     pub instances: BTreeMap<InstanceName, InstanceConfig>,
-    /// The phases for which a hook is configured here.
-    pub hooks: BTreeSet<crate::record::Phase>,
+    /// The phases for which a hook is configured here, and what an unknown end of one means.
+    pub hooks: BTreeMap<Phase, OnError>,
+}
+
+/// What a hook's failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// Go on; the failure stands in the history.
+    #[default]
+    Continue,
+    /// Stop the move.
+    Abort,
 }
 
 /// One instance on this host.

@@ -137,6 +137,8 @@ pub enum MasterState {
         proof: Proof,
         /// Why.
         cause: Cause,
+        /// When that was noticed.
+        noticed: Wall,
     },
     /// The holder's beats ran out.
     Lapsed,
@@ -344,8 +346,6 @@ pub enum Unfit {
     Drained,
     /// It is set apart.
     Quarantined,
-    /// It replicated from another replica, not from the master.
-    Chained,
 }
 
 /// What a person or a tool asked for: `requests/S/ID`.
@@ -368,6 +368,9 @@ pub struct RequestRecord {
     pub until: Wall,
     /// Where it stands.
     pub stand: Stand,
+    /// Its own hooks (`before-switchover`): started, and how each ended.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: BTreeMap<Phase, HookStand>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,

@@ -36,6 +36,7 @@ fn record(stand: Stand) -> RequestRecord {
         at: Wall(0),
         until: Wall(0),
         stand,
+        hooks: std::collections::BTreeMap::new(),
         unknown: serde_json::Map::new(),
     }
 }

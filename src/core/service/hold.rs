@@ -1,0 +1,478 @@
+//! This host has the term: keep it, open it, or end it with proof.
+
+use std::time::Duration;
+
+use crate::catalog::At;
+use crate::event::{Command, ControlOutcome};
+use crate::kv::Op;
+use crate::lease::promise;
+use crate::name::{InstanceName, Term};
+use crate::observation::Role;
+use crate::policy::{Failover, Judge};
+use crate::position::Covering;
+use crate::record::{
+    Ask, Cause, Holder, HookOutcome, HookStand, MasterRecord, MasterState, Phase, Proof, Stand, key,
+};
+use crate::time::{Now, Wall};
+
+use super::own::Own;
+use super::{CLOSED_LOOKS, Cx, Service, put};
+
+/// How long a promotion may take.
+const PROMOTE_WITHIN: Duration = Duration::from_secs(2);
+/// How many histories a term remembers.
+const ORIGINS: usize = 16;
+
+impl Service {
+    /// The record names an instance here: *taken*, *serving* or *fence-failed*.
+    pub(super) fn hold(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let holder = &at.record.holder;
+        let Some(own) = self.own.get(&holder.instance) else {
+            self.refuse(format!(
+                "`{}` holds term {} and is not configured here any more: put it back into the \
+                 configuration, or run `sengu release {}`",
+                holder.instance, at.record.term, cx.name
+            ));
+            return;
+        };
+        if own.is_exited() || own.boot_id.as_ref().is_some_and(|boot| *boot != holder.boot_id) {
+            self.hold_gone(cx, at);
+            return;
+        }
+        if own.fence.is_some() {
+            self.doing = Some(format!("fencing {}", holder.instance));
+            return;
+        }
+        match &at.record.state {
+            MasterState::Taken { cause } => self.open(cx, at, cause),
+            MasterState::Serving => self.serve(cx, at),
+            MasterState::FenceFailed { .. } => self.fence_again(cx, at),
+            MasterState::Giving { .. }
+            | MasterState::Vacant { .. }
+            | MasterState::Lapsed
+            | MasterState::Unmanaged => {}
+        }
+    }
+
+    /// The process that held the term has exited: another life of it holds nothing.
+    fn hold_gone(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let holder = &at.record.holder;
+        let Some(own) = self.own.get(&holder.instance) else { return };
+        let noticed = match &own.exited {
+            Some((gone, now)) if *gone == holder.boot_id => now.wall,
+            _ => cx.now.wall,
+        };
+        let (cause, failed) = if matches!(at.record.state, MasterState::Taken { .. }) {
+            let why = "its process exited".to_owned();
+            (Cause::PromotionFailed(why), Some(holder.instance.clone()))
+        } else {
+            (Cause::ProcessExited, None)
+        };
+        self.doing = Some(format!("withdrawing {}: its process has exited", holder.instance));
+        self.vacate(cx, at, Proof::Exited, cause, noticed, failed.as_ref());
+    }
+
+    /// *Serving*: is it still true?
+    fn serve(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let name = at.record.holder.instance.clone();
+        if self.switching(cx, at) {
+            return;
+        }
+        let Some(own) = self.own.get(&name) else { return };
+        let policy = &cx.settings.policy;
+        if own.hung(cx.now.time, policy.hung_after) {
+            let asked = self.failover_asked(cx, at);
+            let paused = cx.view.standing().any(|ask| *ask == Ask::Pause);
+            if (policy.failover == Failover::Auto && !paused) || asked {
+                self.end_holder(cx, at, Cause::Hung);
+            } else {
+                self.refuse(format!(
+                    "`{name}` hangs, and the service is {}: `sengu failover {}` ends it and moves \
+                     mastership",
+                    if paused { "paused" } else { "`failover = \"manual\"`" },
+                    cx.name
+                ));
+            }
+            return;
+        }
+        if own.is_fenced() || own.closed >= CLOSED_LOOKS {
+            self.closed_holder(cx, at);
+            return;
+        }
+        if self.failover_asked(cx, at) {
+            self.failover_while_serving(cx, at);
+            return;
+        }
+        self.tell_after(cx, at);
+        self.note_history(cx, at);
+    }
+
+    /// The master takes no writes: by its own fence, by a switchover that was not completed, or
+    /// by somebody's hand.
+    fn closed_holder(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let name = &at.record.holder.instance;
+        let Some(own) = self.own.get(name) else { return };
+        let Some(state) = own.state() else { return };
+        if !own.is_fenced() {
+            if cx.view.standing().any(|ask| *ask == Ask::Pause) {
+                self.refuse(format!("`{name}` takes no writes, and the service is paused"));
+            } else {
+                // Whatever closed it, the fence makes it provable, and ends what it may follow.
+                self.end_holder(cx, at, Cause::NotWritable);
+            }
+            return;
+        }
+        let known =
+            |id: &str| at.record.origins.iter().any(|o| o.histories().any(|known| known == id));
+        if known(state.applied.history()) {
+            self.reopen(cx, at, undone(cx, at));
+        } else {
+            self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, None);
+        }
+    }
+
+    /// Fences the holder, and writes what came of it.
+    pub(super) fn end_holder(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, cause: Cause) {
+        let name = at.record.holder.instance.clone();
+        let Some(own) = self.own.get_mut(&name) else { return };
+        if own.is_fenced() {
+            self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, None);
+            return;
+        }
+        if let Some(error) = own.fence_failed.clone()
+            && matches!(cx.config.judge, Judge::Shared { .. })
+            && !matches!(at.record.state, MasterState::FenceFailed { .. })
+        {
+            let mut record = at.record.clone();
+            record.state = MasterState::FenceFailed { error };
+            record.since = cx.now.wall;
+            self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
+            return;
+        }
+        own.start_fence(cx, &name, at.record.term, cx.settings.policy.kill);
+        if let Some(error) = &own.fence_failed {
+            let error = error.clone();
+            self.refuse(format!("`{name}` could not be fenced: {error}; end its process by hand"));
+        } else {
+            self.doing = Some(format!("fencing {name}"));
+        }
+    }
+
+    fn fence_again(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        self.end_holder(cx, at, Cause::NotWritable);
+        if let MasterState::FenceFailed { error } = &at.record.state {
+            let name = &at.record.holder.instance;
+            self.refuse(format!("`{name}` could not be fenced: {error}; end its process by hand"));
+        }
+    }
+
+    /// The holder's own record, untouched since: it goes on under the next term.
+    pub(super) fn reopen(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, cause: Cause) {
+        let name = at.record.holder.instance.clone();
+        if self.attempts_spent(cx, &at.record) {
+            self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, Some(&name));
+            return;
+        }
+        self.doing = Some(format!("reopening {name}"));
+        let mut story = super::take::Story::new(cause, Some(name.clone()));
+        story.loss = "nothing: the same copy goes on".to_owned();
+        self.take_term(cx, at, &name, &story, Vec::new());
+    }
+
+    /// *Taken*: hooks, then promote, then serve.
+    fn open(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, cause: &Cause) {
+        let name = at.record.holder.instance.clone();
+        let term = at.record.term;
+        let Some(own) = self.own.get(&name) else { return };
+        if own.fired == Some(term) || own.fence_failed.is_some() {
+            self.give_up(cx, at, "the lease ran out during the promotion");
+            return;
+        }
+        if own.writable() && own.state().is_some_and(|state| state.role == Role::Master) {
+            self.start_serving(cx, at, cause);
+            return;
+        }
+        if let Some(phase) = before_phase(cause) {
+            match self.run_hook(cx, at, phase) {
+                HookState::Ready => {}
+                HookState::Waiting => {
+                    self.doing = Some(format!("running {} hooks", phase.as_str()));
+                    return;
+                }
+                HookState::Abort(why) => {
+                    self.give_up(cx, at, &format!("a {} hook said no: {why}", phase.as_str()));
+                    return;
+                }
+            }
+        }
+        self.promote(cx, at, &name);
+    }
+
+    fn promote(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, name: &InstanceName) {
+        let term = at.record.term;
+        if let Judge::Shared { fence, .. } = cx.config.judge {
+            let left = cx.beats.deadline(cx.name, term).map(|deadline| deadline.since(cx.now.time));
+            if left.is_none_or(|left| left < PROMOTE_WITHIN + fence) {
+                self.doing = Some(format!("waiting for a beat before {name} is promoted"));
+                return; // The next beat's answer brings us here again.
+            }
+        }
+        let Some(own) = self.own.get_mut(name) else { return };
+        let behind = own.state().is_none_or(|state| {
+            !matches!(state.applied.covers(&state.received), Covering::Covers(_))
+        });
+        if let Some((failed, why)) = own.promote_failed.clone()
+            && failed == term
+        {
+            self.give_up(cx, at, &why);
+            return;
+        }
+        self.doing = Some(format!("promoting {name}"));
+        if own.lane.is_some() {
+            return;
+        }
+        if behind {
+            own.observe(cx, name);
+            return;
+        }
+        let boot_id = at.record.holder.boot_id.clone();
+        own.command(cx, name, term, Command::Promote { boot_id }, PROMOTE_WITHIN);
+    }
+
+    /// The candidate could not be promoted: fenced again, and passed over.
+    fn give_up(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, why: &str) {
+        let name = at.record.holder.instance.clone();
+        let Some(own) = self.own.get_mut(&name) else { return };
+        if own.is_fenced() {
+            let cause = Cause::PromotionFailed(why.to_owned());
+            self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, Some(&name));
+            return;
+        }
+        self.doing = Some(format!("closing {name} again: {why}"));
+        own.start_fence(cx, &name, at.record.term, cx.settings.policy.kill);
+        if let Some(error) = own.fence_failed.clone() {
+            self.refuse(format!("`{name}` could not be fenced: {error}; end its process by hand"));
+        }
+    }
+
+    /// Promoted and read back: from now on it is named.
+    fn start_serving(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, cause: &Cause) {
+        let name = &at.record.holder.instance;
+        let Some(state) = self.own.get(name).and_then(Own::state) else { return };
+        let mut record = at.record.clone();
+        record.state = MasterState::Serving;
+        record.since = cx.now.wall;
+        record.origins.push(state.applied.clone());
+        let extra = record.origins.len().saturating_sub(ORIGINS);
+        record.origins.drain(..extra);
+        record.failed.clear();
+        if is_failover(cause) {
+            record.failovers.push(cx.now.wall);
+            let keep = usize::try_from(cx.settings.policy.cooldown_failovers).unwrap_or(0).max(1);
+            let extra = record.failovers.len().saturating_sub(keep);
+            record.failovers.drain(..extra);
+        }
+        let mut then = Vec::new();
+        if let Some((key, _, instance)) = self.instance_record(cx, name) {
+            then.push(put(key, &instance));
+        }
+        if let Some((key, history)) = self.history_step(cx, record.term, "serving") {
+            then.push(put(key, &history));
+        }
+        for old in
+            cx.view.finals.keys().map(|(term, _)| *term).collect::<std::collections::BTreeSet<_>>()
+        {
+            then.push(Op::DeletePrefix(format!("finals/{}/{old}/", cx.name).into()));
+        }
+        self.end_requests(cx, &record, &mut then);
+        let text = format!(
+            "`{name}` is master (term {}){}",
+            record.term,
+            if *cause == Cause::Adopted { "" } else { ": promoted, read back, published" }
+        );
+        if self.write_master(cx, Some(at), &record, Vec::new(), then).is_some() {
+            cx.out.say(cx.name, false, text);
+        }
+    }
+
+    /// The server changed its replication id by itself: the record must know it.
+    fn note_history(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let Some(state) = self.own.get(&at.record.holder.instance).and_then(Own::state) else {
+            return;
+        };
+        if !state.writable
+            || at.record.origins.iter().any(|o| o.history() == state.applied.history())
+        {
+            return;
+        }
+        let mut record = at.record.clone();
+        record.origins.push(state.applied.clone());
+        let extra = record.origins.len().saturating_sub(ORIGINS);
+        record.origins.drain(..extra);
+        self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
+    }
+
+    /// A person asked for a failover of a master that this agent still sees.
+    fn failover_while_serving(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let name = at.record.holder.instance.clone();
+        let Some(own) = self.own.get(&name) else { return };
+        let silent = own.failing.as_ref().is_some_and(|failing| failing.looks >= 3);
+        if silent {
+            self.end_holder(cx, at, Cause::Requested);
+            return;
+        }
+        if own.known.is_some() && own.failing.is_none() {
+            let text =
+                format!("`{name}` is well; `sengu switchover {}` moves it without loss", cx.name);
+            self.end_request_of(
+                cx,
+                &|ask| matches!(ask, Ask::Failover { .. }),
+                Stand::Refused(text),
+            );
+        }
+    }
+
+    /// The holder that a new term is written for.
+    pub(super) fn holder(&self, cx: &Cx<'_>, name: &InstanceName) -> Option<Holder> {
+        let own = self.own.get(name)?;
+        Some(Holder {
+            instance: name.clone(),
+            host: cx.config.host.clone(),
+            agent: cx.config.agent.clone(),
+            boot_id: own.boot_id.clone()?,
+            address: cx.settings.instances.get(name)?.address,
+        })
+    }
+
+    /// The record of a term that starts: everything but its state comes from the one before.
+    pub(super) fn next_record(
+        &self,
+        cx: &Cx<'_>,
+        old: Option<&MasterRecord>,
+        holder: Holder,
+        state: MasterState,
+    ) -> MasterRecord {
+        let mut unproven = old.map(|old| old.unproven.clone()).unwrap_or_default();
+        if let Some(old) = old
+            && old.state == MasterState::Lapsed
+            && old.holder != holder
+        {
+            unproven.push(old.holder.clone());
+        }
+        unproven.retain(|earlier| earlier.instance != holder.instance);
+        MasterRecord {
+            format: crate::record::FORMAT,
+            term: old.map_or(Term(0), |old| old.term).next(),
+            state,
+            holder,
+            promise: promise(cx.config.judge),
+            unproven,
+            origins: old.map(|old| old.origins.clone()).unwrap_or_default(),
+            failed: old.map(|old| old.failed.clone()).unwrap_or_default(),
+            failovers: old.map(|old| old.failovers.clone()).unwrap_or_default(),
+            since: cx.now.wall,
+            unknown: old.map(|old| old.unknown.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Enough attempts in this incident: a person must look.
+    pub(super) fn attempts_spent(&mut self, cx: &Cx<'_>, record: &MasterRecord) -> bool {
+        let most = cx.settings.policy.max_attempts;
+        let recent = cx
+            .view
+            .history
+            .iter()
+            .rev()
+            .take_while(|(_, at)| {
+                matches!(at.record.cause, Cause::Reopened | Cause::SwitchoverUndone(_))
+                    && at.record.steps.last().is_some_and(|step| {
+                        recent(step.at, cx.now.wall, cx.settings.policy.cooldown_window)
+                    })
+            })
+            .count();
+        recent.max(record.failed.len()) >= usize::try_from(most).unwrap_or(usize::MAX)
+    }
+}
+
+pub(super) fn recent(at: Wall, now: Wall, window: Duration) -> bool {
+    let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+    now.0.saturating_sub(at.0) < window
+}
+
+/// Does this cause make a failover (and not a planned move, or none)?
+pub(super) fn is_failover(cause: &Cause) -> bool {
+    match cause {
+        Cause::ProcessExited
+        | Cause::Hung
+        | Cause::Lapsed
+        | Cause::NotWritable
+        | Cause::Requested
+        | Cause::PromotionFailed(_) => true,
+        Cause::Adopted | Cause::Switchover | Cause::SwitchoverUndone(_) | Cause::Reopened => false,
+    }
+}
+
+/// Why a fenced holder goes on: a switchover of its term that was not completed, or its own fence.
+fn undone(cx: &Cx<'_>, at: &At<MasterRecord>) -> Cause {
+    let why = cx.view.requests.values().find_map(|request| {
+        let Stand::Refused(why) = &request.record.stand else { return None };
+        let of_this = request.record.term == Some(at.record.term)
+            && matches!(request.record.ask, Ask::Switchover { .. });
+        of_this.then(|| why.clone())
+    });
+    why.map_or(Cause::Reopened, Cause::SwitchoverUndone)
+}
+
+fn before_phase(cause: &Cause) -> Option<Phase> {
+    is_failover(cause).then_some(Phase::BeforeFailover)
+}
+
+/// Where the hooks of a phase stand.
+pub(super) enum HookState {
+    /// Done, or none are configured.
+    Ready,
+    /// Running, or being recorded.
+    Waiting,
+    /// One said no.
+    Abort(String),
+}
+
+impl HookState {
+    pub(super) fn of(stand: &HookStand) -> Self {
+        match stand {
+            HookStand::Ended { outcome: HookOutcome::Abort { error, .. }, .. } => {
+                Self::Abort(error.clone())
+            }
+            HookStand::Ended { .. } => Self::Ready,
+            HookStand::Started { .. } => Self::Waiting,
+        }
+    }
+}
+
+impl Own {
+    /// A fence ended, by the lane or by the thread.
+    pub(super) fn fence_ended(&mut self, now: Now, outcome: ControlOutcome) {
+        match &outcome {
+            ControlOutcome::Done { boot_id, state } if !state.writable => {
+                self.fence_failed = None;
+                let fenced = boot_id.clone();
+                self.ended(now, outcome);
+                self.lane = None;
+                self.reads = 1;
+                self.fenced = Some(fenced);
+                return;
+            }
+            ControlOutcome::Done { .. } => {
+                self.fence_failed = Some("it still takes writes after the fence".to_owned());
+            }
+            ControlOutcome::Exited { .. } => self.fence_failed = None,
+            ControlOutcome::Failed { error, .. } => self.fence_failed = Some(error.clone()),
+        }
+        self.ended(now, outcome);
+    }
+}
+
+/// The key of a request, compared by the txns that act on it.
+pub(super) fn request_key(cx: &Cx<'_>, id: &str) -> crate::kv::Key {
+    key::request(cx.name, id)
+}

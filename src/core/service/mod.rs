@@ -1,0 +1,410 @@
+//! One service: what to do next, read from its records and from what was last seen of the
+//! instances here.
+//!
+//! [`Service::decide`] runs after every event that could matter and holds no phase: it looks at
+//! `master/S` and does the next thing that the record, the instances and the requests call for,
+//! at most one txn and one command for each instance at a time. A crash between any two actions
+//! therefore needs no recovery of its own. One file for each part: `hold` (this host has the
+//! term), `take` (nobody has it), `follow` (another has it), `request` (what people ask),
+//! `publish` (`instances/…`), `tell` (hooks and history), `report` (what `explain` prints).
+
+mod follow;
+mod hold;
+mod own;
+mod publish;
+mod report;
+mod request;
+mod take;
+mod tell;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::catalog::{At, Catalog, ServiceView};
+use crate::event::{Action, ActionId, ControlOutcome, LookOutcome, Outcome, TxnOutcome};
+use crate::kv::{Compare, Key, Op, Txn};
+use crate::lease::{Beats, lapse_wait};
+use crate::machine::Out;
+use crate::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
+use crate::observation::Observation;
+use crate::policy::{Config, ServiceConfig};
+use crate::record::{Holder, MasterRecord, MasterState, Phase, Proof, Record, key};
+use crate::time::{Now, Time};
+use crate::transition;
+
+use own::Own;
+pub(crate) use report::report;
+use tell::Place;
+
+/// What a decision may look at, and where it puts what it wants done.
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Now,
+    pub(crate) config: &'a Config,
+    pub(crate) settings: &'a ServiceConfig,
+    pub(crate) name: &'a ServiceName,
+    pub(crate) view: &'a ServiceView,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) beats: &'a mut Beats,
+    pub(crate) out: &'a mut Out,
+    /// The store answered lately: what this agent sees of others may be judged.
+    pub(crate) trusted: bool,
+    /// What was seen before is old: the loop was late, or a clock jumped.
+    pub(crate) doubted: Time,
+}
+
+impl Cx<'_> {
+    fn id(&self, instance: &InstanceName) -> InstanceId {
+        InstanceId { service: self.name.clone(), instance: instance.clone() }
+    }
+
+    /// Is this holder an instance of this agent?
+    fn mine(&self, holder: &Holder) -> bool {
+        holder.host == self.config.host && holder.agent == self.config.agent
+    }
+}
+
+/// One service's volatile state: lanes, and what was last seen. Everything else is in records.
+#[derive(Debug, Default)]
+pub(crate) struct Service {
+    own: BTreeMap<InstanceName, Own>,
+    /// The txn under way on the master record, finals, requests and history.
+    writing: Option<ActionId>,
+    /// The txn under way on `instances/…`.
+    publishing: Option<ActionId>,
+    /// The store refused or did not answer: not again before.
+    write_after: Time,
+    publish_after: Time,
+    /// The hook under way: which, for which term, and when it started.
+    hook: Option<RunningHook>,
+    /// A hook that ended and whose end is not written yet.
+    hook_end: Option<(Place, Phase, crate::record::HookStand)>,
+    /// Hooks that this life of the agent has started.
+    launched: BTreeSet<(Place, Phase)>,
+    looks: BTreeMap<std::net::SocketAddr, Look>,
+    /// Since when the ranking of this incident stands, and of what.
+    ranked: Option<(Vec<InstanceName>, Time)>,
+    /// What is not done and why; made anew by each decision.
+    refusals: Vec<String>,
+    doing: Option<String>,
+    /// Why the store did not take the last write.
+    store_trouble: Option<String>,
+    /// The last line said, so that it is said once.
+    said: Option<String>,
+}
+
+#[derive(Debug)]
+struct RunningHook {
+    id: ActionId,
+    place: Place,
+    phase: Phase,
+    started: Now,
+}
+
+/// A look at an earlier holder that was not proven stopped.
+#[derive(Debug, Default)]
+struct Look {
+    under_way: Option<ActionId>,
+    /// When the last one that ended was sent, and what it showed.
+    last: Option<(Time, LookOutcome)>,
+    sent: Time,
+}
+
+impl Service {
+    pub(crate) fn configure(&mut self, settings: &ServiceConfig) {
+        self.own.retain(|name, _| settings.instances.contains_key(name));
+        for name in settings.instances.keys() {
+            self.own.entry(name.clone()).or_default();
+        }
+    }
+
+    pub(crate) fn observed(
+        &mut self,
+        now: Now,
+        instance: &InstanceName,
+        sent: Time,
+        observation: Observation,
+    ) {
+        if let Some(own) = self.own.get_mut(instance) {
+            own.observed(now, sent, observation);
+        }
+    }
+
+    pub(crate) fn exited(&mut self, now: Now, instance: &InstanceName, boot_id: &BootId) {
+        if let Some(own) = self.own.get_mut(instance) {
+            own.exited(now, boot_id);
+        }
+    }
+
+    pub(crate) fn fence_fired(
+        &mut self,
+        now: Now,
+        instance: &InstanceName,
+        term: Term,
+        outcome: ControlOutcome,
+    ) {
+        if let Some(own) = self.own.get_mut(instance) {
+            own.fired = Some(term);
+            own.fence_ended(now, outcome);
+        }
+    }
+
+    pub(crate) fn done(&mut self, now: Now, id: ActionId, outcome: Outcome) {
+        match outcome {
+            Outcome::Txn(outcome) => self.txn_done(now, id, &outcome),
+            Outcome::Control(outcome) => {
+                for own in self.own.values_mut() {
+                    if own.fence == Some(id) {
+                        own.fence = None;
+                        own.fence_ended(now, outcome);
+                        return;
+                    }
+                    if own.lane.as_ref().is_some_and(|(lane, _, _)| *lane == id) {
+                        own.lane_ended(now, outcome);
+                        return;
+                    }
+                }
+            }
+            Outcome::Look(outcome) => {
+                for look in self.looks.values_mut() {
+                    if look.under_way == Some(id) {
+                        look.under_way = None;
+                        look.last = Some((look.sent, outcome));
+                    }
+                }
+            }
+            Outcome::Hook(outcome) => self.hook_done(now, id, outcome),
+        }
+    }
+
+    fn txn_done(&mut self, now: Now, id: ActionId, outcome: &TxnOutcome) {
+        let again = match outcome {
+            TxnOutcome::Answered { .. } => now.time,
+            TxnOutcome::Unknown(_) => now.time + Duration::from_millis(50),
+            TxnOutcome::Refused(_) => now.time + Duration::from_secs(1),
+        };
+        if self.writing == Some(id) {
+            self.writing = None;
+            self.write_after = again;
+        }
+        if self.publishing == Some(id) {
+            self.publishing = None;
+            self.publish_after = again;
+        }
+        self.store_trouble = match outcome {
+            TxnOutcome::Answered { .. } => None,
+            TxnOutcome::Refused(why) | TxnOutcome::Unknown(why) => {
+                Some(format!("the store does not take writes: {why}"))
+            }
+        };
+    }
+
+    /// Does the next beat name this term?
+    pub(crate) fn keeps(&self, record: &MasterRecord, config: &Config) -> bool {
+        let holds = matches!(record.state, MasterState::Taken { .. } | MasterState::Serving);
+        let mine = record.holder.host == config.host && record.holder.agent == config.agent;
+        holds
+            && mine
+            && self.own.get(&record.holder.instance).is_some_and(|own| {
+                own.boot_id.as_ref() == Some(&record.holder.boot_id)
+                    && own.fired != Some(record.term)
+                    && (record.state != MasterState::Serving || own.closed < CLOSED_LOOKS)
+            })
+    }
+
+    /// Without an answer of the store, everything held here is fenced.
+    pub(crate) fn fence_unanswered(&mut self, cx: &mut Cx<'_>) {
+        let kill = cx.settings.policy.kill;
+        for (name, own) in &mut self.own {
+            if own.writable() {
+                own.start_fence(cx, name, Term(0), kill);
+            }
+        }
+    }
+
+    /// Does the next thing.
+    pub(crate) fn decide(&mut self, cx: &mut Cx<'_>) {
+        self.refusals.clear();
+        self.refusals.extend(self.store_trouble.clone());
+        self.doing = None;
+        self.publish(cx);
+        if self.writing.is_none() && cx.now.time >= self.write_after {
+            self.expire_requests(cx);
+        } else if self.writing.is_none() {
+            cx.out.wake(self.write_after);
+        }
+        let Some(at) = &cx.view.master else {
+            self.adoption(cx);
+            return;
+        };
+        if at.record.state == MasterState::Unmanaged {
+            self.adoption(cx);
+            return;
+        }
+        self.watch_holder(cx, &at.record);
+        self.fence_on_sight(cx, at);
+        self.finish_hook(cx);
+        self.release(cx, at);
+        let mine = cx.mine(&at.record.holder);
+        match &at.record.state {
+            MasterState::Serving | MasterState::Taken { .. } | MasterState::FenceFailed { .. }
+                if mine =>
+            {
+                self.hold(cx, at);
+            }
+            MasterState::Serving => self.watch_lease(cx, at),
+            MasterState::Taken { .. } => self.watch_lease(cx, at),
+            MasterState::Giving { .. } => self.hand_over(cx, at),
+            MasterState::Vacant { .. } | MasterState::Lapsed => self.incident(cx, at),
+            MasterState::FenceFailed { error } => {
+                self.refuse(format!("the old master could not be fenced: {error}"));
+            }
+            MasterState::Unmanaged => {}
+        }
+        if at.record.state == MasterState::Serving {
+            self.follow(cx, at);
+            self.prove_stopped(cx, at);
+        }
+        self.serve_requests(cx, at);
+        self.speak(cx);
+    }
+
+    /// An instance of a held service that takes writes without holding the term is fenced.
+    fn fence_on_sight(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let record = &at.record;
+        let opens = matches!(record.state, MasterState::Taken { .. } | MasterState::Serving);
+        for (name, own) in &mut self.own {
+            let holds = opens
+                && cx.mine(&record.holder)
+                && record.holder.instance == *name
+                && own.boot_id.as_ref() == Some(&record.holder.boot_id)
+                && own.fired != Some(record.term);
+            if own.writable() && !holds {
+                own.start_fence(cx, name, record.term, cx.settings.policy.kill);
+            }
+        }
+    }
+
+    /// A holder here whose process this life of the agent has not seen: is that process still
+    /// there? Its port may be closed while it lives, and another life may listen on it.
+    fn watch_holder(&mut self, cx: &mut Cx<'_>, record: &MasterRecord) {
+        let holder = &record.holder;
+        if !cx.mine(holder) {
+            return;
+        }
+        let Some(own) = self.own.get_mut(&holder.instance) else { return };
+        let seen = own.boot_id.as_ref() == Some(&holder.boot_id)
+            || own.exited.as_ref().is_some_and(|(gone, _)| *gone == holder.boot_id);
+        if !seen && own.watched.as_ref() != Some(&holder.boot_id) {
+            own.watched = Some(holder.boot_id.clone());
+            let instance = cx.id(&holder.instance);
+            cx.out.push(Action::Watch { instance, boot_id: holder.boot_id.clone() });
+        }
+    }
+
+    /// Another host has the term: did its beats run out?
+    fn watch_lease(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let Some(wait) = lapse_wait(&at.record.promise) else { return };
+        let heard = cx.view.beat_received.max(cx.view.master_received).max(cx.doubted);
+        let due = heard + wait;
+        if cx.now.time < due {
+            cx.out.wake(due);
+            return;
+        }
+        if !cx.trusted {
+            self.refuse("this agent has no fresh answer of the store and judges nobody".to_owned());
+            return;
+        }
+        let host = &at.record.holder.host;
+        let beat = cx.catalog.beat(host.as_str()).map_or(0, |view| view.beat.revision);
+        let mut lapsed = at.record.clone();
+        lapsed.state = MasterState::Lapsed;
+        lapsed.since = cx.now.wall;
+        let when = vec![Compare::Modified(key::beat(host), beat)];
+        self.write_master(cx, Some(at), &lapsed, when, Vec::new());
+    }
+
+    /// Writes the master record by a txn that compares the one it was decided on. Every change
+    /// of mastership passes here.
+    fn write_master(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Option<&At<MasterRecord>>,
+        to: &MasterRecord,
+        when: Vec<Compare>,
+        then: Vec<Op>,
+    ) -> Option<ActionId> {
+        if let Err(wrong) = transition::check(from.map(|at| &at.record), to) {
+            self.refuse(format!("internal error, not written: {wrong}"));
+            return None;
+        }
+        let key = key::master(cx.name);
+        let compare = Compare::Modified(Arc::clone(&key), from.map_or(0, |at| at.revision));
+        let put = put(key, to);
+        let txn = Txn {
+            when: std::iter::once(compare).chain(when).collect(),
+            then: std::iter::once(put).chain(then).collect(),
+            otherwise: Vec::new(),
+        };
+        self.write(cx, txn)
+    }
+
+    /// Sends a txn if the lane is free.
+    fn write(&mut self, cx: &mut Cx<'_>, txn: Txn) -> Option<ActionId> {
+        if self.writing.is_some() {
+            return None;
+        }
+        if cx.now.time < self.write_after {
+            cx.out.wake(self.write_after);
+            return None;
+        }
+        let id = cx.out.txn(cx.name, txn, Duration::from_secs(5));
+        self.writing = Some(id);
+        Some(id)
+    }
+
+    /// Writes *vacant*: the holder here is proven stopped.
+    fn vacate(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        proof: Proof,
+        cause: crate::record::Cause,
+        noticed: crate::time::Wall,
+        failed: Option<&InstanceName>,
+    ) {
+        let mut record = at.record.clone();
+        record.state = MasterState::Vacant { proof, cause, noticed };
+        record.since = cx.now.wall;
+        if let Some(failed) = failed
+            && !record.failed.contains(failed)
+        {
+            record.failed.push(failed.clone());
+        }
+        self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
+    }
+
+    fn refuse(&mut self, why: String) {
+        if !self.refusals.contains(&why) {
+            self.refusals.push(why);
+        }
+    }
+
+    /// Says the first refusal in the log when it is new.
+    fn speak(&mut self, cx: &mut Cx<'_>) {
+        let line = self.refusals.first().cloned();
+        if line != self.said {
+            if let Some(line) = &line {
+                cx.out.say(cx.name, true, format!("not acting: {line}"));
+            }
+            self.said = line;
+        }
+    }
+}
+
+/// So many looks in a row without writes before a serving holder counts as closed.
+const CLOSED_LOOKS: u32 = 3;
+
+fn put(key: Key, record: &impl Record) -> Op {
+    Op::Put { key, value: record.encode(), lease: 0 }
+}

@@ -1,0 +1,372 @@
+//! What this agent knows of one of its own instances, and the lanes of commands to it.
+//!
+//! Two lanes: `lane` for everything ordered, `fence` apart, because a fence waits for nothing.
+//! An observation that began before the last command ended is not looked at.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::event::{Action, ActionId, Command, ControlOutcome};
+use crate::name::{BootId, InstanceId, InstanceName, Term};
+use crate::observation::{Answer, InstanceState, Observation, Process};
+use crate::position::{Covering, Position};
+use crate::record::{Health, Unfit};
+use crate::time::{Now, Time, Wall};
+
+use super::Cx;
+
+/// Equal failures in a row before an instance counts as silent.
+const FAILURES: u32 = 3;
+/// Moments of the master's position that are kept, to say what a failover may have lost.
+const TRAIL: usize = 32;
+/// How long after a failed command the next try waits.
+const RETRY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    /// The life of its process that was last seen alive.
+    pub(crate) boot_id: Option<BootId>,
+    /// The life that was last seen to exit, and when.
+    pub(crate) exited: Option<(BootId, Now)>,
+    /// The holder's life that the shell was asked to watch.
+    pub(crate) watched: Option<BootId>,
+    /// What it last told, and when that look ended.
+    pub(crate) known: Option<Known>,
+    /// Looks in a row without a state, since when, and the words for the last.
+    pub(crate) failing: Option<Failing>,
+    pub(crate) process: Process,
+    pub(crate) lane: Option<(ActionId, Term, Command)>,
+    pub(crate) fence: Option<ActionId>,
+    /// The last fence that failed: why.
+    pub(crate) fence_failed: Option<String>,
+    /// Acknowledged fenced: this life, not opened since.
+    pub(crate) fenced: Option<BootId>,
+    /// Looks in a row in which it took no writes.
+    pub(crate) closed: u32,
+    /// The fence thread fired for this term: the term is over for this instance.
+    pub(crate) fired: Option<Term>,
+    pub(crate) retry_at: Time,
+    /// Looks began up to then are older than the last command.
+    pub(crate) acted: Time,
+    pub(crate) observed_at: Time,
+    pub(crate) trail: VecDeque<(Wall, Position)>,
+    pub(crate) quarantine: Option<String>,
+    /// The first position seen after a lapse.
+    pub(crate) mark: Option<(Time, Position)>,
+    /// The last error of a command, for `explain`.
+    pub(crate) error: Option<String>,
+    /// The promotion of this term failed: why.
+    pub(crate) promote_failed: Option<(Term, String)>,
+    /// Equal positions read in a row since the fence.
+    pub(crate) reads: u32,
+    /// What made it unfit when its detach was sent.
+    pub(crate) detaching: Option<Unfit>,
+    /// Detached in this term, in this life; and what made it unfit before.
+    pub(crate) detached: Option<(Term, BootId, Option<Unfit>)>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) sent: Time,
+    pub(crate) state: InstanceState,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Failing {
+    pub(crate) since: Time,
+    pub(crate) looks: u32,
+    pub(crate) words: String,
+    pub(crate) alive: bool,
+}
+
+impl Own {
+    pub(crate) fn state(&self) -> Option<&InstanceState> {
+        self.known.as_ref().map(|known| &known.state)
+    }
+
+    pub(crate) fn writable(&self) -> bool {
+        self.state().is_some_and(|state| state.writable)
+    }
+
+    /// Its process has exited, and no later one was seen.
+    pub(crate) fn is_exited(&self) -> bool {
+        self.boot_id.is_none() && self.exited.is_some()
+    }
+
+    pub(crate) fn busy(&self) -> bool {
+        self.lane.is_some() || self.fence.is_some()
+    }
+
+    pub(crate) fn observed(&mut self, now: Now, sent: Time, seen: Observation) {
+        self.process = seen.process;
+        if let Some(boot_id) = &seen.boot_id {
+            if self.exited.as_ref().is_some_and(|(gone, _)| gone == boot_id) {
+                return; // A look that began before the exit.
+            }
+            if self.boot_id.as_ref() != Some(boot_id) {
+                self.new_life(boot_id.clone());
+            }
+        }
+        if sent < self.acted {
+            return;
+        }
+        self.observed_at = sent;
+        if let Answer::State(state) = seen.answer {
+            self.told(now, sent, state);
+        } else {
+            self.failed(now, &seen.answer);
+        }
+    }
+
+    fn new_life(&mut self, boot_id: BootId) {
+        *self = Self {
+            boot_id: Some(boot_id),
+            exited: self.exited.take(),
+            watched: self.watched.take(),
+            process: self.process,
+            acted: self.acted,
+            trail: std::mem::take(&mut self.trail),
+            // Commands under way were for the old life; their ends are dropped by id.
+            ..Self::default()
+        };
+    }
+
+    fn told(&mut self, now: Now, sent: Time, state: InstanceState) {
+        self.failing = None;
+        if state.writable {
+            self.closed = 0;
+            self.fenced = None;
+            if self.trail.back().is_none_or(|(_, last)| *last != state.applied) {
+                if self.trail.len() == TRAIL {
+                    self.trail.pop_front();
+                }
+                self.trail.push_back((now.wall, state.applied.clone()));
+            } else if let Some(last) = self.trail.back_mut() {
+                last.0 = now.wall;
+            }
+        } else {
+            self.closed = self.closed.saturating_add(1);
+        }
+        self.known = Some(Known { sent, state });
+    }
+
+    fn failed(&mut self, now: Now, answer: &Answer) {
+        let words = words(answer, self.process);
+        let looks = self.failing.as_ref().map_or(0, |failing| failing.looks).saturating_add(1);
+        let since = self.failing.as_ref().map_or(now.time, |failing| failing.since);
+        self.failing = Some(Failing { since, looks, words, alive: answer.alive() });
+    }
+
+    pub(crate) fn exited(&mut self, now: Now, boot_id: &BootId) {
+        if self.boot_id.as_ref().is_some_and(|current| current != boot_id) {
+            return; // The one before; another life was seen since.
+        }
+        self.exited = Some((boot_id.clone(), now));
+        self.boot_id = None;
+        self.known = None;
+        self.failing = None;
+        self.fenced = None;
+        self.process = Process::Gone;
+        self.lane = None;
+        self.fence = None;
+    }
+
+    /// What stood in the ordered lane ended.
+    pub(crate) fn lane_ended(&mut self, now: Now, outcome: ControlOutcome) {
+        let Some((_, term, command)) = self.lane.take() else { return };
+        match (&command, &outcome) {
+            (Command::Detach, ControlOutcome::Done { boot_id, .. }) => {
+                self.detached = Some((term, boot_id.clone(), self.detaching));
+            }
+            (Command::Read, ControlOutcome::Done { state, .. }) => {
+                let same = self.state().is_some_and(|last| last.applied == state.applied);
+                self.reads = if same { self.reads + 1 } else { 1 };
+            }
+            (Command::Promote { .. }, ControlOutcome::Failed { error, .. }) => {
+                self.promote_failed = Some((term, error.clone()));
+            }
+            (Command::Promote { .. }, ControlOutcome::Done { state, .. }) if !state.writable => {
+                let why = "it takes no writes after the promotion".to_owned();
+                self.promote_failed = Some((term, why));
+            }
+            _ => {}
+        }
+        self.ended(now, outcome);
+    }
+
+    /// A command ended, whichever lane it ran in.
+    pub(crate) fn ended(&mut self, now: Now, outcome: ControlOutcome) {
+        self.acted = now.time;
+        match outcome {
+            ControlOutcome::Done { boot_id, state } => {
+                if self.exited.as_ref().is_some_and(|(gone, _)| *gone == boot_id) {
+                    return;
+                }
+                if self.boot_id.as_ref() != Some(&boot_id) {
+                    self.new_life(boot_id);
+                }
+                self.error = None;
+                self.told(now, now.time, state);
+            }
+            ControlOutcome::Exited { boot_id } => {
+                if let Some(boot_id) = boot_id.or_else(|| self.boot_id.clone()) {
+                    self.exited(now, &boot_id);
+                }
+            }
+            ControlOutcome::Failed { error, .. } => {
+                self.error = Some(error);
+                self.retry_at = now.time + RETRY;
+            }
+        }
+    }
+
+    /// Whether and how it answers, as its record says it.
+    pub(crate) fn health(&self) -> Health {
+        if self.is_exited() {
+            return Health::Exited;
+        }
+        match &self.failing {
+            None if self.known.is_some() => Health::Up,
+            None => Health::Silent("not asked yet".to_owned()),
+            Some(failing) if failing.alive => Health::Troubled(failing.words.clone()),
+            Some(failing) if failing.looks < FAILURES && self.known.is_some() => Health::Up,
+            Some(failing) => Health::Silent(failing.words.clone()),
+        }
+    }
+
+    /// Silent for long, and its process does nothing that would explain it.
+    pub(crate) fn hung(&self, now: Time, after: Duration) -> bool {
+        let idle = matches!(self.process, Process::Sleeping | Process::Stopped | Process::DiskWait);
+        idle && self.failing.as_ref().is_some_and(|failing| {
+            !failing.alive && failing.looks >= FAILURES && now >= failing.since + after
+        })
+    }
+
+    /// Why it must not be promoted, as far as this agent knows.
+    pub(crate) fn unfit(&self, priority: u32, drained: bool) -> Option<Unfit> {
+        let state = self.state()?;
+        let reasons = [
+            (state.syncing, Unfit::Syncing),
+            (state.never_synced, Unfit::NeverSynced),
+            (priority == 0, Unfit::NeverPromote),
+            (self.quarantine.is_some(), Unfit::Quarantined),
+            (drained, Unfit::Drained),
+        ];
+        reasons.iter().find(|(applies, _)| *applies).map(|(_, unfit)| *unfit)
+    }
+
+    /// Its data grew although the lease of the one it follows ran out: somebody writes.
+    pub(crate) fn advanced_since_mark(&mut self, after: Time) -> Option<bool> {
+        let known = self.known.as_ref()?;
+        if known.sent <= after {
+            return None;
+        }
+        match &self.mark {
+            Some((at, position)) if *at > after => {
+                if known.sent < *at + Duration::from_millis(100) {
+                    return None;
+                }
+                let grown = matches!(known.state.received.covers(position), Covering::Covers(1..));
+                if grown {
+                    self.mark = Some((known.sent, known.state.received.clone()));
+                }
+                Some(grown)
+            }
+            _ => {
+                self.mark = Some((known.sent, known.state.received.clone()));
+                None
+            }
+        }
+    }
+
+    /// Acknowledged fenced in this life, and closed since.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.is_some() && self.fenced == self.boot_id && !self.writable()
+    }
+
+    /// Asks for a look now, unless one just ended.
+    pub(crate) fn observe(&self, cx: &mut Cx<'_>, instance: &InstanceName) {
+        let pause = Duration::from_millis(20);
+        if cx.now.time >= self.observed_at + pause {
+            cx.out.push(Action::Observe(cx.id(instance)));
+        }
+        cx.out.wake(cx.now.time + pause);
+    }
+
+    /// Sends a command down the ordered lane. The caller has seen that it is free.
+    pub(crate) fn command(
+        &mut self,
+        cx: &mut Cx<'_>,
+        instance: &InstanceName,
+        term: Term,
+        command: Command,
+        within: Duration,
+    ) {
+        let target: InstanceId = cx.id(instance);
+        let sent = command.clone();
+        let id = cx.out.act(cx.name, |id| Action::Control {
+            id,
+            instance: target,
+            term,
+            command: sent,
+            within,
+        });
+        self.lane = Some((id, term, command));
+    }
+
+    /// Sends a fence, whatever the ordered lane does.
+    pub(crate) fn start_fence(
+        &mut self,
+        cx: &mut Cx<'_>,
+        instance: &InstanceName,
+        term: Term,
+        kill: bool,
+    ) {
+        if self.fence.is_some() {
+            return;
+        }
+        if cx.now.time < self.retry_at {
+            cx.out.wake(self.retry_at);
+            return;
+        }
+        let target = cx.id(instance);
+        let id = cx.out.act(cx.name, |id| Action::Control {
+            id,
+            instance: target,
+            term,
+            command: Command::Fence { kill },
+            within: FENCE_WITHIN,
+        });
+        self.fence = Some(id);
+    }
+}
+
+/// A fence's bound, all rungs together.
+pub(crate) const FENCE_WITHIN: Duration = Duration::from_secs(2);
+
+fn words(answer: &Answer, process: Process) -> String {
+    let base = match answer {
+        Answer::State(_) => "up".to_owned(),
+        Answer::Loading => "it loads its data".to_owned(),
+        Answer::Busy => "it is busy in a script".to_owned(),
+        Answer::AuthFailed(why) => format!("it refused the password: {why}"),
+        Answer::TooManyClients => "it has no connection left".to_owned(),
+        Answer::Refused => "it refuses connections".to_owned(),
+        Answer::Silent => "it does not answer in time".to_owned(),
+        Answer::Error(why) => format!("it answered with an error: {why}"),
+    };
+    match process {
+        Process::Stopped => format!("{base}; its process is stopped"),
+        Process::DiskWait => format!("{base}; its process waits for the disk"),
+        Process::Unknown | Process::Running | Process::Sleeping | Process::Gone => base,
+    }
+}
+
+/// A short word for `status`.
+pub(crate) fn health_words(health: &Health) -> String {
+    match health {
+        Health::Up => "up".to_owned(),
+        Health::Troubled(why) | Health::Silent(why) => why.clone(),
+        Health::Exited => "its process has exited".to_owned(),
+    }
+}

@@ -1,0 +1,150 @@
+//! `instances/S/I`: what others may know of the instances here, written on change.
+
+use std::time::Duration;
+
+use crate::kv::{Compare, Key, Revision, Txn};
+use crate::name::InstanceName;
+use crate::position::Covering;
+use crate::record::{FORMAT, Health, InstanceRecord, Lag, MasterState, key};
+
+use super::own::Own;
+use super::{Cx, Service, put};
+
+impl Service {
+    /// Writes the records that are not what was last seen.
+    pub(super) fn publish(&mut self, cx: &mut Cx<'_>) {
+        if self.publishing.is_some() {
+            return;
+        }
+        if cx.now.time < self.publish_after {
+            cx.out.wake(self.publish_after);
+            return;
+        }
+        let opening = cx.view.master.as_ref().filter(|at| {
+            cx.mine(&at.record.holder) && matches!(at.record.state, MasterState::Taken { .. })
+        });
+        let mut when = Vec::new();
+        let mut then = Vec::new();
+        for name in self.own.keys() {
+            let serving_next = opening.is_some_and(|at| at.record.holder.instance == *name)
+                && self.own[name].writable();
+            if serving_next {
+                continue; // The txn that publishes the master carries it.
+            }
+            let Some((key, revision, record)) = self.instance_record(cx, name) else { continue };
+            let known = cx.view.instances.get(name).map(|at| &at.record);
+            if known == Some(&record) {
+                continue;
+            }
+            if let Some(known) = known
+                && known.host != record.host
+                && known.health != Health::Exited
+            {
+                let why = format!("instance `{name}` is on host {} already", known.host);
+                if !self.refusals.contains(&why) {
+                    self.refusals.push(why);
+                }
+                continue;
+            }
+            when.push(Compare::Modified(key.clone(), revision));
+            then.push(put(key, &record));
+        }
+        if !then.is_empty() {
+            let txn = Txn { when, then, otherwise: Vec::new() };
+            self.publishing = Some(cx.out.txn(cx.name, txn, Duration::from_secs(5)));
+        }
+    }
+
+    /// An instance's record as it should stand, and the revision of the one that does.
+    pub(super) fn instance_record(
+        &self,
+        cx: &Cx<'_>,
+        name: &InstanceName,
+    ) -> Option<(Key, Revision, InstanceRecord)> {
+        let own = self.own.get(name)?;
+        if own.known.is_none() && own.failing.is_none() && own.exited.is_none() {
+            return None; // Nothing was seen yet: the record of the agent's last life stays.
+        }
+        let settings = cx.settings.instances.get(name)?;
+        let at = cx.view.instances.get(name);
+        let health = own.health();
+        let state = own.state().filter(|_| health == Health::Up);
+        let verdicts = own.state().map(|state| state.settings.clone());
+        let last = at.map(|at| &at.record);
+        let record = InstanceRecord {
+            format: FORMAT,
+            host: cx.config.host.clone(),
+            agent: cx.config.agent.clone(),
+            address: settings.address,
+            kind: cx.settings.kind,
+            zone: settings.zone.clone(),
+            priority: own.state().map_or(settings.priority, |s| s.priority.min(settings.priority)),
+            policy: cx.settings.policy.clone(),
+            boot_id: own.boot_id.clone(),
+            role: own.state().map(|state| state.role),
+            writable: state.is_some_and(|state| state.writable)
+                || (matches!(health, Health::Troubled(_))
+                    && last.is_some_and(|last| last.writable)),
+            source: own.state().and_then(|state| state.source),
+            link_up: state.is_some_and(|state| state.link_up),
+            syncing: state.is_some_and(|state| state.syncing || state.never_synced),
+            lag: self.lag_class(cx, name, own),
+            process: match health {
+                Health::Up => crate::observation::Process::Unknown,
+                Health::Troubled(_) | Health::Silent(_) | Health::Exited => own.process,
+            },
+            health,
+            starts_fenced: verdicts
+                .as_ref()
+                .map(|verdicts| verdicts.starts_fenced.clone())
+                .or_else(|| last.map(|last| last.starts_fenced.clone()))
+                .unwrap_or_default(),
+            killable: verdicts
+                .map(|verdicts| verdicts.killable)
+                .or_else(|| last.map(|last| last.killable.clone()))
+                .unwrap_or_default(),
+            quarantine: own.quarantine.clone(),
+            unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
+        };
+        Some((key::instance(cx.name, name), at.map_or(0, |at| at.revision), record))
+    }
+
+    /// How far behind its master a copy is, as far as this agent can tell.
+    pub(super) fn lag(&self, cx: &Cx<'_>, name: &InstanceName) -> Option<Duration> {
+        let own = self.own.get(name)?;
+        let state = own.state()?;
+        if !state.link_up {
+            return state.silent_for;
+        }
+        let holder = &cx.view.managed_record()?.holder;
+        let master = self.own.get(&holder.instance)?;
+        // The newest moment of the master that this copy has.
+        let behind = master
+            .trail
+            .iter()
+            .rev()
+            .take_while(|(_, at)| !matches!(state.applied.covers(at), Covering::Covers(_)))
+            .last();
+        behind.map_or(Some(Duration::ZERO), |(since, _)| {
+            let ms = cx.now.wall.0.saturating_sub(since.0).max(0);
+            Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+        })
+    }
+
+    fn lag_class(&self, cx: &Cx<'_>, name: &InstanceName, own: &Own) -> Lag {
+        let Some(state) = own.state() else { return Lag::Unknown };
+        if state.role == crate::observation::Role::Master {
+            return Lag::None;
+        }
+        if state.syncing || state.never_synced {
+            return Lag::Far;
+        }
+        match self.lag(cx, name) {
+            Some(lag) if lag > cx.settings.policy.max_lag => Lag::Far,
+            Some(lag) if lag > Duration::from_secs(2) => Lag::Some,
+            Some(_) => Lag::None,
+            None if state.link_up => Lag::None,
+            None => Lag::Unknown,
+        }
+    }
+}

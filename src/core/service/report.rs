@@ -1,0 +1,169 @@
+//! What `status` and `explain` print of a service, made from the same facts as decisions.
+
+use crate::candidate::{Copy, Refusal, Terms, rank};
+use crate::catalog::{Catalog, Named, ServiceView};
+use crate::name::{InstanceName, ServiceName};
+use crate::observation::Role;
+use crate::policy::{Failover, Policy};
+use crate::record::{Health, InstanceRecord, Lag};
+use crate::report::{InstanceReport, ServiceReport};
+use crate::time::Now;
+
+use super::Service;
+use super::own::health_words;
+use super::request::unprepared;
+
+/// One service at one moment.
+pub(crate) fn report(
+    now: Now,
+    name: &ServiceName,
+    view: &ServiceView,
+    catalog: &Catalog,
+    service: Option<&Service>,
+) -> ServiceReport {
+    let master = view.master.as_ref().map(|at| &at.record);
+    let named = catalog.master(name, now.time);
+    let withdrawn = match &named {
+        Named::Master(..) => None,
+        Named::Withdrawn(why) => Some((*why).to_owned()),
+    };
+    let named = match named {
+        Named::Master(instance, record) => Some((instance.clone(), record.address)),
+        Named::Withdrawn(_) => None,
+    };
+    let policy = view.instances.values().next().map(|at| at.record.policy.clone());
+    let ranking = service.map(|service| would_take(view, service)).unwrap_or_default();
+    let mut refusals = service.map(|service| service.refusals.clone()).unwrap_or_default();
+    if let Some(policy) = &policy {
+        refusals.extend(standing_refusals(view, policy));
+    }
+    let problems = problems(view, withdrawn.as_deref(), service);
+    ServiceReport {
+        service: name.clone(),
+        state: master.map_or("not adopted", |record| record.state.word()).to_owned(),
+        term: master.map(|record| record.term).unwrap_or_default(),
+        since: master.map(|record| record.since),
+        master: named.as_ref().map(|(instance, _)| instance.clone()),
+        address: named.map(|(_, address)| address),
+        holder: master.map(|record| record.holder.instance.clone()),
+        withdrawn,
+        policy,
+        instances: view
+            .instances
+            .iter()
+            .map(|(instance, at)| instance_report(view, instance, &at.record, service))
+            .collect(),
+        problems,
+        refusals,
+        ranking,
+        doing: service.and_then(|service| service.doing.clone()),
+        requests: view
+            .requests
+            .iter()
+            .filter(|(_, at)| !at.record.stand.ended())
+            .map(|(id, at)| (id.clone(), at.record.clone()))
+            .collect(),
+        last: view.history.iter().next_back().map(|(term, at)| (*term, at.record.clone())),
+    }
+}
+
+/// The order in which the copies known here would be tried if the master failed now.
+fn would_take(view: &ServiceView, service: &Service) -> Vec<InstanceName> {
+    let Some(record) = view.managed_record() else { return Vec::new() };
+    let copies: Vec<Copy> = view
+        .instances
+        .iter()
+        .filter(|(name, _)| **name != record.holder.instance)
+        .map(|(name, at)| {
+            let own = service.own.get(name);
+            let state = own.and_then(super::own::Own::state);
+            Copy {
+                instance: name.clone(),
+                position: state.map(|state| state.applied.clone()).ok_or(Refusal::Silent),
+                unfit: own.and_then(|own| own.unfit(at.record.priority, view.drained(name))),
+                priority: at.record.priority,
+            }
+        })
+        .collect();
+    let terms = Terms { histories: Some(&record.origins), ..Terms::default() };
+    rank(&copies, &terms).order
+}
+
+fn standing_refusals(view: &ServiceView, policy: &Policy) -> Vec<String> {
+    let mut refusals = Vec::new();
+    if view.standing().any(|ask| *ask == crate::record::Ask::Pause) {
+        refusals.push("paused: sengu moves nothing by itself until it ends".to_owned());
+    }
+    if policy.failover == Failover::Manual {
+        refusals.push(
+            "`failover = \"manual\"`: only a person moves mastership to another instance"
+                .to_owned(),
+        );
+    }
+    if policy.failover == Failover::Auto {
+        for (name, at) in &view.instances {
+            unprepared(name, &at.record, &mut refusals);
+        }
+    }
+    refusals
+}
+
+fn problems(view: &ServiceView, withdrawn: Option<&str>, service: Option<&Service>) -> Vec<String> {
+    let mut problems = Vec::new();
+    if view.managed()
+        && let Some(why) = withdrawn
+    {
+        problems.push(format!("no master is named: {why}"));
+    }
+    for (name, at) in &view.instances {
+        let record = &at.record;
+        if record.health != Health::Up {
+            problems.push(format!("{name}: {}", health_words(&record.health)));
+        } else if let Some(why) = &record.quarantine {
+            problems.push(format!("{name} is quarantined: {why}"));
+        } else if record.syncing {
+            problems.push(format!("{name} is being copied to"));
+        } else if record.role == Some(Role::Replica) && !record.link_up && view.managed() {
+            problems.push(format!("{name} has no link to its master"));
+        } else if record.lag == Lag::Far {
+            problems.push(format!("{name} is far behind"));
+        }
+    }
+    problems.extend(view.unreadable.iter().map(|(key, why)| format!("record {key}: {why}")));
+    if let Some(service) = service {
+        problems.extend(service.refusals.iter().cloned());
+    }
+    problems
+}
+
+fn instance_report(
+    view: &ServiceView,
+    name: &InstanceName,
+    record: &InstanceRecord,
+    service: Option<&Service>,
+) -> InstanceReport {
+    let own = service.and_then(|service| service.own.get(name));
+    let replication = match (record.role, record.source) {
+        (Some(Role::Master), _) => "follows nobody".to_owned(),
+        (Some(Role::Replica), _) if record.syncing => "full copy under way".to_owned(),
+        (Some(Role::Replica), Some(source)) if record.link_up => match record.lag {
+            Lag::None | Lag::Unknown => format!("in step with {source}"),
+            Lag::Some => format!("behind {source}"),
+            Lag::Far => format!("far behind {source}"),
+        },
+        (Some(Role::Replica), Some(source)) => format!("no link to {source}"),
+        (Some(Role::Replica) | None, _) => "not known".to_owned(),
+    };
+    let unfit = own.and_then(|own| own.unfit(record.priority, view.drained(name)));
+    InstanceReport {
+        instance: name.clone(),
+        host: record.host.to_string(),
+        address: record.address,
+        role: record.role,
+        writable: record.writable,
+        health: health_words(&record.health),
+        replication,
+        position: own.and_then(|own| own.state()).map(|state| state.applied.to_string()),
+        unfit: unfit.map(|unfit| Refusal::Unfit(unfit).to_string()),
+    }
+}

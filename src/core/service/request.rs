@@ -1,0 +1,533 @@
+//! What people ask: adopt, release, switchover; and the end of every request.
+//!
+//! A request is a record. Its `stand` moves by txns that compare it, so that going on after a
+//! crash, and two agents with the same thought, need no care of their own.
+
+use std::time::Duration;
+
+use crate::catalog::At;
+use crate::event::Command;
+use crate::kv::{Compare, Op, Txn};
+use crate::name::InstanceName;
+use crate::observation::{Role, Verdict};
+use crate::policy::{Failover, Judge, Loss};
+use crate::position::Covering;
+use crate::record::{
+    Ask, Cause, Health, InstanceRecord, Lag, MasterRecord, MasterState, Phase, RequestRecord, Stand,
+};
+
+use super::hold::{HookState, request_key};
+use super::own::Own;
+use super::take::Story;
+use super::tell::Place;
+use super::{Cx, Service, put};
+
+/// A target this close gets the rest while the giver is fenced: bytes.
+const NEAR: u64 = 1 << 20;
+const READ_WITHIN: Duration = Duration::from_secs(1);
+/// An adoption that is not refused at once waits this long for records to settle.
+const SETTLE: i64 = 1500;
+
+impl Service {
+    /// The first request of a kind that still counts, with its id.
+    pub(super) fn open_request<'a>(
+        &self,
+        cx: &Cx<'a>,
+        wanted: &dyn Fn(&Ask) -> bool,
+    ) -> Option<(String, &'a At<RequestRecord>)> {
+        let term = cx.view.master.as_ref().map(|at| at.record.term);
+        cx.view
+            .requests
+            .iter()
+            .filter(|(_, at)| !at.record.stand.ended() && at.record.stand != Stand::Standing)
+            .filter(|(_, at)| at.record.until > cx.now.wall)
+            .filter(|(_, at)| at.record.term.is_none() || at.record.term == term)
+            .find(|(_, at)| wanted(&at.record.ask))
+            .map(|(id, at)| (id.clone(), at))
+    }
+
+    pub(super) fn failover_asked(&self, cx: &Cx<'_>, _at: &At<MasterRecord>) -> bool {
+        self.open_request(cx, &|ask| matches!(ask, Ask::Failover { .. })).is_some()
+    }
+
+    /// Standing requests that ran out go; others that were not done in time are refused.
+    pub(super) fn expire_requests(&mut self, cx: &mut Cx<'_>) {
+        let term = cx.view.master.as_ref().map(|at| at.record.term);
+        // What is on its way is ended by how it ends.
+        let moving = cx.view.master.as_ref().is_some_and(|at| {
+            matches!(at.record.state, MasterState::Taken { .. } | MasterState::Giving { .. })
+        });
+        for (id, at) in &cx.view.requests {
+            let request = &at.record;
+            if request.stand.ended() {
+                continue;
+            }
+            let key = request_key(cx, id);
+            let late = request.until <= cx.now.wall && !moving;
+            let overtaken = request.term.is_some() && request.term < term && !moving;
+            let op = if late && request.stand == Stand::Standing {
+                Op::Delete(key.clone())
+            } else if late || overtaken {
+                let mut ended = request.clone();
+                ended.stand = Stand::Refused(if late {
+                    "it was not done in time; nothing was changed for it after that".to_owned()
+                } else {
+                    format!("overtaken: the service is in term {} now", term.unwrap_or_default())
+                });
+                put(key.clone(), &ended)
+            } else {
+                continue;
+            };
+            let when = vec![Compare::Modified(key, at.revision)];
+            self.write(cx, Txn { when, then: vec![op], otherwise: Vec::new() });
+            return;
+        }
+    }
+
+    /// Moves a request on.
+    pub(super) fn stand(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: &str,
+        at: &At<RequestRecord>,
+        stand: Stand,
+    ) {
+        if let Stand::Refused(why) = &stand {
+            cx.out.say(cx.name, false, format!("refused: {why}"));
+        }
+        let mut request = at.record.clone();
+        request.stand = stand;
+        let key = request_key(cx, id);
+        let when = vec![Compare::Modified(key.clone(), at.revision)];
+        self.write(cx, Txn { when, then: vec![put(key, &request)], otherwise: Vec::new() });
+    }
+
+    pub(super) fn end_request_of(
+        &mut self,
+        cx: &mut Cx<'_>,
+        wanted: &dyn Fn(&Ask) -> bool,
+        stand: Stand,
+    ) {
+        if let Some((id, at)) = self.open_request(cx, wanted) {
+            self.stand(cx, &id, at, stand);
+        }
+    }
+
+    /// A new master serves: the requests that asked for it are done.
+    pub(super) fn end_requests(&self, cx: &Cx<'_>, record: &MasterRecord, then: &mut Vec<Op>) {
+        for (id, at) in &cx.view.requests {
+            let request = &at.record;
+            if request.stand.ended() || request.stand == Stand::Standing {
+                continue;
+            }
+            let done = match &request.ask {
+                Ask::Switchover { to } | Ask::Failover { to, .. } => {
+                    request.term.map(crate::name::Term::next) == Some(record.term)
+                        && to.as_ref().is_none_or(|to| *to == record.holder.instance)
+                }
+                Ask::Adopt { .. } => true,
+                Ask::Release | Ask::Pause | Ask::Drain { .. } => false,
+            };
+            if done {
+                let mut ended = request.clone();
+                let (who, term) = (&record.holder.instance, record.term);
+                ended.stand = Stand::Done(format!("`{who}` is master (term {term})"));
+                then.push(put(request_key(cx, id), &ended));
+            }
+        }
+    }
+
+    /// `sengu adopt`.
+    pub(super) fn adoption(&mut self, cx: &mut Cx<'_>) {
+        let Some((id, at)) = self.open_request(cx, &|ask| matches!(ask, Ask::Adopt { .. })) else {
+            return;
+        };
+        let Ask::Adopt { master } = &at.record.ask else { return };
+        match adoptable(cx, master.as_ref()) {
+            Ok((name, cold)) => {
+                let ours = self.own.get(&name).is_some_and(|own| own.boot_id.is_some());
+                if ours {
+                    self.adopt(cx, &id, at, &name, cold);
+                } else {
+                    self.doing = Some(format!("waiting for the agent of {name} to adopt"));
+                }
+            }
+            Err(wrong) => {
+                self.doing = Some(format!("not adopted yet: {}", wrong.join("; ")));
+                let settled = at.record.at.0 + SETTLE;
+                let speaker = cx
+                    .view
+                    .instances
+                    .keys()
+                    .next()
+                    .is_none_or(|first| self.own.contains_key(first));
+                if speaker && cx.now.wall.0 >= settled {
+                    self.stand(cx, &id, at, Stand::Refused(wrong.join("; ")));
+                } else {
+                    cx.out.wake(cx.now.time + Duration::from_millis(250));
+                }
+            }
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: &str,
+        at: &At<RequestRecord>,
+        name: &InstanceName,
+        cold: bool,
+    ) {
+        let Some(own) = self.own.get(name) else { return };
+        let Some(state) = own.state() else { return };
+        let key = request_key(cx, id);
+        let mut when = vec![Compare::Modified(key.clone(), at.revision)];
+        let mut then = Vec::new();
+        let mut story = Story::new(Cause::Adopted, None);
+        story.loss = "nothing".to_owned();
+        story.asked_by = Some(at.record.by.clone());
+        for (other, record) in &cx.view.instances {
+            let key = crate::record::key::instance(cx.name, other);
+            when.push(Compare::Modified(key, record.revision));
+        }
+        let old = cx.view.master.as_ref();
+        if cold {
+            let state = MasterState::Taken { cause: Cause::Adopted };
+            self.start_term(cx, old, name, state, &story, when, then);
+            return;
+        }
+        if !state.writable {
+            own.observe(cx, name);
+            return;
+        }
+        let mut done = at.record.clone();
+        done.stand = Stand::Done(format!("`{name}` is master, as it was"));
+        then.push(put(key, &done));
+        self.start_term(cx, old, name, MasterState::Serving, &story, when, then);
+    }
+
+    /// `sengu release`.
+    pub(super) fn release(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let Some((id, asked)) = self.open_request(cx, &|ask| matches!(ask, Ask::Release)) else {
+            return;
+        };
+        let may = match &at.record.state {
+            MasterState::Serving => cx.mine(&at.record.holder),
+            MasterState::Vacant { .. } | MasterState::Lapsed | MasterState::FenceFailed { .. } => {
+                true
+            }
+            MasterState::Taken { .. } | MasterState::Giving { .. } | MasterState::Unmanaged => {
+                false
+            }
+        };
+        if !may {
+            self.doing = Some("waiting until the move under way ends before release".to_owned());
+            return;
+        }
+        let mut record = at.record.clone();
+        record.state = MasterState::Unmanaged;
+        record.since = cx.now.wall;
+        let key = request_key(cx, &id);
+        let mut done = asked.record.clone();
+        done.stand = Stand::Done("released: nothing was changed on the databases".to_owned());
+        let when = vec![Compare::Modified(key.clone(), asked.revision)];
+        self.write_master(cx, Some(at), &record, when, vec![put(key, &done)]);
+    }
+
+    /// A switchover that this host's instance gives. `true`: it is past the point where the
+    /// ordinary care of a serving master applies.
+    pub(super) fn switching(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
+        let wanted = |ask: &Ask| matches!(ask, Ask::Switchover { .. });
+        let Some((id, request)) = self.open_request(cx, &wanted) else { return false };
+        let Ask::Switchover { to } = &request.record.ask else { return false };
+        match &request.record.stand {
+            Stand::Asked => {
+                let stand = match self.target(cx, at, to.as_ref()) {
+                    Ok(to) => Stand::Agreed { to },
+                    Err(why) => Stand::Refused(why),
+                };
+                self.stand(cx, &id, request, stand);
+                false
+            }
+            Stand::Agreed { to } => {
+                self.doing = Some(format!("waiting for the host of {to} to prepare"));
+                false
+            }
+            Stand::Prepared { to } => self.give(cx, at, &id, request, to),
+            Stand::Standing | Stand::Done(_) | Stand::Refused(_) => false,
+        }
+    }
+
+    /// Fences the giver, reads its position twice, hands over.
+    fn give(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        id: &str,
+        request: &At<RequestRecord>,
+        to: &InstanceName,
+    ) -> bool {
+        let name = at.record.holder.instance.clone();
+        if !self.own.get(&name).is_some_and(Own::is_fenced) {
+            if let Err(why) = self.near(cx, &name, to) {
+                self.doing = Some(why);
+                return false;
+            }
+            let Some(own) = self.own.get_mut(&name) else { return false };
+            if let Some(error) = own.fence_failed.take() {
+                let why = format!("`{name}` could not be fenced ({error}); it goes on as master");
+                self.stand(cx, id, request, Stand::Refused(why));
+                return true;
+            }
+            self.doing = Some(format!("fencing {name}"));
+            own.start_fence(cx, &name, at.record.term, false);
+            return true;
+        }
+        let Some(own) = self.own.get_mut(&name) else { return false };
+        self.doing = Some(format!("reading the final position of {name}"));
+        if own.reads < 2 {
+            if own.lane.is_none() {
+                own.command(cx, &name, at.record.term, Command::Read, READ_WITHIN);
+            }
+            return true;
+        }
+        let Some(state) = own.state() else { return true };
+        let mut record = at.record.clone();
+        record.state = MasterState::Giving {
+            to: to.clone(),
+            position: state.applied.clone(),
+            request: id.to_owned(),
+        };
+        record.since = cx.now.wall;
+        let when = vec![Compare::Modified(request_key(cx, id), request.revision)];
+        self.write_master(cx, Some(at), &record, when, Vec::new());
+        true
+    }
+
+    /// Is the target so close that the rest arrives while the giver is fenced?
+    fn near(&self, cx: &mut Cx<'_>, giver: &InstanceName, to: &InstanceName) -> Result<(), String> {
+        let (Some(giver), Some(target)) = (self.own.get(giver), self.own.get(to)) else {
+            return Ok(()); // On another host: its lag class was looked at.
+        };
+        let (Some(mine), Some(theirs)) = (giver.state(), target.state()) else {
+            return Err(format!("waiting for a fresh look at {to}"));
+        };
+        match theirs.applied.covers(&mine.applied) {
+            Covering::Covers(_) | Covering::Lacks(..=NEAR) => Ok(()),
+            Covering::Lacks(bytes) => {
+                target.observe(cx, to);
+                Err(format!("waiting until {to} is closer: {bytes} bytes behind"))
+            }
+            Covering::Incomparable => Err(format!("{to} does not have the master's history")),
+        }
+    }
+
+    /// Whom to hand over to.
+    fn target(
+        &self,
+        cx: &Cx<'_>,
+        at: &At<MasterRecord>,
+        asked: Option<&InstanceName>,
+    ) -> Result<InstanceName, String> {
+        let holder = &at.record.holder;
+        if let Some(asked) = asked {
+            if *asked == holder.instance {
+                return Err(format!("`{asked}` is the master already"));
+            }
+            if !cx.view.instances.contains_key(asked) {
+                let known: Vec<&str> = cx.view.instances.keys().map(InstanceName::as_str).collect();
+                return Err(format!("no instance `{asked}`; there are {}", known.join(", ")));
+            }
+        }
+        let mut good: Vec<(u32, &InstanceName)> = Vec::new();
+        let mut wrong = Vec::new();
+        for (name, record) in &cx.view.instances {
+            if *name == holder.instance || asked.is_some_and(|asked| asked != name) {
+                continue;
+            }
+            match self.fit_target(cx, at, name, &record.record) {
+                Ok(()) => good.push((record.record.priority, name)),
+                Err(why) => wrong.push(why),
+            }
+        }
+        good.sort();
+        match good.first() {
+            Some((_, name)) => Ok((*name).clone()),
+            None if wrong.is_empty() => Err("there is no replica".to_owned()),
+            None => Err(wrong.join("; ")),
+        }
+    }
+
+    fn fit_target(
+        &self,
+        cx: &Cx<'_>,
+        at: &At<MasterRecord>,
+        name: &InstanceName,
+        record: &InstanceRecord,
+    ) -> Result<(), String> {
+        let limit = cx.settings.policy.max_lag;
+        if record.health != Health::Up {
+            return Err(format!("replica {name}: {}", super::own::health_words(&record.health)));
+        }
+        if record.priority == 0 {
+            return Err(format!("replica {name} has priority 0 (never promote)"));
+        }
+        if cx.view.drained(name) {
+            return Err(format!("replica {name} is drained: `sengu drain --off` ends that"));
+        }
+        if let Some(why) = &record.quarantine {
+            return Err(format!("replica {name} is quarantined: {why}"));
+        }
+        if record.source != Some(at.record.holder.address) {
+            return Err(format!("replica {name} does not follow `{}`", at.record.holder.instance));
+        }
+        if record.syncing {
+            return Err(format!("replica {name} is being copied to; wait until it is in step"));
+        }
+        if !record.link_up {
+            return Err(format!("replica {name} has no link to the master"));
+        }
+        if let Some(lag) = self.lag(cx, name)
+            && lag > limit
+        {
+            return Err(format!(
+                "replica {name} is {} s behind (limit {} s); wait, or raise max_lag for service {}",
+                lag.as_secs(),
+                limit.as_secs(),
+                cx.name
+            ));
+        }
+        if record.lag == Lag::Far {
+            return Err(format!(
+                "replica {name} is more than {} s behind; wait, or raise max_lag for service {}",
+                limit.as_secs(),
+                cx.name
+            ));
+        }
+        Ok(())
+    }
+
+    /// The part of requests that other hosts than the holder's do: prepare as the target.
+    pub(super) fn serve_requests(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        if at.record.state != MasterState::Serving {
+            return;
+        }
+        let wanted = |ask: &Ask| matches!(ask, Ask::Switchover { .. });
+        let Some((id, request)) = self.open_request(cx, &wanted) else { return };
+        let Stand::Agreed { to } = &request.record.stand else { return };
+        if !self.own.contains_key(to) {
+            return;
+        }
+        let place = Place::Request(id.clone());
+        match self.run_hook_at(cx, at, &place, Phase::BeforeSwitchover) {
+            HookState::Ready => {
+                self.stand(cx, &id, request, Stand::Prepared { to: to.clone() });
+            }
+            HookState::Waiting => self.doing = Some("running before-switchover hooks".to_owned()),
+            HookState::Abort(why) => {
+                let why = format!("a before-switchover hook said no: {why}");
+                self.stand(cx, &id, request, Stand::Refused(why));
+            }
+        }
+    }
+}
+
+/// May the service be adopted, by which instance, and is it a cold start?
+fn adoptable(
+    cx: &Cx<'_>,
+    named: Option<&InstanceName>,
+) -> Result<(InstanceName, bool), Vec<String>> {
+    let policy = &cx.settings.policy;
+    let mut wrong = Vec::new();
+    if policy.failover == Failover::External {
+        wrong.push("`failover = \"external\"` is not supported yet".to_owned());
+    }
+    if policy.loss == Loss::None {
+        wrong.push(
+            "`loss = \"none\"` cannot be promised for Redis: its replication is asynchronous"
+                .to_owned(),
+        );
+    }
+    let instances = &cx.view.instances;
+    for (name, at) in instances {
+        if at.record.health != Health::Up {
+            wrong.push(format!("`{name}`: {}", super::own::health_words(&at.record.health)));
+        }
+        if policy.failover == Failover::Auto {
+            unprepared(name, &at.record, &mut wrong);
+        }
+        if at.record.policy != *policy {
+            wrong.push(format!("the policy on host {} differs from this one", at.record.host));
+        }
+        let ours = at.record.host == cx.config.host && at.record.agent == cx.config.agent;
+        if matches!(cx.config.judge, Judge::Alone { .. }) && !ours {
+            wrong.push(format!(
+                "`{name}` is on host {}: the embedded store is for one host",
+                at.record.host
+            ));
+        }
+    }
+    let writable: Vec<&InstanceName> =
+        instances.iter().filter(|(_, at)| at.record.writable).map(|(name, _)| name).collect();
+    let master = match (writable.as_slice(), named) {
+        ([one], None) => Some(*one),
+        ([one], Some(named)) if *one == named => Some(*one),
+        ([one], Some(named)) => {
+            wrong.push(format!("`{one}` takes writes, not `{named}`"));
+            None
+        }
+        ([], Some(named)) if instances.contains_key(named) => {
+            return if wrong.is_empty() { Ok((named.clone(), true)) } else { Err(wrong) };
+        }
+        ([], Some(named)) => {
+            wrong.push(format!("no instance `{named}`"));
+            None
+        }
+        ([], None) => {
+            wrong.push(
+                "no instance takes writes: name the one that shall, with `--master`".to_owned(),
+            );
+            None
+        }
+        (many, _) => {
+            let list: Vec<&str> = many.iter().map(|name| name.as_str()).collect();
+            wrong.push(format!("{} take writes; exactly one must", list.join(" and ")));
+            None
+        }
+    };
+    if let Some(master) = master {
+        let address = instances[master].record.address;
+        for (name, at) in instances.iter().filter(|(name, _)| *name != master) {
+            if at.record.source != Some(address) || !at.record.link_up {
+                wrong.push(follower(name, &at.record, master));
+            }
+        }
+    }
+    match master {
+        Some(master) if wrong.is_empty() => Ok((master.clone(), false)),
+        _ => Err(wrong),
+    }
+}
+
+fn follower(name: &InstanceName, record: &InstanceRecord, master: &InstanceName) -> String {
+    match (record.role, record.source) {
+        (Some(Role::Replica), Some(source)) if record.link_up => {
+            format!("`{name}` follows {source}, not `{master}`")
+        }
+        (Some(Role::Replica), Some(source)) => {
+            format!("`{name}` follows {source} and has no link to it")
+        }
+        _ => format!("`{name}` does not follow `{master}`"),
+    }
+}
+
+/// starts-fenced, and a kill proven possible: what `auto` asks of each instance.
+pub(super) fn unprepared(name: &InstanceName, record: &InstanceRecord, wrong: &mut Vec<String>) {
+    for verdict in [&record.starts_fenced, &record.killable] {
+        match verdict {
+            Verdict::Good => {}
+            Verdict::Bad(why) => wrong.push(format!("`{name}`: {why}")),
+            Verdict::Unknown => wrong.push(format!("`{name}`: not looked at yet")),
+        }
+    }
+}

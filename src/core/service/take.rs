@@ -1,0 +1,690 @@
+//! Nobody has the term: look, detach, write finals, rank, take.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::candidate::{Copy, Ranking, Refusal, Terms, rank};
+use crate::catalog::At;
+use crate::event::{Action, Command, LookOutcome};
+use crate::kv::{Compare, Op};
+use crate::machine::beat_txn;
+use crate::name::InstanceName;
+use crate::policy::{Failover, Judge};
+use crate::position::{Covering, Position};
+use crate::record::{
+    Ask, Cause, FORMAT, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord,
+    MasterState, Proof, Step, key,
+};
+use crate::time::Wall;
+
+use super::hold::{is_failover, recent};
+use super::own::Own;
+use super::{Cx, Service, put};
+
+/// How long a detach may take.
+const DETACH_WITHIN: Duration = Duration::from_secs(1);
+/// How long one look at an earlier holder may take, and how long its answer counts.
+const LOOK_WITHIN: Duration = Duration::from_millis(300);
+const LOOK_COUNTS: Duration = Duration::from_secs(1);
+/// After so long without its taker, a giver takes back; and after twice that, anybody who has it.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
+
+/// What a new term's history says.
+#[derive(Debug, Clone)]
+pub(super) struct Story {
+    pub(super) cause: Cause,
+    pub(super) from: Option<InstanceName>,
+    pub(super) loss: String,
+    pub(super) ranking: Ranking,
+    pub(super) asked_by: Option<String>,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Story {
+    pub(super) fn new(cause: Cause, from: Option<InstanceName>) -> Self {
+        Self {
+            cause,
+            from,
+            loss: String::new(),
+            ranking: Ranking::default(),
+            asked_by: None,
+            steps: Vec::new(),
+        }
+    }
+}
+
+/// What lets this agent act in an incident.
+struct Mandate {
+    /// Only this instance.
+    only: Option<InstanceName>,
+    /// A person's request: its id and revision, what it names, who asked.
+    request: Option<(String, u64)>,
+    asked: Option<InstanceName>,
+    lossy: bool,
+    by: Option<String>,
+}
+
+impl Service {
+    /// *Vacant* or *lapsed*.
+    pub(super) fn incident(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        if self.own.is_empty() {
+            return;
+        }
+        let mandate = match self.mandate(cx, at) {
+            Ok(mandate) => mandate,
+            Err(why) => {
+                self.refuse(why);
+                return;
+            }
+        };
+        if self.veto(cx, at) {
+            return;
+        }
+        self.detach_and_write_finals(cx, at);
+        let Some(copies) = self.copies(cx, at, &mandate) else {
+            return;
+        };
+        let single = cx.view.instances.len() == 1;
+        let terms = Terms {
+            histories: (!single).then_some(at.record.origins.as_slice()),
+            // A person may try again what failed.
+            failed: if mandate.request.is_some() { &[] } else { &at.record.failed },
+            asked: mandate.asked.as_ref(),
+            lossy: mandate.lossy,
+        };
+        let ranking = rank(&copies, &terms);
+        self.choose(cx, at, &mandate, ranking, &copies);
+    }
+
+    /// May anything be taken now, and by whom?
+    fn mandate(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> Result<Mandate, String> {
+        let record = &at.record;
+        let policy = &cx.settings.policy;
+        let free = Mandate { only: None, request: None, asked: None, lossy: false, by: None };
+        if let Some((id, request)) =
+            self.open_request(cx, &|ask| matches!(ask, Ask::Failover { .. }))
+            && let Ask::Failover { to, lossy } = &request.record.ask
+        {
+            self.proven(cx, record)?;
+            return Ok(Mandate {
+                only: None,
+                request: Some((id, request.revision)),
+                asked: to.clone(),
+                lossy: *lossy,
+                by: Some(request.record.by.clone()),
+            });
+        }
+        if cx.view.standing().any(|ask| *ask == Ask::Pause) {
+            return Err(format!(
+                "paused: `sengu resume {}` lets it act, `sengu failover {}` moves it now",
+                cx.name, cx.name
+            ));
+        }
+        if self.attempts_spent(cx, record) {
+            return Err(format!(
+                "{} attempts failed in this incident: `sengu explain {}`, then `sengu failover {}`",
+                record.failed.len(),
+                cx.name,
+                cx.name
+            ));
+        }
+        match policy.failover {
+            Failover::Auto => {
+                self.proven(cx, record)?;
+                self.prepared(cx)?;
+                self.cooled(cx, record)?;
+                Ok(free)
+            }
+            Failover::Manual => {
+                let only = Some(record.holder.instance.clone());
+                if self.own.contains_key(&record.holder.instance) {
+                    Ok(Mandate { only, ..free })
+                } else {
+                    Err(format!(
+                        "`failover = \"manual\"`: only `{}` takes again by itself; \
+                         `sengu failover {}` moves mastership",
+                        record.holder.instance, cx.name
+                    ))
+                }
+            }
+            Failover::External => Err("another tool moves this service".to_owned()),
+        }
+    }
+
+    /// proven-before-promoted: is the last holder known not to write, nor to start writing?
+    fn proven(&self, cx: &Cx<'_>, record: &MasterRecord) -> Result<(), String> {
+        let MasterState::Vacant { proof: Proof::Exited, .. } = &record.state else { return Ok(()) };
+        let name = &record.holder.instance;
+        let verdict = cx.view.instances.get(name).map(|at| &at.record.starts_fenced);
+        match verdict {
+            Some(verdict) if verdict.is_good() => Ok(()),
+            Some(crate::observation::Verdict::Bad(why)) => {
+                Err(format!("`{name}` has exited and could come back taking writes: {why}"))
+            }
+            _ => Err(format!(
+                "`{name}` has exited and it was never verified that its file starts it fenced"
+            )),
+        }
+    }
+
+    /// What `auto` asks of every instance.
+    pub(super) fn prepared(&self, cx: &Cx<'_>) -> Result<(), String> {
+        let mut first: Option<(&InstanceName, &InstanceRecord)> = None;
+        for (name, at) in &cx.view.instances {
+            let record = &at.record;
+            if let Some((other, earlier)) = first
+                && earlier.policy != record.policy
+            {
+                return Err(format!(
+                    "the policies of `{other}` (host {}) and `{name}` (host {}) differ: make both \
+                     files equal",
+                    earlier.host, record.host
+                ));
+            }
+            first.get_or_insert((name, record));
+            let alone = matches!(cx.config.judge, Judge::Alone { .. });
+            if alone && (record.host != cx.config.host || record.agent != cx.config.agent) {
+                return Err(format!(
+                    "`{name}` is on host {}: with the embedded store, `auto` needs every instance \
+                     on this host",
+                    record.host
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn cooled(&self, cx: &Cx<'_>, record: &MasterRecord) -> Result<(), String> {
+        let policy = &cx.settings.policy;
+        let (now, window) = (cx.now.wall, policy.cooldown_window);
+        let counted: Vec<Wall> =
+            record.failovers.iter().copied().filter(|at| recent(*at, now, window)).collect();
+        let most = usize::try_from(policy.cooldown_failovers).unwrap_or(usize::MAX);
+        if counted.len() < most {
+            return Ok(());
+        }
+        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        let left = counted.first().map_or(0, |first| first.0 + window - now.0).max(0) / 1000;
+        Err(format!(
+            "{} failovers in the last {} s: flapping; next one by itself in {left} s, or now by \
+             `sengu failover {}`",
+            counted.len(),
+            policy.cooldown_window.as_secs(),
+            cx.name
+        ))
+    }
+
+    /// no-needless-move: does a holder that was never proven stopped still take writes?
+    fn veto(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
+        let lapsed = at.record.state == MasterState::Lapsed;
+        let mut asked: Vec<crate::record::Holder> = at.record.unproven.clone();
+        if lapsed {
+            asked.push(at.record.holder.clone());
+        }
+        let mut waiting = false;
+        for holder in &asked {
+            if cx.mine(holder) && self.own.contains_key(&holder.instance) {
+                if self.own.get(&holder.instance).is_some_and(Own::writable) {
+                    self.doing = Some(format!("fencing {}", holder.instance));
+                    return true;
+                }
+                continue;
+            }
+            match self.look(cx, holder.address) {
+                None => waiting = true,
+                Some(LookOutcome::Writable) => {
+                    self.refuse(format!(
+                        "`{}` at {} still takes writes: no move while it does",
+                        holder.instance, holder.address
+                    ));
+                    return true;
+                }
+                Some(LookOutcome::NotWritable | LookOutcome::Unknown) => {}
+            }
+        }
+        if waiting {
+            self.doing = Some("looking at the old master's address".to_owned());
+            return true;
+        }
+        lapsed && self.still_fed(cx)
+    }
+
+    /// A look that began after the record, not older than it may count; starts one if needed.
+    fn look(&mut self, cx: &mut Cx<'_>, address: std::net::SocketAddr) -> Option<LookOutcome> {
+        let look = self.looks.entry(address).or_default();
+        let after = cx.view.master_received.max(cx.doubted);
+        let counts =
+            look.last.filter(|(sent, _)| *sent >= after && cx.now.time < *sent + LOOK_COUNTS);
+        if counts.is_none() && look.under_way.is_none() {
+            look.sent = cx.now.time;
+            look.under_way = Some(cx.out.act(cx.name, |id| Action::Look {
+                id,
+                service: cx.name.clone(),
+                address,
+                within: LOOK_WITHIN,
+            }));
+        }
+        if let Some((sent, _)) = counts {
+            cx.out.wake(sent + LOOK_COUNTS);
+        }
+        counts.map(|(_, outcome)| outcome)
+    }
+
+    /// Does a replica here still receive new writes although the lease ran out?
+    fn still_fed(&mut self, cx: &mut Cx<'_>) -> bool {
+        let after = cx.view.master_received;
+        let mut fed = None;
+        for (name, own) in &mut self.own {
+            let linked = own.state().is_some_and(|state| state.link_up && !state.writable);
+            if !linked || own.failing.is_some() {
+                continue;
+            }
+            match own.advanced_since_mark(after) {
+                None => {
+                    own.observe(cx, name);
+                    self.doing = Some(format!("watching whether {name} still receives writes"));
+                    return true;
+                }
+                Some(true) => fed = Some(name.clone()),
+                Some(false) => {}
+            }
+        }
+        if let Some(name) = fed {
+            self.refuse(format!("`{name}` still receives new writes: the old master is alive"));
+            return true;
+        }
+        false
+    }
+
+    /// detach-then-final: every copy here stops receiving, then says how far it came.
+    fn detach_and_write_finals(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let term = at.record.term;
+        let names: Vec<InstanceName> = self.own.keys().cloned().collect();
+        let mut puts = Vec::new();
+        let mut when = Vec::new();
+        for name in names {
+            let written = cx.view.finals.get(&(term, name.clone()));
+            let drained = cx.view.drained(&name);
+            let settings = &cx.settings.instances[&name];
+            let Some(own) = self.own.get_mut(&name) else { continue };
+            let Some(boot_id) = own.boot_id.clone() else { continue };
+            if written.is_some_and(|at| at.record.boot_id == boot_id) || own.writable() {
+                continue;
+            }
+            let Some(state) = own.detached_state(term) else {
+                own.detach(cx, &name, term, drained, settings.priority);
+                continue;
+            };
+            let r#final = FinalRecord {
+                format: FORMAT,
+                boot_id,
+                received: state.applied.clone(),
+                applied: state.applied.clone(),
+                unfit: own.unfit_at_detach(),
+                priority: settings.priority.min(state.priority),
+                unknown: serde_json::Map::new(),
+            };
+            let key = key::r#final(cx.name, term, &name);
+            when.push(Compare::Modified(key.clone(), written.map_or(0, |at| at.revision)));
+            puts.push(put(key, &r#final));
+        }
+        if !puts.is_empty() {
+            when.push(Compare::Modified(key::master(cx.name), at.revision));
+            self.doing = Some("writing final positions".to_owned());
+            self.write(cx, crate::kv::Txn { when, then: puts, otherwise: Vec::new() });
+        }
+    }
+
+    /// The copies of this incident; `None` while some may still come.
+    fn copies(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        mandate: &Mandate,
+    ) -> Option<Vec<Copy>> {
+        let term = at.record.term;
+        let patience = cx.view.master_received.max(cx.doubted) + cx.settings.policy.candidate_wait;
+        let patient = cx.now.time < patience;
+        let mut copies = Vec::new();
+        let mut missing = Vec::new();
+        for (name, instance) in &cx.view.instances {
+            let found = cx.view.finals.get(&(term, name.clone()));
+            let own = self.own.get(name);
+            let (position, unfit, priority) = match found {
+                Some(r#final) => {
+                    let alive = match own {
+                        Some(own) => own.boot_id.as_ref() == Some(&r#final.record.boot_id),
+                        None => {
+                            instance.record.boot_id.as_ref() == Some(&r#final.record.boot_id)
+                                || instance.record.boot_id.is_none()
+                        }
+                    };
+                    let position = if alive {
+                        Ok(r#final.record.applied.clone())
+                    } else {
+                        Err(Refusal::Restarted)
+                    };
+                    (position, r#final.record.unfit, r#final.record.priority)
+                }
+                None => {
+                    let down = own
+                        .map_or_else(|| instance.record.health == Health::Exited, Own::is_exited);
+                    if !down {
+                        missing.push(name);
+                    }
+                    let why = if down { Refusal::Exited } else { Refusal::Silent };
+                    (Err(why), None, instance.record.priority)
+                }
+            };
+            let unfit = match &mandate.only {
+                Some(only) if only != name => unfit.or(Some(crate::record::Unfit::NeverPromote)),
+                _ => unfit,
+            };
+            copies.push(Copy { instance: name.clone(), position, unfit, priority });
+        }
+        if !missing.is_empty() && patient {
+            let list: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
+            self.doing = Some(format!("waiting for the final position of {}", list.join(", ")));
+            cx.out.wake(patience);
+            return None;
+        }
+        Some(copies)
+    }
+
+    /// The ranking stands: the first one's agent takes, the others wait for it, bounded.
+    fn choose(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        mandate: &Mandate,
+        ranking: Ranking,
+        copies: &[Copy],
+    ) {
+        if let Some(only) = &mandate.only
+            && let Some(position) = copies.iter().find(|copy| copy.instance == *only)
+            && let Err(why) = covers_all(position, copies)
+        {
+            self.refuse(format!("`{only}` does not take again by itself: {why}"));
+            return;
+        }
+        if ranking.order.is_empty() {
+            for (name, refusal) in &ranking.refusals {
+                self.refuse(format!("no candidate: `{name}`: {refusal}"));
+            }
+            self.tell_failed(cx, at);
+            return;
+        }
+        let since = match &self.ranked {
+            Some((order, since)) if *order == ranking.order => *since,
+            _ => {
+                self.ranked = Some((ranking.order.clone(), cx.now.time));
+                cx.now.time
+            }
+        };
+        let wait = cx.settings.policy.candidate_wait.max(Duration::from_millis(100));
+        let waited = cx.now.time.since(since).as_micros() / wait.as_micros();
+        let turn = usize::try_from(waited).unwrap_or(usize::MAX).min(ranking.order.len() - 1);
+        let Some(name) = ranking.order[..=turn].iter().find(|name| self.own.contains_key(*name))
+        else {
+            self.doing = Some(format!("waiting for {} to take", ranking.order[turn]));
+            cx.out.wake(since + wait * (u32::try_from(turn).unwrap_or(u32::MAX) + 1));
+            return;
+        };
+        let name = name.clone();
+        self.take(cx, at, mandate, &name, ranking);
+    }
+
+    fn take(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        mandate: &Mandate,
+        name: &InstanceName,
+        ranking: Ranking,
+    ) {
+        let record = &at.record;
+        let (cause, noticed) = if let MasterState::Vacant { cause, noticed, .. } = &record.state {
+            (cause.clone(), *noticed)
+        } else {
+            (Cause::Lapsed, record.since)
+        };
+        let mut story = Story::new(cause, Some(record.holder.instance.clone()));
+        story.loss = self.loss(cx, record, name);
+        story.ranking = ranking;
+        story.asked_by.clone_from(&mandate.by);
+        story.steps = vec![
+            Step { name: "noticed".to_owned(), at: noticed },
+            Step { name: "withdrawn".to_owned(), at: record.since },
+        ];
+        let mut when = Vec::new();
+        for instance in cx.view.instances.keys() {
+            let found = cx.view.finals.get(&(record.term, instance.clone()));
+            let key = key::r#final(cx.name, record.term, instance);
+            when.push(Compare::Modified(key, found.map_or(0, |at| at.revision)));
+        }
+        let pause = cx.view.requests.get("pause").map_or(0, |at| at.revision);
+        when.push(Compare::Modified(super::hold::request_key(cx, "pause"), pause));
+        if let Some((id, revision)) = &mandate.request {
+            when.push(Compare::Modified(super::hold::request_key(cx, id), *revision));
+        }
+        self.doing = Some(format!("taking term {} with {name}", record.term.next()));
+        self.take_term(cx, at, name, &story, when);
+    }
+
+    /// The taking txn: the next term, its holder, its promise, its beat and its history.
+    pub(super) fn take_term(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        name: &InstanceName,
+        story: &Story,
+        when: Vec<Compare>,
+    ) {
+        let state = MasterState::Taken { cause: story.cause.clone() };
+        self.start_term(cx, Some(at), name, state, story, when, Vec::new());
+    }
+
+    /// Writes a new term for an instance here.
+    #[expect(clippy::too_many_arguments, reason = "one txn, and everything that stands in it")]
+    pub(super) fn start_term(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: Option<&At<MasterRecord>>,
+        name: &InstanceName,
+        state: MasterState,
+        story: &Story,
+        mut when: Vec<Compare>,
+        mut then: Vec<Op>,
+    ) {
+        let shared = matches!(cx.config.judge, Judge::Shared { .. });
+        if self.writing.is_some() || (shared && cx.beats.busy.is_some()) {
+            return; // The end of what is under way brings us here again.
+        }
+        let Some(holder) = self.holder(cx, name) else { return };
+        let mut record = self.next_record(cx, at.map(|at| &at.record), holder, state);
+        if record.state == MasterState::Serving
+            && let Some(state) = self.own.get(name).and_then(Own::state)
+        {
+            record.origins.push(state.applied.clone());
+        }
+        let mut steps = story.steps.clone();
+        steps.push(Step { name: "taken".to_owned(), at: cx.now.wall });
+        let history = HistoryRecord {
+            format: FORMAT,
+            cause: story.cause.clone(),
+            from: story.from.clone(),
+            to: name.clone(),
+            steps,
+            loss: story.loss.clone(),
+            ranking: story.ranking.order.clone(),
+            refusals: words(&story.ranking),
+            asked_by: story.asked_by.clone(),
+            hooks: BTreeMap::new(),
+            unknown: serde_json::Map::new(),
+        };
+        then.push(put(key::history(cx.name, record.term), &history));
+        self.trim_history(cx, &mut then);
+        if shared {
+            let mut naming: BTreeMap<_, _> =
+                cx.beats.kept.iter().map(|(name, kept)| (name.clone(), kept.term)).collect();
+            naming.insert(cx.name.clone(), record.term);
+            if cx.beats.revision == 0
+                && let Some(known) = cx.catalog.beat(cx.config.host.as_str())
+            {
+                cx.beats.revision = known.beat.revision;
+                cx.beats.counter = known.beat.record.counter;
+            }
+            let (compare, beat) = beat_txn(cx.config, cx.beats, &naming);
+            when.push(compare);
+            then.push(beat);
+        }
+        let id = self.write_master(cx, at, &record, when, then);
+        if shared {
+            cx.beats.busy = id;
+        }
+        if id.is_some() {
+            let why = serde_json::to_string(&story.cause).unwrap_or_default();
+            let text = format!("`{name}` takes term {} ({})", record.term, why.trim_matches('"'));
+            cx.out.say(cx.name, is_failover(&story.cause), text);
+            self.ranked = None;
+        }
+    }
+
+    /// *Giving*: the named taker takes; after a wait, whoever has everything.
+    pub(super) fn hand_over(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        let MasterState::Giving { to, position, request } = &at.record.state else { return };
+        let waited = cx.now.time.since(cx.view.master_received.max(cx.doubted));
+        let giver = &at.record.holder.instance;
+        for name in self.own.keys().cloned().collect::<Vec<_>>() {
+            let due = if name == *to {
+                Duration::ZERO
+            } else if name == *giver {
+                HAND_OVER_WAIT
+            } else {
+                HAND_OVER_WAIT * 2
+            };
+            if waited < due {
+                cx.out.wake(cx.view.master_received.max(cx.doubted) + due);
+                self.doing = Some(format!("waiting for {to} to take over"));
+                continue;
+            }
+            let Some(own) = self.own.get_mut(&name) else { continue };
+            if !own.has_all(position) || at.record.failed.contains(&name) {
+                own.observe(cx, &name);
+                self.doing = Some(format!("waiting until {name} has everything"));
+                continue;
+            }
+            let cause = if name == *giver {
+                Cause::SwitchoverUndone(format!("{to} did not take over in time"))
+            } else {
+                Cause::Switchover
+            };
+            let mut story = Story::new(cause, Some(giver.clone()));
+            story.loss = "nothing: the taker has all that was acknowledged".to_owned();
+            let asked = cx.view.requests.get(request);
+            story.asked_by = asked.map(|at| at.record.by.clone());
+            story.steps = vec![Step { name: "fenced".to_owned(), at: at.record.since }];
+            self.take_term(cx, at, &name, &story, Vec::new());
+            return;
+        }
+    }
+
+    /// What a failover may have lost, in words.
+    fn loss(&self, cx: &Cx<'_>, record: &MasterRecord, name: &InstanceName) -> String {
+        let Some(taken) = cx.view.finals.get(&(record.term, name.clone())) else {
+            return "unknown".to_owned();
+        };
+        let position = &taken.record.applied;
+        if let Some(own) = cx.view.finals.get(&(record.term, record.holder.instance.clone())) {
+            return match position.covers(&own.record.applied) {
+                Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
+                Covering::Lacks(units) => format!("{units} bytes of the old master's writes"),
+                Covering::Incomparable => "unknown: the histories cannot be compared".to_owned(),
+            };
+        }
+        let trail = self.own.get(&record.holder.instance).map(|own| &own.trail);
+        let level = trail.and_then(|trail| {
+            trail
+                .iter()
+                .rev()
+                .find(|(_, seen)| matches!(position.covers(seen), Covering::Covers(_)))
+        });
+        match level {
+            Some((at, _)) => {
+                let ms = record.since.0.saturating_sub(at.0).max(0);
+                format!("unknown, at most the writes of the last {ms} ms before it was withdrawn")
+            }
+            None => "unknown: the old master's last position was not seen".to_owned(),
+        }
+    }
+}
+
+/// emptied-never-wins: the same instance takes again only if it covers every other copy.
+fn covers_all(copy: &Copy, copies: &[Copy]) -> Result<(), String> {
+    let mine = copy.position.as_ref().map_err(ToString::to_string)?;
+    for other in copies.iter().filter(|other| other.instance != copy.instance) {
+        match &other.position {
+            Ok(theirs) => match mine.covers(theirs) {
+                Covering::Covers(_) => {}
+                Covering::Lacks(_) => return Err(format!("`{}` holds more", other.instance)),
+                Covering::Incomparable => {
+                    return Err(format!(
+                        "its history and that of `{}` cannot be compared",
+                        other.instance
+                    ));
+                }
+            },
+            Err(why) => return Err(format!("`{}` is not known: {why}", other.instance)),
+        }
+    }
+    Ok(())
+}
+
+fn words(ranking: &Ranking) -> BTreeMap<InstanceName, String> {
+    ranking.refusals.iter().map(|(name, why)| (name.clone(), why.to_string())).collect()
+}
+
+impl Own {
+    /// Its state, if it was read back after a detach decided in this term.
+    fn detached_state(
+        &self,
+        term: crate::name::Term,
+    ) -> Option<&crate::observation::InstanceState> {
+        let (at, boot_id, _) = self.detached.as_ref()?;
+        (*at == term && self.boot_id.as_ref() == Some(boot_id)).then(|| self.state())?
+    }
+
+    fn unfit_at_detach(&self) -> Option<crate::record::Unfit> {
+        self.detached.as_ref().and_then(|(_, _, unfit)| *unfit)
+    }
+
+    /// Stops receiving. Whether it may be promoted is judged by what it was before.
+    fn detach(
+        &mut self,
+        cx: &mut Cx<'_>,
+        name: &InstanceName,
+        term: crate::name::Term,
+        drained: bool,
+        priority: u32,
+    ) {
+        if self.busy() || self.known.is_none() {
+            return;
+        }
+        if cx.now.time < self.retry_at {
+            cx.out.wake(self.retry_at);
+            return;
+        }
+        let server = self.state().map_or(priority, |state| state.priority);
+        self.detaching = self.unfit(priority.min(server), drained);
+        self.command(cx, name, term, Command::Detach, DETACH_WITHIN);
+    }
+
+    fn has_all(&self, position: &Position) -> bool {
+        self.boot_id.is_some()
+            && self.state().is_some_and(|state| {
+                !state.syncing
+                    && !state.writable
+                    && matches!(state.applied.covers(position), Covering::Covers(_))
+            })
+    }
+}
