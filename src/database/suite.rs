@@ -87,10 +87,11 @@ pub(crate) trait Client {
     async fn has(&mut self, key: &str) -> bool;
 }
 
-/// Makes a test of each scenario for the bench that the expression gives; none if it is `None`.
+/// Makes a test of each scenario for the bench that the expression gives; with an attribute of
+/// all of them behind it (`ignore = "…"`).
 macro_rules! contract {
-    ($bench:expr) => {
-        contract!($bench => {
+    ($bench:expr $(, $attribute:meta)?) => {
+        contract!(@all [$($attribute)?] $bench =>
             roles_and_links_are_observed,
             a_dead_server_is_gone_and_its_exit_is_told_at_once,
             another_life_has_another_boot_id,
@@ -106,17 +107,17 @@ macro_rules! contract {
             a_promotion_asks_for_the_judged_life,
             a_copy_follows_a_promoted_one,
             a_rehearsal_of_a_good_server_passes,
-        });
+        );
     };
-    ($bench:expr => { $($scenario:ident),* $(,)? }) => {
-        $(
-            #[tokio::test]
-            async fn $scenario() {
-                if let Some(bench) = $bench {
-                    $crate::database::suite::$scenario(&bench).await;
-                }
-            }
-        )*
+    (@all $attribute:tt $bench:expr => $($scenario:ident,)*) => {
+        $(contract!(@one $attribute $bench => $scenario);)*
+    };
+    (@one [$($attribute:meta)?] $bench:expr => $scenario:ident) => {
+        #[tokio::test]
+        $(#[$attribute])?
+        async fn $scenario() {
+            $crate::database::suite::$scenario(&$bench).await;
+        }
     };
 }
 pub(crate) use contract;

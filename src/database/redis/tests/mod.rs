@@ -9,12 +9,15 @@ mod redis {
     use super::bench::RedisBench;
     use crate::database::suite::contract;
 
-    contract!(Some(RedisBench::redis()));
+    contract!(RedisBench::redis());
 }
 
 mod valkey {
     use super::bench::RedisBench;
     use crate::database::suite::contract;
 
-    contract!(RedisBench::valkey());
+    contract!(
+        RedisBench::valkey(),
+        ignore = "needs valkey-server in the path or named by SENGU_VALKEY"
+    );
 }
