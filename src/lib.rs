@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod database;
 pub mod dns;
+pub mod duration;
 pub mod hook;
 pub mod http;
 pub mod operator;

@@ -1,2 +1,5 @@
-//! The sengu command.
-fn main() {}
+//! The sengu command: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    sengu::cli::main()
+}

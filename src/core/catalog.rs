@@ -41,6 +41,15 @@ pub struct Catalog {
     entries: OrdMap<Key, Arc<KeyValue>>,
     services: OrdMap<ServiceName, Arc<ServiceView>>,
     beats: OrdMap<String, BeatView>,
+    loaded: Revision,
+    traces: BTreeMap<String, Trace>,
+}
+
+/// When records of one kind (the part of their key before the first `/`) last changed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Trace {
+    changed: Revision,
+    removed: Revision,
 }
 
 /// One record with the revision it was written at.
@@ -95,7 +104,8 @@ impl Catalog {
     /// A whole store's content.
     #[must_use]
     pub fn load(&self, now: Time, revision: Revision, entries: Vec<Arc<KeyValue>>) -> Self {
-        let mut catalog = Self { revision, valid_until: self.valid_until, ..Self::default() };
+        let mut catalog =
+            Self { revision, valid_until: self.valid_until, loaded: revision, ..Self::default() };
         for entry in entries {
             catalog.put(now, entry);
         }
@@ -132,6 +142,7 @@ impl Catalog {
     /// The picture after some changes.
     pub fn apply(&mut self, now: Time, revision: Revision, changes: &[Change]) {
         for change in changes {
+            self.trace(change);
             match &change.now {
                 Some(entry) => self.put(now, Arc::clone(entry)),
                 None => self.remove(&change.key),
@@ -178,6 +189,32 @@ impl Catalog {
             Some(view) if now < self.valid_until => view.master(now),
             Some(_) => Named::Withdrawn("the store has not answered for a lease"),
             None => Named::Withdrawn("no such service"),
+        }
+    }
+
+    /// A revision not older than the last change or removal of any record of a kind. Never goes
+    /// back: what happened before the last load counts as having happened at that load.
+    #[must_use]
+    pub fn changed(&self, kind: &str) -> Revision {
+        self.traces.get(kind).map_or(self.loaded, |trace| trace.changed.max(self.loaded))
+    }
+
+    /// The same for removals alone.
+    #[must_use]
+    pub fn removed(&self, kind: &str) -> Revision {
+        self.traces.get(kind).map_or(self.loaded, |trace| trace.removed.max(self.loaded))
+    }
+
+    fn trace(&mut self, change: &Change) {
+        let kind = change.key.split('/').next().unwrap_or_default();
+        if !self.traces.contains_key(kind) {
+            self.traces.insert(kind.to_owned(), Trace::default());
+        }
+        if let Some(trace) = self.traces.get_mut(kind) {
+            trace.changed = change.revision;
+            if change.now.is_none() {
+                trace.removed = change.revision;
+            }
         }
     }
 

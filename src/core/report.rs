@@ -25,6 +25,9 @@ pub struct ServiceReport {
     pub master: Option<InstanceName>,
     /// Its address.
     pub address: Option<SocketAddr>,
+    /// Who holds, or last held, the term; named or not.
+    #[serde(default)]
+    pub holder: Option<InstanceName>,
     /// Why nobody is named, if so.
     pub withdrawn: Option<String>,
     /// The policy on this host, or of the first instance known.

@@ -194,4 +194,11 @@ mod tests {
             assert_eq!(makes, row.term == TermChange::Next, "{row:?}");
         }
     }
+
+    #[test]
+    fn the_diagram_in_the_architecture_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
+        let text = std::fs::read_to_string(path).expect("ARCHITECTURE.md is there");
+        assert!(text.contains(&diagram()), "put this into ARCHITECTURE.md:\n{}", diagram());
+    }
 }

@@ -3,6 +3,10 @@
 //! A driver is for one instance. It keeps one ordered control connection for all changes; the
 //! fence has a connection of its own, opened before it is needed.
 
+pub mod redis;
+#[cfg(test)]
+mod suite;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

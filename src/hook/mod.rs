@@ -1,1 +1,148 @@
-//! (being written)
+//! Hooks: the operator's programs at the steps of a move.
+//!
+//! The core decides when a phase runs, and that it runs once; here all programs of that phase
+//! and service run, one after the other in the order of the configuration, each with its
+//! deadline. A hook's failure is a warning in the history, or stops the move if it is
+//! `on_error = "abort"` at a `before-` phase; then the hooks after it are not run. Nothing here
+//! is retried, and nothing of argv is ever shown but the program's name.
+
+pub(crate) mod program;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sengu_core::event::HookRun;
+use sengu_core::name::{HostName, InstanceName, ServiceName};
+use sengu_core::record::{HookOutcome, Phase};
+
+use crate::config::{HookConfig, OnError};
+use program::{Ended, GRACE, Program};
+
+/// So many of the last bytes that the hooks of one phase print are kept for the history.
+pub const OUTPUT_KEPT: usize = 4096;
+
+/// The configured hooks of this host.
+#[derive(Debug, Clone)]
+pub struct Hooks {
+    configs: Vec<HookConfig>,
+    host: HostName,
+    datacenter: String,
+}
+
+impl Hooks {
+    /// The hooks of this host, in the order in which they run.
+    #[must_use]
+    pub fn new(configs: Vec<HookConfig>, host: HostName, datacenter: String) -> Self {
+        Self { configs, host, datacenter }
+    }
+
+    /// The phases of a service for which something runs here.
+    #[must_use]
+    pub fn phases_for(&self, service: &ServiceName) -> BTreeSet<Phase> {
+        self.configs
+            .iter()
+            .filter(|config| concerns(config, service))
+            .map(|config| config.phase)
+            .collect()
+    }
+
+    /// The longest that [`Hooks::run`] may take for a phase: who waits for it waits this long.
+    #[must_use]
+    pub fn longest(&self, service: &ServiceName, phase: Phase) -> Duration {
+        // At its deadline a group has its grace, and a kill is waited for as long.
+        self.of(service, phase)
+            .map(|config| config.timeout + GRACE * 2 + Duration::from_secs(1))
+            .sum()
+    }
+
+    /// Runs all hooks of a phase and service, in order. It never fails: what went wrong is the
+    /// outcome. Dropping the future kills the program that runs.
+    pub async fn run(&self, run: &HookRun) -> HookOutcome {
+        let environment = self.environment(run);
+        let several = self.of(&run.service, run.phase).count() > 1;
+        let mut warnings = Vec::new();
+        let mut output = String::new();
+        for config in self.of(&run.service, run.phase) {
+            let program = Program {
+                argv: config.command.clone(),
+                environment: environment.clone(),
+                deadline: config.timeout,
+                keep: OUTPUT_KEPT,
+            };
+            let (name, phase, service) = (program.name(), run.phase.as_str(), &run.service);
+            let ran = program.run().await;
+            if several {
+                append(&mut output, &format!("[{name}]\n"));
+            }
+            append(&mut output, &ran.output);
+            let Ended::Badly(how) = ran.ended else {
+                tracing::info!(%service, phase, hook = name, "hook done");
+                continue;
+            };
+            let error = format!("hook {name} ({phase} of {service}) {how}");
+            if aborts(config) {
+                tracing::error!(%service, phase, hook = name, "{error}; the move is stopped");
+                return HookOutcome::Abort { error, output };
+            }
+            tracing::warn!(%service, phase, hook = name, "{error}; going on");
+            warnings.push(error);
+        }
+        HookOutcome::Done { warnings, output }
+    }
+
+    fn of(&self, service: &ServiceName, phase: Phase) -> impl Iterator<Item = &HookConfig> {
+        self.configs.iter().filter(move |config| config.phase == phase && concerns(config, service))
+    }
+
+    fn environment(&self, run: &HookRun) -> Vec<(&'static str, String)> {
+        let mut environment = vec![
+            ("SENGU_SERVICE", run.service.to_string()),
+            ("SENGU_PHASE", run.phase.as_str().to_owned()),
+            ("SENGU_TERM", run.term.to_string()),
+            ("SENGU_CAUSE", run.cause.clone()),
+            ("SENGU_HOST", self.host.to_string()),
+            ("SENGU_DATACENTER", self.datacenter.clone()),
+        ];
+        let names = ["SENGU_OLD_INSTANCE", "SENGU_OLD_ADDRESS", "SENGU_OLD_IP", "SENGU_OLD_PORT"];
+        environment.extend(names.into_iter().zip(place(run.old.as_ref())));
+        let names = ["SENGU_NEW_INSTANCE", "SENGU_NEW_ADDRESS", "SENGU_NEW_IP", "SENGU_NEW_PORT"];
+        environment.extend(names.into_iter().zip(place(run.new.as_ref())));
+        environment
+    }
+}
+
+fn concerns(config: &HookConfig, service: &ServiceName) -> bool {
+    config.services.is_empty() || config.services.contains(service)
+}
+
+/// Only what runs before the move can stop it.
+fn aborts(config: &HookConfig) -> bool {
+    config.on_error == OnError::Abort
+        && matches!(config.phase, Phase::BeforeFailover | Phase::BeforeSwitchover)
+}
+
+/// Instance, address, ip and port; all set but empty if there is none, for scripts with `set -u`.
+fn place(instance: Option<&(InstanceName, SocketAddr)>) -> [String; 4] {
+    instance.map_or_else(Default::default, |(name, address)| {
+        [
+            name.to_string(),
+            address.to_string(),
+            address.ip().to_string(),
+            address.port().to_string(),
+        ]
+    })
+}
+
+/// Appends, and keeps the last [`OUTPUT_KEPT`] bytes.
+fn append(output: &mut String, more: &str) {
+    output.push_str(more);
+    let mut over = output.len().saturating_sub(OUTPUT_KEPT);
+    while !output.is_char_boundary(over) {
+        over += 1;
+    }
+    output.drain(..over);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,248 @@
-//! (being written)
+//! The HTTP server: Consul's dialect under `/v1`, and answers for balancers.
+//!
+//! Reads are views of the newest catalog at the moment of answering; writes are plans that
+//! [`crate::core::consul`] makes, done by the store, and answered only once this agent's own
+//! catalog has them. Nothing here decides about mastership, and nothing listens beyond loopback:
+//! there are no tokens yet, so whoever reaches the port may write the key-value store.
+
+mod agent;
+pub(crate) mod answer;
+mod balancer;
+pub(crate) mod body;
+mod catalog;
+mod kv;
+pub(crate) mod query;
+pub(crate) mod read;
+pub(crate) mod server;
+pub(crate) mod write;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, put};
+use sengu_core::catalog::Catalog;
+use sengu_core::consul::directory::Place;
+use sengu_core::kv::Revision;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::board::Board;
+use crate::config::{Config, HttpConfig};
+use crate::store::Store;
+use crate::view::View;
+use answer::Trouble;
+use server::{Limits, Listener, Server};
+
+/// How long a writer waits until this agent's catalog has what it wrote.
+const REACH: Duration = Duration::from_secs(5);
+
+/// What the handlers read and write.
+pub struct Context {
+    /// The newest catalog.
+    pub view: Arc<View>,
+    /// Where writes go.
+    pub store: Arc<dyn Store>,
+    /// The last looks at this host's instances.
+    pub board: Arc<Board>,
+    /// This host, as Consul's clients are told.
+    pub place: Place,
+    /// How old a look may be that still counts for `/replica`.
+    pub look_age: Duration,
+}
+
+impl Context {
+    /// From the configuration: a look counts for three intervals and a timeout of the slowest
+    /// service, and at least for 5 s.
+    #[must_use]
+    pub fn new(config: &Config, view: Arc<View>, store: Arc<dyn Store>, board: Arc<Board>) -> Self {
+        let ages = config.services.values().map(|service| service.interval * 3 + service.timeout);
+        Self {
+            view,
+            store,
+            board,
+            place: Place {
+                host: config.host.clone(),
+                address: config.address,
+                datacenter: config.datacenter.clone(),
+                lease: config.lease,
+            },
+            look_age: ages.max().unwrap_or_default().max(Duration::from_secs(5)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Listening there would let other hosts write.
+    #[error(
+        "http cannot listen on {0}: beyond loopback nothing listens without tokens, and there \
+         are none yet; set http.listen to 127.0.0.1:{port} or [::1]:{port}", port = .0.port()
+    )]
+    BeyondLoopback(SocketAddr),
+    /// The system refused.
+    #[error("http cannot listen on {address}: {error}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// A running HTTP server. It goes on when this is dropped; the shutdown future ends it.
+#[derive(Debug)]
+pub struct HttpServer {
+    /// Where it listens, with the ports that were chosen for port 0.
+    pub addresses: Vec<SocketAddr>,
+    server: Server,
+}
+
+impl HttpServer {
+    /// Waits until it has ended: all requests were answered, or cut off after the grace time.
+    pub async fn ended(self) {
+        self.server.ended().await;
+    }
+}
+
+/// Starts the server; it ends when `shutdown` does, within 2 s.
+///
+/// # Errors
+/// [`HttpError`], before anything listens or serves.
+pub async fn serve(
+    config: &HttpConfig,
+    context: Arc<Context>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<HttpServer, HttpError> {
+    serve_within(config, context, shutdown, Limits::default()).await
+}
+
+async fn serve_within(
+    config: &HttpConfig,
+    context: Arc<Context>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    limits: Limits,
+) -> Result<HttpServer, HttpError> {
+    if let Some(beyond) = config.listen.iter().find(|at| !at.ip().to_canonical().is_loopback()) {
+        return Err(HttpError::BeyondLoopback(*beyond));
+    }
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for address in &config.listen {
+        let bind = |error| HttpError::Bind { address: *address, error };
+        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        addresses.push(listener.local_addr().map_err(bind)?);
+        listeners.push(Listener::Tcp(listener));
+    }
+    let start = |stopping| router(Arc::new(Shell::new(context, stopping)));
+    Ok(HttpServer { addresses, server: Server::start(listeners, start, shutdown, limits) })
+}
+
+/// What every handler shares.
+pub(crate) struct Shell {
+    pub(crate) context: Arc<Context>,
+    /// Turns `true` when the server ends: waiting reads answer at once.
+    pub(crate) stopping: watch::Receiver<bool>,
+    clock: Mutex<ClockSigns>,
+}
+
+/// What the clock alone has changed, with an index for it; see [`Shell::clock_signs`].
+#[derive(Debug, Default)]
+struct ClockSigns {
+    last: Option<Vec<(String, String)>>,
+    floor: Revision,
+    count: u64,
+}
+
+impl Shell {
+    pub(crate) fn new(context: Arc<Context>, stopping: watch::Receiver<bool>) -> Self {
+        Self { context, stopping, clock: Mutex::default() }
+    }
+
+    /// The newest catalog; without one, what Consul says without a leader.
+    pub(crate) fn catalog(&self) -> Result<Arc<Catalog>, Trouble> {
+        self.context.view.catalog().ok_or_else(|| Trouble::new(500, "No cluster leader"))
+    }
+
+    /// A withdrawal by the clock changes answers and no record. It gets the catalog's revision
+    /// as its index, which later answers never go below, and a count that wakes readers.
+    pub(crate) fn clock_signs(
+        &self,
+        signs: Vec<(String, String)>,
+        revision: Revision,
+    ) -> (Revision, u64) {
+        let mut clock = self.clock.lock().expect("nothing panics while it holds this");
+        if clock.last.as_ref() != Some(&signs) {
+            if clock.last.is_some() {
+                clock.floor = clock.floor.max(revision);
+                clock.count += 1;
+            }
+            clock.last = Some(signs);
+        }
+        (clock.floor, clock.count)
+    }
+
+    /// Waits until this agent's catalog has a revision, so that the client reads what it wrote.
+    pub(crate) async fn reached(&self, revision: Revision) -> Result<(), Trouble> {
+        let reached = tokio::time::timeout(REACH, self.context.view.reached(revision));
+        reached.await.map_err(|_| {
+            Trouble::new(
+                500,
+                format!(
+                    "rpc error: the store answered with revision {revision}, but this agent has \
+                     not seen it within {} s",
+                    REACH.as_secs()
+                ),
+            )
+        })
+    }
+}
+
+fn router(shell: Arc<Shell>) -> Router {
+    let kv = || get(kv::get).put(kv::put).delete(kv::delete);
+    Router::new()
+        .route("/v1/kv", kv())
+        .route("/v1/kv/", kv())
+        .route("/v1/kv/{*key}", kv())
+        .route("/v1/catalog/register", put(catalog::register))
+        .route("/v1/catalog/deregister", put(catalog::deregister))
+        .route("/v1/catalog/datacenters", get(catalog::datacenters))
+        .route("/v1/catalog/nodes", get(catalog::nodes))
+        .route("/v1/catalog/services", get(catalog::services))
+        .route("/v1/catalog/service/", get(catalog::missing_service))
+        .route("/v1/catalog/service/{*name}", get(catalog::service))
+        .route("/v1/catalog/node/", get(catalog::missing_node))
+        .route("/v1/catalog/node/{*name}", get(catalog::node))
+        .route("/v1/health/service/", get(catalog::missing_service))
+        .route("/v1/health/service/{*name}", get(catalog::health_service))
+        .route("/v1/health/checks/", get(catalog::missing_service))
+        .route("/v1/health/checks/{*name}", get(catalog::health_checks))
+        .route("/v1/health/node/", get(catalog::missing_node))
+        .route("/v1/health/node/{*name}", get(catalog::health_node))
+        .route("/v1/health/state/", get(catalog::missing_state))
+        .route("/v1/health/state/{*state}", get(catalog::health_state))
+        .route("/v1/status/leader", get(agent::leader))
+        .route("/v1/status/peers", get(agent::peers))
+        .route("/v1/agent/self", get(agent::own))
+        .route("/v1/agent/services", get(agent::services))
+        .route("/v1/agent/members", get(agent::members))
+        .route("/master/{service}", get(balancer::master))
+        .route("/replica/{service}", get(balancer::replica))
+        .route("/health", get(balancer::health))
+        .fallback(answer::unknown_path)
+        .method_not_allowed_fallback(answer::wrong_method)
+        .with_state(shell)
+}

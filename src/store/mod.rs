@@ -3,6 +3,16 @@
 //! One trait, one contract suite (`suite.rs`), several engines, one file each. Every error says
 //! whether the write may have happened; an unknown error is "store unavailable", never "role lost".
 
+pub mod archive;
+mod ask;
+pub mod embedded;
+mod file;
+mod lock;
+pub mod memory;
+mod published;
+pub mod suite;
+mod writer;
+
 use std::sync::Arc;
 use std::time::Duration;
 

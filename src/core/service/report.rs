@@ -45,6 +45,7 @@ pub(crate) fn report(
         since: master.map(|record| record.since),
         master: named.as_ref().map(|(instance, _)| instance.clone()),
         address: named.map(|(_, address)| address),
+        holder: master.map(|record| record.holder.instance.clone()),
         withdrawn,
         policy,
         instances: view

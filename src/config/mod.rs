@@ -1,16 +1,41 @@
 //! What was meant: the configuration after parsing, with every default filled in.
 //!
-//! `file.rs` beside it holds what was written; nothing else of sengu ever sees that.
+//! `file.rs` holds what was written and `keys.rs` what may be written; nothing else of sengu ever
+//! sees those. Reading is a function of the text and of the machine (`machine.rs`); all mistakes
+//! of a file are told together. A secret is read here and never shown.
 
-use std::collections::BTreeMap;
+mod blot;
+mod credentials;
+mod diff;
+mod file;
+pub mod keys;
+mod machine;
+mod meant;
+mod outputs;
+pub mod page;
+mod problem;
+mod services;
+mod suggest;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sengu_core::name::{HostName, InstanceName, ServiceName};
 pub use sengu_core::policy::OnError;
-use sengu_core::policy::{DatabaseKind, InstanceConfig, Policy};
+use sengu_core::policy::{self, DatabaseKind, InstanceConfig, Judge, Policy};
 use sengu_core::record::Phase;
+
+pub use machine::{Here, Machine};
+pub(crate) use problem::count;
+pub use problem::{ConfigError, Problem};
+
+/// Where the configuration is looked for.
+pub const DEFAULT_PATH: &str = "/etc/sengu/sengu.toml";
+
+/// The agent's socket, unless the file names another.
+pub const DEFAULT_SOCKET: &str = "/run/sengu/sengu.sock";
 
 /// Everything an agent was told.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,6 +150,9 @@ pub struct TemplateConfig {
     pub wait_max: Duration,
     /// May it become empty? Default no.
     pub allow_empty: bool,
+    /// Only the lines between sengu's markers are sengu's; the rest of the file is kept. Default:
+    /// yes for the shipped `hosts.tera`, no for others, which replace the whole file.
+    pub block: bool,
 }
 
 /// A program to run at a phase.
@@ -151,3 +179,103 @@ pub struct ChecksConfig {
     /// May `script` probes run? Default no.
     pub scripts: bool,
 }
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: it cannot be read, or everything that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |error| ConfigError::Unreadable { path: path.to_owned(), error };
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        if size > file::MAX_BYTES as u64 {
+            let text = format!("it has {size} bytes, more than {}", file::MAX_BYTES);
+            return Err(unreadable(std::io::Error::other(text)));
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let path = std::path::absolute(path).map_err(unreadable)?;
+        Self::parse(&text, &path, &Here)
+    }
+
+    /// Reads and checks a text as if it stood in that file, on that machine.
+    ///
+    /// # Errors
+    /// [`ConfigError::Bad`] with everything that is wrong.
+    pub fn parse(text: &str, path: &Path, machine: &dyn Machine) -> Result<Self, ConfigError> {
+        meant::config(text, path, machine)
+    }
+
+    /// What the core is told of it: one judge (the embedded store). `agent` is the random id kept
+    /// in the data folder, `start` this life of the process.
+    #[must_use]
+    pub fn core(&self, agent: String, start: String) -> policy::Config {
+        policy::Config {
+            host: self.host.clone(),
+            address: self.address,
+            agent,
+            start,
+            judge: Judge::Alone { lease: self.lease },
+            services: self
+                .services
+                .iter()
+                .map(|(name, service)| {
+                    let config = policy::ServiceConfig {
+                        kind: service.kind,
+                        policy: service.policy.clone(),
+                        instances: service.instances.clone(),
+                        hooks: self.phases(name),
+                    };
+                    (name.clone(), config)
+                })
+                .collect(),
+            remembered: BTreeSet::new(),
+        }
+    }
+
+    /// The phases for which a hook of this service is configured; one that may stop the move
+    /// decides for its phase.
+    #[must_use]
+    pub fn phases(&self, service: &ServiceName) -> BTreeMap<Phase, OnError> {
+        let mut phases = BTreeMap::new();
+        for hook in self.hooks.iter().filter(|hook| hook.applies(service)) {
+            let phase = phases.entry(hook.phase).or_insert(OnError::Continue);
+            if hook.on_error == OnError::Abort {
+                *phase = OnError::Abort;
+            }
+        }
+        phases
+    }
+
+    /// What `new` has other than this, one line for each difference; no secrets.
+    #[must_use]
+    pub fn diff(&self, new: &Self) -> Vec<String> {
+        diff::lines(self, new)
+    }
+
+    /// How many instances it has.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.services.values().map(|service| service.instances.len()).sum()
+    }
+}
+
+impl HookConfig {
+    /// Does it run for this service?
+    #[must_use]
+    pub fn applies(&self, service: &ServiceName) -> bool {
+        self.services.is_empty() || self.services.contains(service)
+    }
+}
+
+/// The socket that a file names, for commands that only want to reach the agent: whatever else
+/// is wrong in the file, and if there is none, the default.
+#[must_use]
+pub fn socket(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+    let written = table.get_ref().get("socket").and_then(|value| value.get_ref().as_str());
+    PathBuf::from(written.unwrap_or(DEFAULT_SOCKET))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,13 @@
+//! The agent: event in, step, actions out.
+//!
+//! One task owns the machine (`turn.rs`). Everything that takes time runs beside it and comes
+//! back as an event: the store (`storing.rs`), each instance (`instance.rs`), hooks. `run.rs`
+//! puts the parts together. The loop never waits for a database, a disk or a program.
+
+pub mod identity;
+pub mod instance;
+pub mod run;
+pub mod storing;
+pub mod turn;
+
+pub use run::run;

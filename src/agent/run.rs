@@ -1,0 +1,334 @@
+//! Puts the agent together, and takes it apart when it is told to end.
+//!
+//! Order: the store first (a second agent on the folder, a damaged file and a full disk end here),
+//! then the loop, then the outputs. When it ends, databases are left as they are: with the
+//! embedded store a master goes on without its agent, unnamed by this host's outputs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use sengu_core::event::Event;
+use sengu_core::name::{InstanceId, ServiceName};
+use sengu_core::policy::DatabaseKind;
+use sengu_core::report::ServiceReport;
+use sengu_core::time::Now;
+use tokio::runtime::{Builder, Handle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+
+use super::instance::Instance;
+use super::turn::{EVENTS, Parts, Query, Turner};
+use super::{identity, storing};
+use crate::board::Board;
+use crate::config::Config;
+use crate::database::redis::{RedisConfig, RedisDatabase};
+use crate::database::Database;
+use crate::hook::Hooks;
+use crate::http;
+use crate::operator;
+use crate::probe::{Checks, Setup, Target};
+use crate::store::Store;
+use crate::store::embedded::EmbeddedStore;
+use crate::template::{self, RenderContext};
+use crate::view::View;
+
+/// Queries of the loop that wait at most.
+const QUERIES: usize = 64;
+
+/// Runs the agent until it is told to end.
+///
+/// # Errors
+/// What keeps it from starting, or from going on.
+pub fn run(config: Config, file: PathBuf) -> anyhow::Result<()> {
+    // One provider for every TLS client of this process; a second call finds it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let fences = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("sengu-fence")
+        .enable_all()
+        .build()
+        .context("the fence's thread could not be started")?;
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("sengu")
+        .build()
+        .context("the agent's threads could not be started")?;
+    let result = runtime.block_on(live(config, file, fences.handle().clone()));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    fences.shutdown_background();
+    result
+}
+
+async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<()> {
+    let store = EmbeddedStore::open(&config.data_dir)?;
+    let mut broken = store.broken();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let agent = identity::agent_id(&config.data_dir)?;
+    let start = identity::random()?;
+    let view = Arc::new(View::default());
+    let board = Arc::new(Board::default());
+    let (events, received) = mpsc::channel(EVENTS);
+    let (queries, asked) = mpsc::channel(QUERIES);
+    let (stop, stopped) = watch::channel(false);
+    let assembly =
+        Assembly { agent, start, fences, board: Arc::clone(&board), events: events.clone() };
+
+    let parts = assembly.parts(&config, BTreeMap::new())?;
+    let data_dir = config.data_dir.clone();
+    let turner =
+        Turner::new(parts, Arc::clone(&store), Arc::clone(&view), data_dir, events.clone());
+    let mut turning = tokio::spawn(turner.run(received, asked));
+    tokio::spawn(storing::follow(Arc::clone(&store), events));
+
+    let (definitions, problems) = crate::probe::load(&config.checks);
+    for problem in problems {
+        tracing::warn!("{problem}");
+    }
+    let checks = Arc::new(Checks::start(
+        definitions,
+        Target::all(&config),
+        Arc::clone(&board),
+        Setup::of(&config),
+    ));
+    let context =
+        Arc::new(http::Context::new(&config, Arc::clone(&view), Arc::clone(&store), board));
+    let dns = crate::dns::serve(
+        &config.dns,
+        &config.datacenter,
+        Arc::clone(&view),
+        ended(stopped.clone()),
+    )
+    .await?;
+    let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
+    let mut templates = template::start(
+        config.templates.clone(),
+        RenderContext {
+            host: config.host.clone(),
+            datacenter: config.datacenter.clone(),
+            domains: config.dns.domains.clone(),
+            view: Arc::clone(&view),
+            state_dir: config.data_dir.join("templates"),
+        },
+        stopped.clone(),
+    );
+    let desk = Arc::new(Desk {
+        queries,
+        checks,
+        reload: Mutex::new(Reload { file, config: config.clone(), assembly }),
+    });
+    let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
+    tracing::info!(
+        host = %config.host,
+        services = config.services.len(),
+        dns = ?dns.addresses,
+        http = ?http.addresses,
+        socket = %socket.path.display(),
+        "the agent runs"
+    );
+    notify_ready();
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let result = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        why = told_broken(&mut broken) => {
+            Err(anyhow::anyhow!("the store is broken, so the agent ends: {why}"))
+        }
+        ended = &mut turning => match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(anyhow::anyhow!(why)),
+            Err(panic) => Err(anyhow::anyhow!("internal error in the loop: {panic}")),
+        },
+    };
+    tracing::info!("the agent ends; databases are left as they are");
+    // Receivers may be gone already.
+    let _ = stop.send(true);
+    socket.ended().await;
+    http.ended().await;
+    templates.ended().await;
+    turning.abort();
+    result
+}
+
+/// Tells the service manager, if there is one, that names are answered from now on.
+fn notify_ready() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let sent = std::os::unix::net::UnixDatagram::unbound()
+        .and_then(|socket| socket.send_to(b"READY=1", Path::new(&path)));
+    if let Err(error) = sent {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// Waits until the store must not be written any more, and tells why.
+async fn told_broken(broken: &mut watch::Receiver<Option<String>>) -> String {
+    match broken.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_) => "its writer is gone".to_owned(),
+    }
+}
+
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // A dropped sender ends it too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// What is needed to make instances and hooks from a configuration.
+struct Assembly {
+    agent: String,
+    start: String,
+    fences: Handle,
+    board: Arc<Board>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Assembly {
+    fn parts(
+        &self,
+        config: &Config,
+        mut kept: BTreeMap<InstanceId, Instance>,
+    ) -> anyhow::Result<Parts> {
+        let mut core = config.core(self.agent.clone(), self.start.clone());
+        core.remembered = identity::remembered(&config.data_dir)?;
+        let mut instances = BTreeMap::new();
+        for (service, settings) in &config.services {
+            for (instance, place) in &settings.instances {
+                let id = InstanceId { service: service.clone(), instance: instance.clone() };
+                if let Some(running) = kept.remove(&id) {
+                    instances.insert(id, running);
+                    continue;
+                }
+                let database: Arc<dyn Database> = match settings.kind {
+                    DatabaseKind::Redis => {
+                        let driver = RedisDatabase::new(RedisConfig {
+                            name: instance.clone(),
+                            address: place.address,
+                            credentials: settings.credentials.clone(),
+                            tls: settings.tls.clone(),
+                            fence_runtime: Some(self.fences.clone()),
+                        });
+                        Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
+                    }
+                };
+                let (interval, timeout) = (settings.interval, settings.timeout);
+                let (board, events) = (Arc::clone(&self.board), self.events.clone());
+                let running =
+                    Instance::start(id.clone(), database, interval, timeout, board, events);
+                instances.insert(id, running);
+            }
+        }
+        let hooks =
+            Hooks::new(config.hooks.clone(), config.host.clone(), config.datacenter.clone());
+        Ok(Parts { core: Arc::new(core), instances, hooks: Arc::new(hooks) })
+    }
+}
+
+/// The loop, as the socket's verbs see it.
+struct Desk {
+    queries: mpsc::Sender<Query>,
+    checks: Arc<Checks>,
+    reload: Mutex<Reload>,
+}
+
+struct Reload {
+    file: PathBuf,
+    config: Config,
+    assembly: Assembly,
+}
+
+impl Desk {
+    async fn ask(&self, service: Option<ServiceName>) -> Vec<ServiceReport> {
+        let (reply, answer) = oneshot::channel();
+        if self.queries.send(Query::Report(service, reply)).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl operator::Agent for Desk {
+    async fn reports(&self, _now: Now) -> Vec<ServiceReport> {
+        self.ask(None).await
+    }
+
+    async fn report(&self, service: &ServiceName, _now: Now) -> Option<ServiceReport> {
+        self.ask(Some(service.clone())).await.pop()
+    }
+
+    async fn checks(&self) -> serde_json::Value {
+        let reports = self.checks.snapshot(crate::clock::now());
+        serde_json::to_value(reports).unwrap_or_default()
+    }
+
+    async fn reload(&self) -> Result<String, String> {
+        let mut reload = self.reload.lock().await;
+        let fresh = Config::load(&reload.file).map_err(|error| error.to_string())?;
+        let changes = reload.config.diff(&fresh);
+        if changes.is_empty() {
+            return Ok("nothing has changed".to_owned());
+        }
+        self.refuse_reload(&reload.config, &fresh).await?;
+        let (reply, answer) = oneshot::channel();
+        let parts = reload
+            .assembly
+            .parts(&fresh, BTreeMap::new())
+            .map_err(|error| format!("{error:#}; the old configuration stays"))?;
+        self.queries
+            .send(Query::Configure(Box::new(parts), reply))
+            .await
+            .map_err(|_| "the agent ends".to_owned())?;
+        answer.await.map_err(|_| "the agent ends".to_owned())?;
+        let (definitions, problems) = crate::probe::load(&fresh.checks);
+        self.checks.replace(definitions, Target::all(&fresh));
+        reload.config = fresh;
+        let problems = problems.iter().map(|problem| format!("warning: {problem}"));
+        Ok(changes.into_iter().chain(problems).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Desk {
+    /// What a running agent cannot take over.
+    async fn refuse_reload(&self, old: &Config, fresh: &Config) -> Result<(), String> {
+        let fixed: [(&str, bool); 8] = [
+            ("host", old.host != fresh.host),
+            ("data_dir", old.data_dir != fresh.data_dir),
+            ("socket", old.socket != fresh.socket),
+            ("datacenter", old.datacenter != fresh.datacenter),
+            ("store.lease", old.lease != fresh.lease),
+            ("dns", old.dns != fresh.dns),
+            ("http", old.http != fresh.http),
+            ("template", old.templates != fresh.templates),
+        ];
+        if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {
+            return Err(format!(
+                "`{key}` changes only when the agent is started again; nothing was reloaded"
+            ));
+        }
+        for report in self.ask(None).await {
+            if report.state == "not adopted" || report.state == "unmanaged" {
+                continue;
+            }
+            let Some(before) = old.services.get(&report.service) else { continue };
+            for instance in before.instances.keys() {
+                let after = fresh.services.get(&report.service);
+                let place = after.and_then(|service| service.instances.get(instance));
+                let same = place.map(|place| place.address)
+                    == before.instances.get(instance).map(|place| place.address);
+                let holds = report.holder.as_ref() == Some(instance);
+                if holds && !same {
+                    return Err(format!(
+                        "`{instance}` holds service {}: move it away with `sengu switchover {}`, or \
+                         end that with `sengu release {}`, before it is removed or re-addressed",
+                        report.service, report.service, report.service
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}

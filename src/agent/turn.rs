@@ -1,0 +1,296 @@
+//! The loop: one event, one step, its actions.
+//!
+//! It also keeps the two promises that the core relies on: a txn's end is told only when the
+//! catalog has its revision, and a loop that was late, or clocks that moved apart, are said as
+//! events before anything else is decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sengu_core::event::{Action, ActionId, Event, LookOutcome, Outcome, TxnOutcome};
+use sengu_core::kv::Revision;
+use sengu_core::machine::Machine;
+use sengu_core::name::{InstanceId, ServiceName};
+use sengu_core::policy::Judge;
+use sengu_core::record::HookOutcome;
+use sengu_core::report::ServiceReport;
+use sengu_core::time::{Now, Time};
+use tokio::sync::{mpsc, oneshot};
+
+use super::instance::Instance;
+use super::{identity, storing};
+use crate::clock;
+use crate::hook::Hooks;
+use crate::store::Store;
+use crate::view::View;
+
+/// Events that wait at most; senders wait when it is full.
+pub const EVENTS: usize = 4096;
+/// Events taken in one turn before outputs are published again.
+const BATCH: usize = 256;
+/// The two clocks may move apart by so much in one turn (the wall clock is disciplined).
+const JUMP: Duration = Duration::from_millis(500);
+
+/// Something asked of the loop from beside it.
+pub enum Query {
+    /// Every service, or one.
+    Report(Option<ServiceName>, oneshot::Sender<Vec<ServiceReport>>),
+    /// A new configuration of the core, with its instances and hooks.
+    Configure(Box<Parts>, oneshot::Sender<()>),
+}
+
+/// What a configuration brings.
+pub struct Parts {
+    /// What the core is told.
+    pub core: Arc<sengu_core::policy::Config>,
+    /// The instances here.
+    pub instances: BTreeMap<InstanceId, Instance>,
+    /// The hooks.
+    pub hooks: Arc<Hooks>,
+}
+
+/// The loop and what it holds.
+pub struct Turner {
+    machine: Machine,
+    parts: Parts,
+    store: Arc<dyn Store>,
+    view: Arc<View>,
+    data_dir: PathBuf,
+    events: mpsc::Sender<Event>,
+    /// Ends of txns whose revision the catalog does not have yet.
+    early: Vec<(Revision, Event)>,
+    wakes: BTreeSet<Time>,
+    turned: Now,
+}
+
+impl Turner {
+    /// A loop that has seen nothing yet.
+    #[must_use]
+    pub fn new(
+        parts: Parts,
+        store: Arc<dyn Store>,
+        view: Arc<View>,
+        data_dir: PathBuf,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let turned = clock::now();
+        Self {
+            machine: Machine::new(),
+            parts,
+            store,
+            view,
+            data_dir,
+            events,
+            early: Vec::new(),
+            wakes: BTreeSet::new(),
+            turned,
+        }
+    }
+
+    /// Turns until the senders are gone, or the core says that it must not go on.
+    ///
+    /// # Errors
+    /// Why the core must not go on.
+    pub async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut queries: mpsc::Receiver<Query>,
+    ) -> Result<(), String> {
+        self.step(Event::Configured(Arc::clone(&self.parts.core)))?;
+        loop {
+            let pause = self.parts.core.judge.lease() / 8;
+            let due = self.turned.time + pause;
+            let wake = self.wakes.first().map_or(due, |wake| due.min(*wake));
+            let mut batch = Vec::new();
+            tokio::select! {
+                count = events.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                }
+                query = queries.recv() => {
+                    let Some(query) = query else { return Ok(()) };
+                    self.answer(query)?;
+                }
+                () = clock::sleep_until(wake) => batch.push(Event::Tick),
+            }
+            self.turn(batch, due)?;
+        }
+    }
+
+    fn turn(&mut self, batch: Vec<Event>, due: Time) -> Result<(), String> {
+        let now = clock::now();
+        self.doubt(now, due)?;
+        let passed: Vec<Time> = self.wakes.range(..=now.time).copied().collect();
+        let woken = !passed.is_empty();
+        for wake in passed {
+            self.wakes.remove(&wake);
+        }
+        for event in batch {
+            self.take(event)?;
+        }
+        if woken {
+            self.step(Event::Tick)?;
+        }
+        if matches!(self.parts.core.judge, Judge::Alone { .. }) {
+            // One judge: that the loop turned is the proof that its view is the newest.
+            self.step(Event::Fresh { sent: now.time })?;
+        }
+        self.turned = now;
+        self.view.publish(Arc::clone(self.machine.catalog()));
+        Ok(())
+    }
+
+    /// Was this loop late, or did the clocks move apart?
+    fn doubt(&mut self, now: Now, due: Time) -> Result<(), String> {
+        let late = now.time.since(due);
+        if late > self.parts.core.judge.lease() / 4 {
+            tracing::warn!(late_ms = late.as_millis(), "the agent was stopped or starved");
+            self.step(Event::Stalled { late })?;
+        }
+        let boot = i128::from(now.time.0) - i128::from(self.turned.time.0);
+        let wall = (i128::from(now.wall.0) - i128::from(self.turned.wall.0)) * 1000;
+        if (wall - boot).unsigned_abs() > JUMP.as_micros() {
+            tracing::warn!(by_ms = (wall - boot) / 1000, "the wall clock jumped");
+            self.step(Event::ClockJumped)?;
+        }
+        Ok(())
+    }
+
+    /// Steps, unless it is the end of a txn that the catalog does not have yet.
+    fn take(&mut self, event: Event) -> Result<(), String> {
+        if let Event::Done { outcome: Outcome::Txn(TxnOutcome::Answered { reply, .. }), .. } = &event
+            && reply.revision > self.machine.catalog().revision
+        {
+            self.early.push((reply.revision, event));
+            return Ok(());
+        }
+        let changes = matches!(event, Event::Changed { .. } | Event::Loaded { .. });
+        self.step(event)?;
+        if changes && !self.early.is_empty() {
+            let have = self.machine.catalog().revision;
+            let (ready, early): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.early).into_iter().partition(|(at, _)| *at <= have);
+            self.early = early;
+            for (_, event) in ready {
+                self.step(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), String> {
+        let actions = self.machine.step(clock::now(), event);
+        let mut exit = None;
+        for action in actions {
+            if let Action::Exit(why) = action {
+                exit = Some(why);
+            } else {
+                self.act(action);
+            }
+        }
+        exit.map_or(Ok(()), Err)
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Txn { id, txn, within } => {
+                storing::send(&self.store, &self.events, id, txn, within);
+            }
+            Action::Control { id, instance, term, command, within } => {
+                tracing::debug!(%instance, %term, ?command, "command");
+                if let Some(instance) = self.parts.instances.get(&instance) {
+                    instance.control(id, term, command, within);
+                }
+            }
+            Action::Look { id, service, address, within } => self.look(id, &service, address, within),
+            Action::Hook { id, run } => {
+                let (hooks, events) = (Arc::clone(&self.parts.hooks), self.events.clone());
+                tokio::spawn(async move {
+                    let outcome: HookOutcome = hooks.run(&run).await;
+                    // The loop has ended if nobody listens.
+                    let _ = events.send(Event::Done { id, outcome: Outcome::Hook(outcome) }).await;
+                });
+            }
+            Action::Observe(instance) => {
+                if let Some(instance) = self.parts.instances.get(&instance) {
+                    instance.observe();
+                }
+            }
+            Action::Watch { instance, boot_id } => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    crate::process::ended(&boot_id).await;
+                    // The loop has ended if nobody listens.
+                    let _ = events.send(Event::Exited { instance, boot_id }).await;
+                });
+            }
+            Action::Wake(at) => {
+                self.wakes.insert(at);
+            }
+            Action::Say(saying) => {
+                let service = saying.service.map(|service| service.to_string());
+                let service = service.unwrap_or_default();
+                if saying.alarm {
+                    tracing::warn!(service, "{}", saying.text);
+                } else {
+                    tracing::info!(service, "{}", saying.text);
+                }
+            }
+            Action::Remember(services) => {
+                let data_dir = self.data_dir.clone();
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = identity::remember(&data_dir, &services) {
+                        tracing::warn!(%error, "held services could not be kept");
+                    }
+                });
+            }
+            // Deadlines exist only under a shared judge, and no shared store is built in.
+            Action::Arm(_) | Action::Exit(_) => {}
+        }
+    }
+
+    fn look(
+        &self,
+        id: ActionId,
+        service: &ServiceName,
+        address: std::net::SocketAddr,
+        within: Duration,
+    ) {
+        let one = self.parts.instances.iter().find(|(id, _)| id.service == *service);
+        let database = one.map(|(_, instance)| instance.database());
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let outcome = match database {
+                Some(database) => tokio::time::timeout(within, database.look(address, within))
+                    .await
+                    .unwrap_or(LookOutcome::Unknown),
+                None => LookOutcome::Unknown,
+            };
+            // The loop has ended if nobody listens.
+            let _ = events.send(Event::Done { id, outcome: Outcome::Look(outcome) }).await;
+        });
+    }
+
+    fn answer(&mut self, query: Query) -> Result<(), String> {
+        match query {
+            Query::Report(name, reply) => {
+                let now = clock::now();
+                let reports = match name {
+                    Some(name) => self.machine.report(now, &name).into_iter().collect(),
+                    None => self.machine.reports(now),
+                };
+                // Who asked may have gone.
+                let _ = reply.send(reports);
+            }
+            Query::Configure(parts, reply) => {
+                self.parts = *parts;
+                self.step(Event::Configured(Arc::clone(&self.parts.core)))?;
+                let _ = reply.send(());
+            }
+        }
+        Ok(())
+    }
+}

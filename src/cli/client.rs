@@ -1,0 +1,201 @@
+//! The way to the agent: HTTP over its unix socket, which only root may open.
+//!
+//! Every call has a deadline and every answer a largest size. A proxy in the environment is never
+//! used. What the agent refuses comes back in its own words.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::{Method, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Runtime;
+
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// How long an answer may take beyond what the call itself waits for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a call brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    /// Nobody answers there.
+    #[error("the agent is not reachable at {place}: {reason}")]
+    Unreachable {
+        /// Socket or URL.
+        place: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// It answered that there is no such thing.
+    #[error("{0}")]
+    Absent(String),
+    /// It answered that it will not.
+    #[error("{0}")]
+    Refused(String),
+    /// It answered that it cannot.
+    #[error("the agent cannot do that now: {0}")]
+    Failed(String),
+    /// It answered something that this version does not understand.
+    #[error("the agent's answer is not understood: {0}; are agent and command of one version?")]
+    Strange(String),
+}
+
+/// A caller of one HTTP server.
+pub(super) struct Client {
+    runtime: Runtime,
+    http: reqwest::Client,
+    base: String,
+    place: String,
+    socket: bool,
+}
+
+/// An answer that was not an error.
+pub(super) struct Answer {
+    /// Its body.
+    pub(super) body: Vec<u8>,
+}
+
+impl Client {
+    /// To the agent's socket. Nothing is sent yet.
+    pub(super) fn agent(socket: &std::path::Path) -> anyhow::Result<Self> {
+        let http = builder()?.unix_socket(socket.to_path_buf()).build()?;
+        let place = socket.display().to_string();
+        Ok(Self { runtime: runtime()?, http, base: "http://sengu".into(), place, socket: true })
+    }
+
+    /// To an HTTP server, as `http://127.0.0.1:8500`. Nothing is sent yet.
+    pub(super) fn http(url: &str) -> anyhow::Result<Self> {
+        let base = url.trim_end_matches('/').to_owned();
+        let base = if base.contains("://") { base } else { format!("http://{base}") };
+        let place = base.clone();
+        Ok(Self { runtime: runtime()?, http: builder()?.build()?, base, place, socket: false })
+    }
+
+    /// Asks for something.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.get_within(path, PATIENCE)
+    }
+
+    /// Asks for something that may take so long.
+    pub(super) fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        within: Duration,
+    ) -> Result<T, ClientError> {
+        understood(&self.call(Method::GET, path, None, within)?.body)
+    }
+
+    /// Sends JSON.
+    pub(super) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).expect("requests hold only what JSON can say");
+        understood(&self.call(Method::POST, path, Some(body), PATIENCE)?.body)
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub(super) fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        within: Duration,
+    ) -> Result<Answer, ClientError> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).timeout(within);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        self.runtime.block_on(async {
+            let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+            let status = response.status();
+            let body = self.read(response).await?;
+            if status.is_success() {
+                return Ok(Answer { body });
+            }
+            let words = refusal(&body).unwrap_or_else(|| format!("the agent answered {status}"));
+            Err(match status {
+                reqwest::StatusCode::NOT_FOUND => ClientError::Absent(words),
+                _ if status.is_server_error() => ClientError::Failed(words),
+                _ => ClientError::Refused(words),
+            })
+        })
+    }
+
+    async fn read(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(ClientError::Strange(format!("it is longer than {MAX_ANSWER} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        let mut source: Option<&(dyn Error + 'static)> = Some(error);
+        let mut kind = None;
+        let mut deepest = error.to_string();
+        while let Some(error) = source {
+            deepest = error.to_string();
+            kind = error.downcast_ref::<io::Error>().map(io::Error::kind).or(kind);
+            source = error.source();
+        }
+        let reason = match kind {
+            _ if error.is_timeout() => "no answer in time".to_owned(),
+            Some(io::ErrorKind::NotFound) => "there is no socket; does `sengu agent` run?".into(),
+            Some(io::ErrorKind::ConnectionRefused) => {
+                "nobody listens; does `sengu agent` run?".into()
+            }
+            Some(io::ErrorKind::PermissionDenied) if self.socket => {
+                "only root may open it; run this as root".into()
+            }
+            _ => deepest,
+        };
+        ClientError::Unreachable { place: self.place.clone(), reason }
+    }
+}
+
+fn builder() -> anyhow::Result<reqwest::ClientBuilder> {
+    // The first of the process wins; all install the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Ok(reqwest::Client::builder().no_proxy().connect_timeout(PATIENCE))
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|error| ClientError::Strange(error.to_string()))
+}
+
+/// The words of an error: `{"error": "…"}`, or plain text.
+fn refusal(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    if let Ok(refusal) = serde_json::from_slice::<Refusal>(body) {
+        return Some(refusal.error);
+    }
+    let text = std::str::from_utf8(body).ok()?.trim();
+    let short: String = text.chars().take(300).collect();
+    (!short.is_empty()).then_some(short)
+}
+
+/// The socket of the agent: as told, else as the configuration file has it.
+pub(super) fn socket(told: Option<PathBuf>, config: &std::path::Path) -> PathBuf {
+    told.unwrap_or_else(|| crate::config::socket(config))
+}
+
+/// A text as one segment of a path.
+pub(super) fn segment(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}

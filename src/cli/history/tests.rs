@@ -1,0 +1,83 @@
+//! What `sengu history` prints of fixed records.
+
+use sengu_core::record::{Cause, HookOutcome, HookStand, Phase};
+
+use super::*;
+use crate::cli::fixture::{ago, failover};
+use crate::cli::print::tests::look;
+
+fn check(record: &HistoryRecord, wanted: &str) {
+    let shown = term(Term(8), record, &look(None));
+    assert_eq!(shown.trim_end(), wanted.trim_matches('\n'), "\n{shown}");
+}
+
+#[test]
+fn a_failover_with_its_steps() {
+    check(
+        &failover(),
+        r"
+term 8  03:12:07  cache1 → cache2: the master's process exited
+  withdrawn
+  fenced        0.21 s  █████
+  detached      0.11 s  ██
+  taken         0.20 s  █████
+  promoted      1.20 s  ██████████████████████████████
+  serving       0.12 s  ███
+  whole         1.84 s
+  lost: nothing
+  ranking: cache2, cache3
+  passed over: cache4: 41 s behind (limit 10 s)
+  hook before-failover: done in 0.90 s, with warnings:
+    /usr/local/bin/page: exit code 1
+",
+    );
+}
+
+#[test]
+fn an_adoption_has_one_step_and_nobody_before() {
+    let mut record = failover();
+    record.cause = Cause::Adopted;
+    record.from = None;
+    record.steps.truncate(1);
+    record.asked_by = Some("root@db1".into());
+    record.ranking.clear();
+    record.refusals.clear();
+    record.hooks.clear();
+    check(
+        &record,
+        r"
+term 8  03:12:07  nobody → cache2: adopted
+  withdrawn
+  lost: nothing
+  asked by root@db1
+",
+    );
+}
+
+#[test]
+fn hooks_that_did_not_go_well_are_told() {
+    let mut record = failover();
+    record.refusals.clear();
+    record.steps.clear();
+    let abort = HookOutcome::Abort { error: "exit code 3".into(), output: String::new() };
+    record.hooks = [
+        (Phase::BeforeFailover, HookStand::Ended { at: ago(0), ms: 20, outcome: abort }),
+        (Phase::AfterFailover, HookStand::Started { at: ago(0), start: "x".into() }),
+        (
+            Phase::FailedFailover,
+            HookStand::Ended { at: ago(0), ms: 0, outcome: HookOutcome::Unknown },
+        ),
+    ]
+    .into();
+    check(
+        &record,
+        r"
+term 8  cache1 → cache2: the master's process exited
+  lost: nothing
+  ranking: cache2, cache3
+  hook before-failover: stopped the move after 0.02 s: exit code 3
+  hook after-failover: started, and no outcome yet
+  hook failed-failover: nobody knows how it ended; it is not run again
+",
+    );
+}

@@ -1,0 +1,156 @@
+//! `sengu hook`: what is configured for each phase, and a run by hand.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use sengu_core::event::HookRun;
+use sengu_core::name::{InstanceName, ServiceName, Term};
+use sengu_core::record::{HookOutcome, Phase};
+use serde_json::json;
+
+use super::{Exit, Global, print, words};
+use crate::config::{Config, HookConfig};
+use crate::hook::Hooks;
+
+/// Show the hooks of the configuration file, or run those of one phase by hand
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show what runs at each phase
+    List,
+    /// Run the hooks of a phase now, to try them: nothing is moved and nothing is recorded
+    Run(Run),
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// The phase
+    #[arg(value_parser = PossibleValuesParser::new(Phase::ALL.map(Phase::as_str)))]
+    phase: String,
+    /// The service
+    service: ServiceName,
+    /// The term they are told
+    #[arg(long, default_value_t = 0)]
+    term: u64,
+    /// The old master they are told, as `cache1=10.0.0.11:6379`
+    #[arg(long, value_name = "INSTANCE=ADDRESS", value_parser = member)]
+    old: Option<(InstanceName, SocketAddr)>,
+    /// The new master they are told
+    #[arg(long, value_name = "INSTANCE=ADDRESS", value_parser = member)]
+    new: Option<(InstanceName, SocketAddr)>,
+    /// Only show which would run
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn member(text: &str) -> Result<(InstanceName, SocketAddr), String> {
+    let (name, address) = text.split_once('=').ok_or("write it as `cache1=10.0.0.11:6379`")?;
+    let name = InstanceName::new(name).map_err(|error| error.to_string())?;
+    let address = address.parse().map_err(|_| format!("{address:?} is not `address:port`"))?;
+    Ok((name, address))
+}
+
+pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
+    let config = global.configuration()?;
+    match &options.verb {
+        Verb::List => list(global, config.hooks.iter()),
+        Verb::Run(options) => {
+            let service = &options.service;
+            anyhow::ensure!(
+                config.services.contains_key(service),
+                "there is no service `{service}` in {}",
+                global.config.display()
+            );
+            let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == options.phase);
+            let phase = phase.expect("clap lets only phases through");
+            let chosen = |hook: &&HookConfig| hook.phase == phase && hook.applies(service);
+            if options.dry_run {
+                return list(global, config.hooks.iter().filter(chosen));
+            }
+            let run = HookRun {
+                service: service.clone(),
+                phase,
+                term: Term(options.term),
+                old: options.old.clone(),
+                new: options.new.clone(),
+                cause: "by hand".into(),
+            };
+            execute(global, &config, &run)
+        }
+    }
+}
+
+fn list<'a>(global: &Global, hooks: impl Iterator<Item = &'a HookConfig>) -> anyhow::Result<Exit> {
+    let hooks: Vec<_> = hooks.collect();
+    if global.json {
+        let data: Vec<_> = hooks
+            .iter()
+            .map(|hook| {
+                json!({
+                    "phase": hook.phase,
+                    "services": hook.services,
+                    "command": hook.command,
+                    "timeout_ms": hook.timeout.as_millis(),
+                    "on_error": format!("{:?}", hook.on_error).to_ascii_lowercase(),
+                })
+            })
+            .collect();
+        print::json(&data);
+        return Ok(Exit::Done);
+    }
+    print::text(&table(&hooks));
+    Ok(Exit::Done)
+}
+
+fn table(hooks: &[&HookConfig]) -> String {
+    let mut text = String::new();
+    for phase in Phase::ALL {
+        for hook in hooks.iter().filter(|hook| hook.phase == phase) {
+            let services: Vec<_> = hook.services.iter().map(ServiceName::as_str).collect();
+            let services = if services.is_empty() { "all".into() } else { services.join(", ") };
+            text += &format!(
+                "{}  services: {services}  at most {}  on error: {}\n  {}\n",
+                phase.as_str(),
+                crate::duration::format(hook.timeout),
+                format!("{:?}", hook.on_error).to_ascii_lowercase(),
+                hook.command.join(" ")
+            );
+        }
+    }
+    if text.is_empty() { "no hooks".into() } else { text }
+}
+
+/// Runs them as the agent would; what they print goes to standard output.
+fn execute(global: &Global, config: &Config, run: &HookRun) -> anyhow::Result<Exit> {
+    let hooks = Hooks::new(config.hooks.clone(), config.host.clone(), config.datacenter.clone());
+    let begin = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(hooks.run(run));
+    let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (output, exit) = match &outcome {
+        HookOutcome::Done { warnings, output } if warnings.is_empty() => {
+            (output.as_str(), Exit::Done)
+        }
+        HookOutcome::Done { output, .. } | HookOutcome::Abort { output, .. } => {
+            (output.as_str(), Exit::Failed)
+        }
+        HookOutcome::Unknown => ("", Exit::Failed),
+    };
+    if global.json {
+        print::json(&outcome);
+        return Ok(exit);
+    }
+    print::text(output);
+    words::outcome(millis, &outcome).iter().for_each(|line| print::note(line));
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests;

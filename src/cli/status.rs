@@ -1,0 +1,120 @@
+//! `sengu status`: one screen; its first line says whether anything is wrong.
+
+use clap::Args;
+use comfy_table::{ContentArrangement, Table};
+use sengu_core::name::ServiceName;
+use sengu_core::record::Ask;
+use sengu_core::report::ServiceReport;
+
+use super::print::{self, Look};
+use super::words;
+use super::{Exit, Global};
+use crate::config::count;
+
+/// Show all services: who is master, and whether anything is wrong
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Only these services
+    services: Vec<ServiceName>,
+}
+
+pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
+    let mut reports: Vec<ServiceReport> = global.agent()?.get("/v1/sengu/status")?;
+    if !options.services.is_empty() {
+        let known: Vec<_> = reports.iter().map(|report| report.service.clone()).collect();
+        if let Some(absent) = options.services.iter().find(|name| !known.contains(name)) {
+            anyhow::bail!("there is no service `{absent}`; `sengu status` shows all");
+        }
+        reports.retain(|report| options.services.contains(&report.service));
+    }
+    if global.json {
+        print::json(&reports);
+    } else {
+        print::text(&screen(&reports, &Look::of_stdout()));
+    }
+    Ok(Exit::Done)
+}
+
+/// The whole screen.
+fn screen(reports: &[ServiceReport], look: &Look) -> String {
+    let mut text = headline(reports, look);
+    text.push('\n');
+    if reports.is_empty() {
+        return text;
+    }
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    if let Some(width) = look.width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
+    table.set_header([
+        "service", "state", "master", "term", "since", "replicas", "policy", "problems",
+    ]);
+    for report in reports {
+        table.add_row(row(report, look));
+    }
+    text.push('\n');
+    for line in table.lines() {
+        text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Is anything wrong?
+fn headline(reports: &[ServiceReport], look: &Look) -> String {
+    if reports.is_empty() {
+        return "no services yet; add a [service.NAME] to the configuration file".into();
+    }
+    let services = count(reports.len(), "service");
+    let troubled: Vec<_> = reports
+        .iter()
+        .filter_map(|report| Some((report.service.as_str(), report.problems.first()?)))
+        .collect();
+    if troubled.is_empty() {
+        let named = reports.iter().filter(|report| report.master.is_some()).count();
+        return look.calm(&format!("all well: {services}, {} named", count(named, "master")));
+    }
+    let verb = if troubled.len() == 1 { "needs" } else { "need" };
+    let told: Vec<_> = troubled.iter().map(|(name, what)| format!("{name}: {what}")).collect();
+    look.alarm(&format!("{} of {services} {verb} you: {}", troubled.len(), told.join("; ")))
+}
+
+fn row(report: &ServiceReport, look: &Look) -> [String; 8] {
+    let replicas: Vec<_> = report
+        .instances
+        .iter()
+        .filter(|instance| report.master.as_ref() != Some(&instance.instance))
+        .collect();
+    let up = replicas.iter().filter(|instance| instance.health == "up").count();
+    let replicas = if up == replicas.len() {
+        up.to_string()
+    } else {
+        format!("{up} of {} up", replicas.len())
+    };
+    let mut policy = report
+        .policy
+        .as_ref()
+        .map_or_else(|| "unknown".to_owned(), |policy| words::failover(policy.failover).into());
+    if report.requests.iter().any(|(_, request)| request.ask == Ask::Pause) {
+        policy += ", paused";
+    }
+    let problems = match (&report.doing, report.problems.len()) {
+        (Some(doing), _) => doing.clone(),
+        (None, 0) => "none".into(),
+        (None, _) => report.problems.join("; "),
+    };
+    [
+        report.service.to_string(),
+        report.state.clone(),
+        report.master.as_ref().map_or_else(|| "none".into(), ToString::to_string),
+        report.term.to_string(),
+        report.since.map_or_else(|| "never".into(), |since| look.time(since)),
+        replicas,
+        policy,
+        problems,
+    ]
+}
+
+#[cfg(test)]
+mod tests;

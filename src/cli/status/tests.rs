@@ -1,0 +1,53 @@
+//! What `sengu status` prints of fixed reports.
+
+use super::*;
+use crate::cli::fixture;
+use crate::cli::print::tests::look;
+
+fn check(reports: &[ServiceReport], width: Option<u16>, wanted: &str) {
+    let shown = screen(reports, &look(width));
+    assert_eq!(shown.trim_end(), wanted.trim_matches('\n'), "\n{shown}");
+}
+
+#[test]
+fn all_is_well() {
+    check(
+        &[fixture::well()],
+        None,
+        r"
+all well: 1 service, 1 master named
+
+service    state    master  term  since     replicas  policy  problems
+foo-redis  serving  cache2  8     03:12:09  1         auto    none
+",
+    );
+}
+
+#[test]
+fn one_service_needs_somebody() {
+    check(
+        &[fixture::well(), fixture::troubled()],
+        Some(100),
+        r"
+1 of 2 services needs you: bar: nobody is master, and no copy can take over
+
+service    state    master  term  since       replicas   policy          problems
+foo-redis  serving  cache2  8     03:12:09    1          auto            none
+bar        vacant   none    3     2026-11-21  0 of 1 up  manual, paused  nobody is master, and no
+                                  20:00:00                               copy can take over
+",
+    );
+}
+
+#[test]
+fn what_is_being_done_is_told() {
+    let mut report = fixture::well();
+    report.doing = Some("switchover to cache3: waiting for its position".into());
+    let shown = screen(&[report], &look(None));
+    assert!(shown.contains("switchover to cache3: waiting"), "{shown}");
+}
+
+#[test]
+fn without_services_the_way_to_the_first_is_told() {
+    check(&[], None, "no services yet; add a [service.NAME] to the configuration file");
+}

@@ -1,0 +1,104 @@
+//! The command line as a whole: it parses, its page is current, and it exits as written down.
+
+use super::*;
+
+#[test]
+fn the_command_tree_is_sound() {
+    command().debug_assert();
+}
+
+#[test]
+fn the_page_is_current() {
+    bless::check("docs/commands.md", &page::markdown());
+}
+
+fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+    CommandLine::try_parse_from(std::iter::once("sengu").chain(line.split_whitespace()))
+}
+
+#[test]
+fn good_lines_are_taken() {
+    for line in [
+        "agent",
+        "agent --log debug --log-format json",
+        "status",
+        "status foo bar --json",
+        "explain foo",
+        "history foo --limit 3",
+        "adopt foo --master a --comment x --wait 5",
+        "release foo",
+        "switchover foo --to b --dry-run",
+        "failover foo --to b --lossy --wait 2m",
+        "pause foo --for 30m",
+        "resume foo",
+        "drain foo b",
+        "undrain foo b",
+        "kv get a/b",
+        "kv put a/b c --cas 0",
+        "kv delete a --recurse",
+        "kv list",
+        "dns master.foo.service.sengu --type srv",
+        "check redis-master --service foo --instance a",
+        "check",
+        "render --dry-run /etc/hosts",
+        "hook list",
+        "hook run before-failover foo --old a=127.0.0.1:1",
+        "config",
+        "config --check file.toml",
+        "--config other.toml reload",
+        "store export file",
+        "store incarnate --data-dir /x",
+        "completions bash",
+        "man folder",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn bad_lines_are_refused() {
+    for line in [
+        "",
+        "nothing",
+        "explain",
+        "explain a.b",
+        "switchover foo --to a/b",
+        "adopt foo --wait 0",
+        "pause foo --for 5",
+        "kv delete a --recurse --cas 1",
+        "dns x --type nothing",
+        "hook run afterwards foo",
+        "hook run before-failover foo --old a",
+        "config file.toml",
+        "history foo --limit 0",
+    ] {
+        assert!(parse(line).is_err(), "{line:?} passed");
+    }
+}
+
+/// Exit codes have no equality of their own.
+fn code(line: &[&str]) -> String {
+    format!("{:?}", run(std::iter::once("sengu").chain(line.iter().copied()).map(Into::into)))
+}
+
+fn same(code: String, number: u8) {
+    assert_eq!(code, format!("{:?}", ExitCode::from(number)));
+}
+
+#[test]
+fn exit_codes_are_as_written_down() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("good.toml"), "").expect("written");
+    std::fs::write(path("bad.toml"), "what = 1\n").expect("written");
+    same(code(&["config", "--check", &path("good.toml")]), 0);
+    same(code(&["config", "--check", &path("bad.toml")]), 1);
+    same(code(&["config", "--check", &path("absent.toml")]), 1);
+    same(code(&["agent", "--config", &path("bad.toml")]), 1);
+    same(code(&["no-such-command"]), 2);
+    same(code(&["status", "--socket", &path("no.sock")]), 3);
+    same(code(&["switchover", "foo", "--socket", &path("no.sock")]), 3);
+    same(code(&["check", "x", "--socket", &path("no.sock")]), 3);
+}

@@ -1,0 +1,396 @@
+//! The one table of configuration keys: where each stands, its default and its meaning.
+//!
+//! `sengu config` and `docs/configuration.md` are printed from it, suggestions for unknown keys
+//! are drawn from it, and the reader refuses (in debug builds) to ask for a key that is not here.
+//! It decides nothing: the values are read and checked beside it.
+
+use std::collections::BTreeSet;
+
+/// A table of the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Section {
+    /// Where it stands, with `NAME` for what the operator names; empty: the top.
+    pub path: &'static str,
+    /// Its header as an example, or empty for the top.
+    pub header: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// Its keys, in the order in which they are shown.
+    pub keys: &'static [Key],
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds without it.
+    pub preset: Preset,
+    /// A good value, in TOML.
+    pub example: &'static str,
+    /// What it means; bounds and units included.
+    pub meaning: &'static str,
+}
+
+/// What holds when a key is absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// This value, in TOML.
+    Fixed(&'static str),
+    /// Something that depends on the machine or on other keys, in words.
+    Found(&'static str),
+    /// The key must be there.
+    Required,
+}
+
+const fn fixed(name: &'static str, value: &'static str, meaning: &'static str) -> Key {
+    Key { name, preset: Preset::Fixed(value), example: value, meaning }
+}
+
+const fn found(
+    name: &'static str,
+    example: &'static str,
+    preset: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key { name, preset: Preset::Found(preset), example, meaning }
+}
+
+const fn required(name: &'static str, example: &'static str, meaning: &'static str) -> Key {
+    Key { name, preset: Preset::Required, example, meaning }
+}
+
+/// The top of the file.
+pub const TOP: Section = Section {
+    path: "",
+    header: "",
+    about: "The agent itself.",
+    keys: &[
+        found(
+            "host",
+            "\"db1\"",
+            "the first label of the machine's host name, in lower case",
+            "This host's name: one DNS label, unique among the agents of one store.",
+        ),
+        found(
+            "address",
+            "\"10.0.0.11\"",
+            "the address that this machine sends from by default, or 127.0.0.1 if it has none",
+            "The address that this host's names answer with.",
+        ),
+        fixed(
+            "data_dir",
+            "\"/var/lib/sengu\"",
+            "Where the store and the agent's id are kept. Never share it between hosts.",
+        ),
+        fixed(
+            "socket",
+            "\"/run/sengu/sengu.sock\"",
+            "The unix socket of the operator's commands; only root may open it.",
+        ),
+        fixed(
+            "datacenter",
+            "\"dc1\"",
+            "The datacenter in DNS names and in Consul's dialect: one DNS label.",
+        ),
+    ],
+};
+
+/// `[store]`.
+pub const STORE: Section = Section {
+    path: "store",
+    header: "[store]",
+    about: "Where records are kept, and for how long an answer counts.",
+    keys: &[
+        fixed(
+            "kind",
+            "\"embedded\"",
+            "`embedded`: one file in `data_dir`, one agent. Others are not supported yet.",
+        ),
+        fixed(
+            "lease",
+            "\"6s\"",
+            "How long after the last sign of life a master is still named: 1s to 60s.",
+        ),
+    ],
+};
+
+/// `[dns]`.
+pub const DNS: Section = Section {
+    path: "dns",
+    header: "[dns]",
+    about: "The DNS server.",
+    keys: &[
+        fixed(
+            "listen",
+            "[\"127.0.0.1:8600\"]",
+            "Where it listens, UDP and TCP. An empty list: nowhere.",
+        ),
+        fixed(
+            "domains",
+            "[\"sengu\", \"consul\"]",
+            "The domains that it answers for: `master.NAME.service.DOMAIN`.",
+        ),
+        fixed(
+            "ttl",
+            "\"0s\"",
+            "How long others may keep answers about services and hosts: 0s to 1h. Keep it small: \
+             a cached answer names the old master for so long.",
+        ),
+        fixed(
+            "recursors",
+            "[]",
+            "Where all other names are asked, as `address` or `address:port`. An empty list: \
+             they are refused.",
+        ),
+        fixed(
+            "recursion_clients",
+            "[\"127.0.0.0/8\", \"::1/128\"]",
+            "Who may ask other names, as networks.",
+        ),
+    ],
+};
+
+/// `[http]`.
+pub const HTTP: Section = Section {
+    path: "http",
+    header: "[http]",
+    about: "The HTTP server: Consul's dialect, health answers for load balancers.",
+    keys: &[fixed(
+        "listen",
+        "[\"127.0.0.1:8500\"]",
+        "Where it listens; loopback addresses only. An empty list: nowhere.",
+    )],
+};
+
+/// `[checks]`.
+pub const CHECKS: Section = Section {
+    path: "checks",
+    header: "[checks]",
+    about: "The operator's own checks, beside those that sengu brings.",
+    keys: &[
+        found(
+            "folder",
+            "\"/etc/sengu/checks\"",
+            "`checks` beside this file, if it is there",
+            "Folder with own check definitions, one TOML file each.",
+        ),
+        fixed("scripts", "false", "May checks run programs (the `script` probe)?"),
+    ],
+};
+
+/// `[service.NAME]`.
+pub const SERVICE: Section = Section {
+    path: "service.NAME",
+    header: "[service.foo-redis]",
+    about: "A service with instances on this host. NAME is one DNS label. The hosts of one \
+            service must agree on everything but instances and credentials.",
+    keys: &[
+        required("kind", "\"redis\"", "The database: `redis` (Redis or Valkey)."),
+        fixed(
+            "failover",
+            "\"manual\"",
+            "Who moves mastership: `auto` (sengu, when the master fails) or `manual` (a person).",
+        ),
+        fixed(
+            "loss",
+            "\"bounded\"",
+            "What a failover may lose: `bounded` (writes that no replica had received; told after \
+             each failover).",
+        ),
+        found(
+            "credentials",
+            "\"/etc/sengu/redis.secret\"",
+            "none",
+            "File with the password on its first line, or with lines `user = …` and \
+             `password = …`. Only its owner may be able to read it.",
+        ),
+        found(
+            "credentials_env",
+            "\"REDIS_SECRET\"",
+            "none",
+            "Environment variable of the agent with the same content; instead of `credentials`.",
+        ),
+        fixed(
+            "rejoin",
+            "\"resync\"",
+            "An old master whose history is not part of the new one: `resync` (the new master's \
+             data replaces its own) or `ask` (it stays fenced until a person decides).",
+        ),
+        fixed(
+            "kill",
+            "true",
+            "May sengu end a database process that it cannot fence in another way?",
+        ),
+        fixed("max_lag", "\"10s\"", "The target of a switchover may be so far behind: 0s to 24h."),
+        fixed(
+            "hung_after",
+            "\"5s\"",
+            "Silent for so long with an idle process is hung: 1s to 10m, and at least `timeout`.",
+        ),
+        fixed(
+            "candidate_wait",
+            "\"1s\"",
+            "How long a failover waits for a copy that has not told its position: 100ms to 60s.",
+        ),
+        fixed("max_attempts", "5", "How many copies one failover tries: 1 to 100."),
+        fixed("interval", "\"1s\"", "How often each instance is asked for its role: 100ms to 60s."),
+        fixed("timeout", "\"500ms\"", "How long it may take to answer: 10ms to 30s."),
+    ],
+};
+
+/// `[service.NAME.cooldown]`.
+pub const COOLDOWN: Section = Section {
+    path: "service.NAME.cooldown",
+    header: "[service.foo-redis.cooldown]",
+    about: "After so many failovers within the window, sengu stops moving by itself and asks.",
+    keys: &[
+        fixed("failovers", "3", "Completed failovers: 1 to 100."),
+        fixed("window", "\"10m\"", "The window: 1s to 168h."),
+    ],
+};
+
+/// `[service.NAME.tls]`.
+pub const TLS: Section = Section {
+    path: "service.NAME.tls",
+    header: "[service.foo-redis.tls]",
+    about: "Its presence, even empty, makes the agent speak TLS to the instances.",
+    keys: &[
+        found(
+            "ca",
+            "\"/etc/sengu/ca.pem\"",
+            "the certificates that the system trusts",
+            "PEM file with the certificates to trust.",
+        ),
+        found(
+            "certificate",
+            "\"/etc/sengu/client.pem\"",
+            "none",
+            "PEM file with the client's certificate; together with `key`.",
+        ),
+        found(
+            "key",
+            "\"/etc/sengu/client.key\"",
+            "none",
+            "PEM file with the client's private key; together with `certificate`.",
+        ),
+    ],
+};
+
+/// `[service.NAME.instance.NAME]`.
+pub const INSTANCE: Section = Section {
+    path: "service.NAME.instance.NAME",
+    header: "[service.foo-redis.instance.cache1]",
+    about: "One server of the service on this host. NAME is one DNS label, unique in the service.",
+    keys: &[
+        required(
+            "address",
+            "\"10.0.0.11:6379\"",
+            "Where clients and replicas reach it; an address of this machine.",
+        ),
+        found("zone", "\"a\"", "none", "Where it stands, for people: one DNS label."),
+        fixed(
+            "priority",
+            "100",
+            "The lower is preferred between equals; 0 is never promoted: 0 to 1000.",
+        ),
+    ],
+};
+
+/// `[[template]]`.
+pub const TEMPLATE: Section = Section {
+    path: "template",
+    header: "[[template]]",
+    about: "A file to render whenever what it shows changes. May stand several times.",
+    keys: &[
+        required(
+            "source",
+            "\"hosts.tera\"",
+            "A template that sengu brings, by name, or a file; relative to this file's folder.",
+        ),
+        required("destination", "\"/etc/hosts\"", "The file that it becomes; absolute."),
+        found(
+            "command",
+            "[\"systemctl\", \"reload\", \"dnsmasq\"]",
+            "none",
+            "Program and arguments to run after the file changed; no shell.",
+        ),
+        found(
+            "validate",
+            "[\"/usr/sbin/haproxy\", \"-c\", \"-f\", \"{}\"]",
+            "none",
+            "Program that looks at the new file (`{}`) before it replaces the old one; anything \
+             but exit code 0 refuses it.",
+        ),
+        fixed("timeout", "\"30s\"", "How long either program may run: 100ms to 10m."),
+        fixed(
+            "wait_min",
+            "\"100ms\"",
+            "Quiet time before a render: 0s to 60s. The withdrawal of a master does not wait.",
+        ),
+        fixed("wait_max", "\"1s\"", "The longest wait while changes go on: `wait_min` to 10m."),
+        fixed("allow_empty", "false", "May the file become empty?"),
+        found(
+            "block",
+            "true",
+            "`true` for `hosts.tera`, `false` for others",
+            "Are only the lines between sengu's markers sengu's, and all others kept?",
+        ),
+    ],
+};
+
+/// `[[hook]]`.
+pub const HOOK: Section = Section {
+    path: "hook",
+    header: "[[hook]]",
+    about: "A program to run at a step of a move, on the host of the new master. May stand \
+            several times; the hooks of one phase run in the order of the file.",
+    keys: &[
+        required(
+            "phase",
+            "\"before-failover\"",
+            "When: `before-failover`, `after-failover`, `failed-failover`, `before-switchover` or \
+             `after-switchover`.",
+        ),
+        found("services", "[\"foo-redis\"]", "all services of this file", "For which services."),
+        required(
+            "command",
+            "[\"/usr/local/bin/announce\"]",
+            "Program and arguments; no shell. What it needs to know stands in `SENGU_…` \
+             variables.",
+        ),
+        fixed("timeout", "\"10s\"", "How long it may run: 100ms to 10m."),
+        fixed(
+            "on_error",
+            "\"continue\"",
+            "What its failure means: `continue`, or `abort` (in the `before-` phases only).",
+        ),
+    ],
+};
+
+/// All sections, in the order in which they are shown.
+pub const SECTIONS: [Section; 11] =
+    [TOP, STORE, DNS, HTTP, CHECKS, SERVICE, COOLDOWN, TLS, INSTANCE, TEMPLATE, HOOK];
+
+impl Section {
+    /// Whether it is named by the operator or may stand several times, and so has no place in a
+    /// file that only holds defaults.
+    #[must_use]
+    pub fn repeats(&self) -> bool {
+        self.path.contains("NAME") || self.header.starts_with("[[")
+    }
+
+    /// Everything that may stand in it: keys, and tables below it.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let below = SECTIONS.iter().filter_map(|section| {
+            let rest = if self.path.is_empty() {
+                section.path
+            } else {
+                section.path.strip_prefix(self.path)?.strip_prefix('.')?
+            };
+            rest.split('.').next().filter(|name| !name.is_empty())
+        });
+        let below: BTreeSet<_> = below.collect();
+        self.keys.iter().map(|key| key.name).chain(below)
+    }
+}

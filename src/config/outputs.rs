@@ -1,0 +1,185 @@
+//! Templates and hooks: what was meant by `[[template]]` and `[[hook]]`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sengu_core::name::ServiceName;
+use sengu_core::record::Phase;
+
+use super::file::{Found, Table};
+use super::meant::{Setting, absolute, not_a_label};
+use super::services::Services;
+use super::suggest::nearest;
+use super::{HookConfig, OnError, TemplateConfig, keys};
+use crate::template;
+
+/// The shipped template that writes a managed block unless told otherwise.
+const MANAGED_BLOCK: &str = "hosts.tera";
+
+const TEN_MINUTES: Duration = Duration::from_secs(600);
+
+/// Reads all templates.
+pub(super) fn templates(top: &Table<'_>, setting: &Setting<'_>) -> Vec<TemplateConfig> {
+    let mut templates: Vec<TemplateConfig> = Vec::new();
+    for table in top.list("template", &keys::TEMPLATE) {
+        let Some(template) = one_template(&table, setting) else { continue };
+        if templates.iter().any(|other| other.destination == template.destination) {
+            let shown = template.destination.display();
+            let message = format!("two templates write {shown}");
+            table.note(&table.at, message, "the second", Some("keep one of them"));
+        }
+        templates.push(template);
+    }
+    templates
+}
+
+fn one_template(table: &Table<'_>, setting: &Setting<'_>) -> Option<TemplateConfig> {
+    let source = table.required("source").and_then(|text| {
+        let read = |text: &str| source(text, setting);
+        table.convert("source", text, read)
+    });
+    if !table.has("destination") {
+        table.missing("destination");
+    }
+    let destination = absolute(table, "destination");
+    let command = program(table, "command", setting);
+    let validate = program(table, "validate", setting);
+    let timeout = timeout(table, Duration::from_secs(30));
+    let wait_min = table.duration("wait_min", Duration::ZERO..=Duration::from_secs(60));
+    let wait_min = wait_min.map_or(Duration::from_millis(100), |found| found.value);
+    let wait_max = table.duration("wait_max", Duration::ZERO..=TEN_MINUTES);
+    let longest = wait_max.as_ref().map_or(Duration::from_secs(1), |found| found.value);
+    if longest < wait_min {
+        let at = wait_max.map_or_else(|| table.at.clone(), |found| found.at);
+        let message = "`wait_max` is shorter than `wait_min`".to_owned();
+        table.note(&at, message, "here", Some("a render waits at least `wait_min`"));
+    }
+    let allow_empty = table.flag("allow_empty").unwrap_or(false);
+    let block = table.flag("block");
+    table.finish();
+    let source = source?.value;
+    Some(TemplateConfig {
+        block: block.unwrap_or(source == MANAGED_BLOCK),
+        source,
+        destination: destination?,
+        command,
+        validate,
+        timeout,
+        wait_min,
+        wait_max: longest,
+        allow_empty,
+    })
+}
+
+/// A shipped name, or the absolute path of a file that is there.
+fn source(text: &str, setting: &Setting<'_>) -> Result<String, String> {
+    let shipped = template::SHIPPED.map(|(name, _)| name);
+    if shipped.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let path = setting.folder.join(text);
+    if setting.machine.exists(&path) {
+        return Ok(path.display().to_string());
+    }
+    Err(format!("there is no template {}; sengu brings {}", path.display(), shipped.join(", ")))
+}
+
+fn timeout(table: &Table<'_>, preset: Duration) -> Duration {
+    let bounds = Duration::from_millis(100)..=TEN_MINUTES;
+    table.duration("timeout", bounds).map_or(preset, |found| found.value)
+}
+
+/// Program and arguments; a program given with a path must be there.
+fn program(table: &Table<'_>, name: &'static str, setting: &Setting<'_>) -> Option<Vec<String>> {
+    let words = table.texts(name)?;
+    match words.value.first().filter(|word| !word.value.is_empty()) {
+        None => {
+            let help = "write it as a list: program, then its arguments; no shell runs it";
+            table.note(&words.at, format!("`{name}` is empty"), "here", Some(help));
+        }
+        Some(first) if first.value.contains('/') => {
+            let path = Path::new(&first.value);
+            if !path.is_absolute() {
+                let message = format!("the program of `{name}` has a relative path");
+                table.note(&first.at, message, "here", Some("write the whole path"));
+            } else if !setting.machine.exists(path) {
+                let message = format!("there is no program {}", first.value);
+                table.note(&first.at, message, "here", Some("install it, or mend the path"));
+            }
+        }
+        Some(first) if first.value.contains(char::is_whitespace) => {
+            let message = format!("the program of `{name}` contains a space: no shell splits it");
+            let help = "write each argument as a text of its own";
+            table.note(&first.at, message, "here", Some(help));
+        }
+        Some(_) => {}
+    }
+    Some(words.value.into_iter().map(|word| word.value).collect())
+}
+
+/// Reads all hooks.
+pub(super) fn hooks(
+    top: &Table<'_>,
+    services: &Services,
+    setting: &Setting<'_>,
+) -> Vec<HookConfig> {
+    let tables = top.list("hook", &keys::HOOK);
+    tables.iter().filter_map(|table| hook(table, services, setting)).collect()
+}
+
+fn hook(table: &Table<'_>, services: &Services, setting: &Setting<'_>) -> Option<HookConfig> {
+    if !table.has("phase") {
+        table.missing("phase");
+    }
+    let phases = Phase::ALL.map(|phase| (phase.as_str(), phase));
+    let phase = table.word("phase", &phases, |word| {
+        let later = ["detected", "fenced", "role-changed"];
+        later.contains(&word).then(|| format!("the phase \"{word}\" is not supported yet"))
+    });
+    let services = table.texts("services").map_or_else(Vec::new, |names| {
+        let known = |name: Found<String>| known_service(table, &name, services);
+        names.value.into_iter().filter_map(known).collect()
+    });
+    if !table.has("command") {
+        table.missing("command");
+    }
+    let command = program(table, "command", setting);
+    let timeout = timeout(table, Duration::from_secs(10));
+    let words = [("continue", OnError::Continue), ("abort", OnError::Abort)];
+    let on_error = table.word("on_error", &words, |_| None);
+    if let (Some(phase), Some(found)) = (&phase, &on_error)
+        && found.value == OnError::Abort
+        && !matches!(phase.value, Phase::BeforeFailover | Phase::BeforeSwitchover)
+    {
+        let message = format!("a hook of {} cannot stop the move", phase.value.as_str());
+        let help = "`abort` is for the `before-` phases; use `continue`";
+        table.note(&found.at, message, "too late", Some(help));
+    }
+    table.finish();
+    Some(HookConfig {
+        phase: phase?.value,
+        services,
+        command: command?,
+        timeout,
+        on_error: on_error.map_or(OnError::Continue, |found| found.value),
+    })
+}
+
+fn known_service(
+    table: &Table<'_>,
+    name: &Found<String>,
+    services: &Services,
+) -> Option<ServiceName> {
+    let read = |text: &str| ServiceName::new(text).map_err(|_| not_a_label(text, "service"));
+    let found = table.convert("services", name.clone(), read)?;
+    if services.contains_key(&found.value) {
+        return Some(found.value);
+    }
+    let help = nearest(&name.value, services.keys().map(ServiceName::as_str)).map_or_else(
+        || "hooks run beside the new master; configure the service here first".to_owned(),
+        |near| format!("did you mean `{near}`?"),
+    );
+    let message = format!("there is no service `{}` in this file", found.value);
+    table.note(&name.at, message, "not known", Some(&help));
+    None
+}

@@ -1,0 +1,141 @@
+//! Records of Consul's kind beside [`crate::record::NodeRecord`]: services and checks that
+//! clients registered, and what belongs to a KV entry besides its value.
+//!
+//! The value of a KV entry stands raw at `kv/KEY`, so that any tool of the store can read it;
+//! flags stand at `kvmeta/KEY`, only while there are any. Indexes are the revisions of `kv/KEY`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::kv::Key;
+use crate::record::{Owner, Record};
+
+/// Where these records stand.
+pub mod key {
+    use super::Key;
+
+    /// `nodes/NODE`, in lower case: names are looked up in any case.
+    #[must_use]
+    pub fn node(node: &str) -> Key {
+        crate::record::key::node(&node.to_lowercase())
+    }
+    /// `services/NODE/ID`; the id may hold slashes, the node may not.
+    #[must_use]
+    pub fn service(node: &str, id: &str) -> Key {
+        format!("services/{}/{id}", node.to_lowercase()).into()
+    }
+    /// `checks/NODE/ID`.
+    #[must_use]
+    pub fn check(node: &str, id: &str) -> Key {
+        format!("checks/{}/{id}", node.to_lowercase()).into()
+    }
+    /// `kv/KEY`.
+    #[must_use]
+    pub fn kv(key: &str) -> Key {
+        format!("kv/{key}").into()
+    }
+    /// `kvmeta/KEY`.
+    #[must_use]
+    pub fn kv_meta(key: &str) -> Key {
+        format!("kvmeta/{key}").into()
+    }
+}
+
+/// A registered service: `services/NODE/ID`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRecord {
+    /// See [`crate::record::FORMAT`].
+    pub format: u32,
+    /// The node, as it was given.
+    pub node: String,
+    /// Unique on its node.
+    pub id: String,
+    /// Its name, as it was given.
+    pub name: String,
+    /// Tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Its address, if it is not the node's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its port; 0: none.
+    pub port: u16,
+    /// Metadata.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, String>,
+    /// Who may change it.
+    pub owner: Owner,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// A registered check: `checks/NODE/ID`. Its status is what was registered; sengu runs nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckRecord {
+    /// See [`crate::record::FORMAT`].
+    pub format: u32,
+    /// The node, as it was given.
+    pub node: String,
+    /// Unique on its node.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The service that it is about; none: the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_id: Option<String>,
+    /// How it stands.
+    pub status: Status,
+    /// What it last printed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub notes: String,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// How a check stands; the order is from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Good.
+    Passing,
+    /// Soon not.
+    Warning,
+    /// Bad, or never looked at.
+    Critical,
+}
+
+impl Status {
+    /// Reads Consul's word.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "passing" => Some(Self::Passing),
+            "warning" => Some(Self::Warning),
+            "critical" => Some(Self::Critical),
+            _ => None,
+        }
+    }
+}
+
+/// What belongs to a KV entry besides its value: `kvmeta/KEY`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvMeta {
+    /// See [`crate::record::FORMAT`].
+    pub format: u32,
+    /// The client's own number; never 0 here.
+    pub flags: u64,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+impl Record for ServiceRecord {}
+impl Record for CheckRecord {}
+impl Record for KvMeta {}

@@ -1,0 +1,200 @@
+//! Redis and Valkey: one server, as its agent deals with it.
+//!
+//! Three connections: one to look, one ordered *control* connection for all changes, and one for
+//! the fence, both of the latter opened before they are needed. A change that was sent and not
+//! answered may still run: its session is ended on the server before anything newer is sent, and
+//! a fence is done only when no such session is left and the server reads back as a read-only
+//! copy of a closed local port.
+//!
+//! It never writes the server's configuration file (no `CONFIG REWRITE`), never uses the
+//! server's own `FAILOVER`, never takes a pause for a fence, and does not touch `masterauth` or
+//! `masteruser`: replication logs in with what the server was configured with.
+
+mod connection;
+mod control;
+mod fence;
+mod file;
+mod known;
+mod observe;
+mod rehearse;
+mod reply;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sengu_core::event::{Command, ControlOutcome, LookOutcome};
+use sengu_core::name::{BootId, InstanceName};
+use sengu_core::observation::{Observation, Verdict};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use self::connection::{Dialer, Session};
+use self::known::Known;
+use self::observe::Standing;
+use super::Database;
+use crate::config::{Credentials, TlsConfig};
+
+/// Local ports that nothing is expected to listen on, the first choice first.
+const CLOSED_PORTS: [u16; 7] = [1, 2, 3, 4, 5, 6, 8];
+
+/// A local connection is accepted or refused within this.
+const LOCAL_WAIT: Duration = Duration::from_millis(50);
+
+/// Sessions whose changes may still run that are kept in mind.
+const MAX_UNSURE: usize = 32;
+
+/// How to reach one server.
+#[derive(Debug, Clone)]
+pub struct RedisConfig {
+    /// The instance's name, for messages.
+    pub name: InstanceName,
+    /// Its address, which must be this host's.
+    pub address: SocketAddr,
+    /// How to log in, if it must be.
+    pub credentials: Option<Credentials>,
+    /// TLS, if wanted. The certificate must name the IP address.
+    pub tls: Option<TlsConfig>,
+    /// Where the fence's and the control connection live and the fence runs: a runtime of the
+    /// fence thread's own, with I/O and time. None: whichever runtime calls.
+    pub fence_runtime: Option<Handle>,
+}
+
+/// One Redis or Valkey server.
+pub struct RedisDatabase(Arc<Shared>);
+
+/// What the parts of the driver share. No lock of it is held over a wait, but for `lane` and
+/// `standing`, and the fence asks for neither.
+struct Shared {
+    name: InstanceName,
+    address: SocketAddr,
+    dialer: Dialer,
+    fence_runtime: Option<Handle>,
+    /// The process behind the address, as last verified.
+    known: watch::Sender<Option<Known>>,
+    /// When a process was last searched for without a hint.
+    searched: Mutex<Option<Instant>>,
+    /// Whose exit was told last.
+    exit_told: Mutex<Option<BootId>>,
+    sessions: Mutex<Sessions>,
+    /// Held by the command that is at work: they go one after the other.
+    lane: tokio::sync::Mutex<()>,
+    standing: tokio::sync::Mutex<Standing>,
+    starts_fenced: Mutex<Verdict>,
+    judging: AtomicBool,
+    upkeep: AtomicBool,
+    /// The last source that was named by a host name, resolved.
+    resolved: Mutex<Option<((String, u16), SocketAddr)>>,
+}
+
+/// The connections that can change something, and those that might still.
+#[derive(Default)]
+struct Sessions {
+    /// Counts fences: a command that began before one sends nothing after it.
+    epoch: u64,
+    control: Option<Session>,
+    fence: Option<Session>,
+    /// Sessions with something unanswered in them, by the life of the server.
+    unsure: Vec<(BootId, u64)>,
+}
+
+impl RedisDatabase {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// Names the certificate file that cannot be read.
+    pub fn new(config: RedisConfig) -> Result<Self, String> {
+        let dialer = Dialer::new(config.credentials.as_ref(), config.tls.as_ref())?;
+        Ok(Self(Arc::new(Shared {
+            name: config.name,
+            address: config.address,
+            dialer,
+            fence_runtime: config.fence_runtime,
+            known: watch::Sender::new(None),
+            searched: Mutex::default(),
+            exit_told: Mutex::default(),
+            sessions: Mutex::default(),
+            lane: tokio::sync::Mutex::default(),
+            standing: tokio::sync::Mutex::default(),
+            starts_fenced: Mutex::default(),
+            judging: AtomicBool::new(false),
+            upkeep: AtomicBool::new(false),
+            resolved: Mutex::default(),
+        })))
+    }
+}
+
+impl std::fmt::Debug for RedisDatabase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisDatabase")
+            .field("name", &self.0.name)
+            .field("address", &self.0.address)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Database for RedisDatabase {
+    async fn observe(&self, within: Duration) -> Observation {
+        observe::observe(&self.0, within).await
+    }
+
+    async fn control(&self, command: Command, within: Duration) -> ControlOutcome {
+        match command {
+            Command::Fence { kill } => fence::fence(&self.0, kill, within).await,
+            command => control::control(&self.0, command, within).await,
+        }
+    }
+
+    async fn rehearse(&self) -> Result<(), String> {
+        rehearse::rehearse(&self.0).await
+    }
+
+    async fn exited(&self) -> BootId {
+        self.0.exited().await
+    }
+
+    async fn look(&self, address: SocketAddr, within: Duration) -> LookOutcome {
+        observe::look(&self.0, address, within).await
+    }
+}
+
+impl Shared {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        lock(&self.sessions)
+    }
+
+    /// Runs on the fence's runtime, wherever it is called; ends with it if that is gone.
+    async fn on_fence_runtime<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        match &self.fence_runtime {
+            Some(handle) => handle.spawn(work).await.ok(),
+            None => Some(work.await),
+        }
+    }
+}
+
+/// Locks; what a panicking holder left is still good, as each change is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A local port on which nothing listens now.
+async fn closed_port() -> Result<SocketAddr, String> {
+    for port in CLOSED_PORTS {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if let Ok(Err(_)) = timeout(LOCAL_WAIT, TcpStream::connect(address)).await {
+            return Ok(address);
+        }
+    }
+    Err(format!("something listens on each of the local ports {CLOSED_PORTS:?}: free one of them"))
+}

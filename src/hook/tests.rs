@@ -1,0 +1,158 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use sengu_core::name::Term;
+
+use super::*;
+
+fn script(folder: &Path, name: &str, body: &str) -> String {
+    let path = folder.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("write");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    path.to_str().expect("text").to_owned()
+}
+
+fn config(phase: Phase, command: &str, on_error: OnError) -> HookConfig {
+    HookConfig {
+        phase,
+        services: Vec::new(),
+        command: vec![command.to_owned(), "an argument; rm -rf \"$HOME\"".to_owned()],
+        timeout: Duration::from_secs(20),
+        on_error,
+    }
+}
+
+fn hooks(configs: Vec<HookConfig>) -> Hooks {
+    Hooks::new(configs, HostName::new("db2").expect("name"), "dc1".to_owned())
+}
+
+fn service(name: &str) -> ServiceName {
+    ServiceName::new(name).expect("name")
+}
+
+fn run(phase: Phase) -> HookRun {
+    HookRun {
+        service: service("foo-redis"),
+        phase,
+        term: Term(7),
+        old: Some((
+            InstanceName::new("cache1").expect("name"),
+            "10.0.0.11:6379".parse().expect("address"),
+        )),
+        new: None,
+        cause: "hung".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_hook_is_told_everything_and_nothing_of_its_argv_is_a_shell_line() {
+    let folder = tempfile::tempdir().expect("temp");
+    let told = folder.path().join("told");
+    let body = format!("set -u; {{ echo \"$#:$1\"; env; }} | sort >{}", told.display());
+    let command = script(folder.path(), "announce", &body);
+    let hooks = hooks(vec![config(Phase::BeforeFailover, &command, OnError::Abort)]);
+    let outcome = hooks.run(&run(Phase::BeforeFailover)).await;
+    assert_eq!(outcome, HookOutcome::Done { warnings: Vec::new(), output: String::new() });
+    let told = fs::read_to_string(told).expect("told");
+    for line in [
+        "1:an argument; rm -rf \"$HOME\"",
+        "SENGU_SERVICE=foo-redis",
+        "SENGU_PHASE=before-failover",
+        "SENGU_TERM=7",
+        "SENGU_CAUSE=hung",
+        "SENGU_HOST=db2",
+        "SENGU_DATACENTER=dc1",
+        "SENGU_OLD_INSTANCE=cache1",
+        "SENGU_OLD_ADDRESS=10.0.0.11:6379",
+        "SENGU_OLD_IP=10.0.0.11",
+        "SENGU_OLD_PORT=6379",
+        "SENGU_NEW_INSTANCE=",
+        "SENGU_NEW_ADDRESS=",
+        "SENGU_NEW_IP=",
+        "SENGU_NEW_PORT=",
+    ] {
+        assert!(told.lines().any(|have| have == line), "{line} is missing in\n{told}");
+    }
+}
+
+#[tokio::test]
+async fn hooks_run_in_order_and_failures_are_warnings() {
+    let folder = tempfile::tempdir().expect("temp");
+    let phase = Phase::AfterFailover;
+    let one = script(folder.path(), "one", "echo first; exit 10");
+    let two = script(folder.path(), "two", "echo second");
+    let mut other = config(phase, &one, OnError::Continue);
+    other.services = vec![service("bar-redis")];
+    let missing = config(phase, "/nowhere/three", OnError::Abort);
+    let hooks = hooks(vec![
+        config(phase, &one, OnError::Continue),
+        other,
+        config(Phase::BeforeFailover, &one, OnError::Abort),
+        missing,
+        config(phase, &two, OnError::Continue),
+    ]);
+    let HookOutcome::Done { warnings, output } = hooks.run(&run(phase)).await else {
+        panic!("what runs after a move cannot stop it");
+    };
+    assert_eq!(
+        warnings[0],
+        format!("hook {one} (after-failover of foo-redis) exited with 10"),
+        "{warnings:?}"
+    );
+    assert!(warnings[1].contains("/nowhere/three") && warnings[1].contains("not found"));
+    assert_eq!(warnings.len(), 2);
+    assert_eq!(output, format!("[{one}]\nfirst\n[/nowhere/three]\n[{two}]\nsecond\n"));
+}
+
+#[tokio::test]
+async fn an_abort_stops_the_rest() {
+    let folder = tempfile::tempdir().expect("temp");
+    let phase = Phase::BeforeSwitchover;
+    let bad = script(folder.path(), "bad", "echo no; exit 1");
+    let trace = folder.path().join("ran");
+    let never = script(folder.path(), "never", &format!("touch {}", trace.display()));
+    let hooks =
+        hooks(vec![config(phase, &bad, OnError::Abort), config(phase, &never, OnError::Continue)]);
+    let outcome = hooks.run(&run(phase)).await;
+    let error = format!("hook {bad} (before-switchover of foo-redis) exited with 1");
+    assert_eq!(outcome, HookOutcome::Abort { error, output: format!("[{bad}]\nno\n") });
+    assert!(!trace.exists());
+}
+
+#[tokio::test]
+async fn a_hook_that_hangs_is_ended() {
+    let folder = tempfile::tempdir().expect("temp");
+    let phase = Phase::BeforeFailover;
+    let hang = script(folder.path(), "hang", "echo waiting; sleep 60");
+    let mut config = config(phase, &hang, OnError::Abort);
+    config.timeout = Duration::from_millis(400);
+    let hooks = hooks(vec![config]);
+    let longest = hooks.longest(&service("foo-redis"), phase);
+    let outcome = tokio::time::timeout(longest, hooks.run(&run(phase))).await.expect("in time");
+    let HookOutcome::Abort { error, output } = outcome else { panic!("{outcome:?}") };
+    assert!(error.contains("did not end within 400ms and was killed"), "{error}");
+    assert_eq!(output, "waiting\n");
+}
+
+#[test]
+fn phases_are_those_of_the_service() {
+    let mut only = config(Phase::BeforeFailover, "/bin/true", OnError::Continue);
+    only.services = vec![service("foo-redis")];
+    let hooks = hooks(vec![config(Phase::AfterFailover, "/bin/true", OnError::Continue), only]);
+    assert_eq!(
+        hooks.phases_for(&service("foo-redis")),
+        BTreeSet::from([Phase::BeforeFailover, Phase::AfterFailover])
+    );
+    assert_eq!(hooks.phases_for(&service("bar-redis")), BTreeSet::from([Phase::AfterFailover]));
+    assert_eq!(hooks.longest(&service("bar-redis"), Phase::BeforeFailover), Duration::ZERO);
+}
+
+#[test]
+fn kept_output_is_cut_between_characters() {
+    let mut output = String::new();
+    append(&mut output, &"ä".repeat(OUTPUT_KEPT));
+    append(&mut output, "x");
+    assert_eq!(output.len(), OUTPUT_KEPT - 1);
+    assert!(output.ends_with("äx"));
+}

@@ -1,0 +1,124 @@
+//! `/v1/kv/…`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
+use sengu_core::consul::kv;
+
+use super::Shell;
+use super::answer::{Trouble, json};
+use super::query::Params;
+use super::read::{Topic, answer_if_there, read};
+use super::write::write;
+
+/// The key as the client meant it: percent-decoded once, slashes kept as they stand.
+fn key_of(uri: &Uri) -> Result<String, Trouble> {
+    let path = uri.path().strip_prefix("/v1/kv").unwrap_or_default();
+    let encoded = path.strip_prefix('/').unwrap_or(path);
+    match percent_decode_str(encoded).decode_utf8() {
+        Ok(key) => Ok(key.into_owned()),
+        Err(_) => Err(Trouble::bad("key name is not UTF-8")),
+    }
+}
+
+/// `GET`: one entry, its bytes, all under a prefix, or only their keys.
+pub(crate) async fn get(State(shell): State<Arc<Shell>>, uri: Uri) -> Result<Response, Trouble> {
+    let params = Params::of(&uri)?;
+    let key = key_of(&uri)?;
+    if params.has("keys") {
+        // Consul takes the misspelling of its first clients too.
+        let separator = params.first("separator").or_else(|| params.first("seperator"));
+        let separator = separator.unwrap_or_default();
+        return answer_if_there(&shell, &params, Topic::Kv, |directory| {
+            kv::keys(directory.catalog(), &key, separator)
+        })
+        .await;
+    }
+    if params.has("recurse") {
+        return answer_if_there(&shell, &params, Topic::Kv, |directory| {
+            kv::recurse(directory.catalog(), &key)
+        })
+        .await;
+    }
+    kv::check_key(&key)?;
+    if params.has("raw") {
+        return raw(&shell, &params, &key).await;
+    }
+    answer_if_there(&shell, &params, Topic::Kv, |directory| {
+        let found = kv::get(directory.catalog(), &key);
+        sengu_core::consul::Found { index: found.index, body: found.body.map(|pair| [pair]) }
+    })
+    .await
+}
+
+async fn raw(shell: &Shell, params: &Params, key: &str) -> Result<Response, Trouble> {
+    let run = |directory: &sengu_core::consul::directory::Directory<'_>| {
+        kv::raw(directory.catalog(), key)
+    };
+    let (body, meta) = read(shell, params, Topic::Kv, run).await?;
+    let Some(bytes) = body else {
+        return Ok(meta.on(StatusCode::NOT_FOUND.into_response()));
+    };
+    // Whatever was stored, a browser must not run it.
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "sandbox"),
+    ]
+    .map(|(name, value): (HeaderName, &'static str)| (name, HeaderValue::from_static(value)));
+    Ok(meta.on((headers, bytes.to_vec()).into_response()))
+}
+
+/// `PUT`: `true` if it was written.
+pub(crate) async fn put(
+    State(shell): State<Arc<Shell>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Trouble> {
+    let params = Params::of(&uri)?;
+    params.datacenter(&shell.context.place.datacenter)?;
+    params.exclusive(&["cas", "acquire", "release"])?;
+    let key = key_of(&uri)?;
+    kv::check_key(&key)?;
+    let flags = params.number("flags")?.unwrap_or_default();
+    let cas = cas(&params)?;
+    let value = super::body::read(&headers, body).await?;
+    if let Some(session) = params.first("acquire") {
+        let session: String = session.chars().take(80).collect();
+        return Err(Trouble::new(500, format!("invalid session {session:?}")));
+    }
+    if params.has("release") {
+        // Nobody holds a lock, so nobody can give one back.
+        return Ok(json(StatusCode::OK, &false, false));
+    }
+    let request = kv::Put { key: &key, value: &value, flags, cas };
+    let done = write(&shell, |directory| kv::put(directory.catalog(), &request)).await?;
+    Ok(json(StatusCode::OK, &done, false))
+}
+
+/// `DELETE`: one entry, or all under a prefix.
+pub(crate) async fn delete(State(shell): State<Arc<Shell>>, uri: Uri) -> Result<Response, Trouble> {
+    let params = Params::of(&uri)?;
+    params.datacenter(&shell.context.place.datacenter)?;
+    params.exclusive(&["recurse", "cas"])?;
+    let key = key_of(&uri)?;
+    let cas = cas(&params)?;
+    let done = write(&shell, |_| {
+        if params.has("recurse") { kv::delete_tree(&key) } else { kv::delete(&key, cas) }
+    })
+    .await?;
+    Ok(json(StatusCode::OK, &done, false))
+}
+
+/// `cas` given without a number is an error, not a write without a condition.
+fn cas(params: &Params) -> Result<Option<u64>, Trouble> {
+    match params.first("cas") {
+        Some("") => Err(Trouble::bad("Invalid cas")),
+        _ => params.number("cas"),
+    }
+}
