@@ -64,16 +64,16 @@ impl Watched {
 
     /// The limit that explains what this instance did, if one does.
     pub(crate) fn limit(&self, at: Micros, instance: Id) -> Option<&'static str> {
+        let opened = self.opened.get(&instance);
+        if opened.is_some_and(|opened| at < *opened + self.layout.patience) {
+            return Some(OPEN);
+        }
         let host = self.hosts.get(self.layout.hosts.get(&instance)?)?;
         let unwatched = host.down
             || host.up.is_some_and(|up| match host.loaded {
                 Some(loaded) => at < loaded.max(up) + self.layout.patience,
                 None => at < up + self.layout.lease + self.layout.patience,
             });
-        let opened = self.opened.get(&instance);
-        if opened.is_some_and(|opened| at < *opened + self.layout.patience) {
-            return Some(OPEN);
-        }
         unwatched.then_some(LIMIT)
     }
 }
