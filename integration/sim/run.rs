@@ -229,7 +229,17 @@ impl World {
         if matches!(record.state, MasterState::FenceFailed { .. }) {
             return false;
         }
-        self.of_service(service).into_iter().any(|db| self.is_candidate(db, &record))
+        let candidates: Vec<Position> = self
+            .of_service(service)
+            .into_iter()
+            .filter(|db| self.is_candidate(*db, &record))
+            .filter_map(|db| self.state_of(db).map(|(state, _)| state.applied))
+            .collect();
+        // Two of which neither holds all that the other holds are for a person, not for a guess.
+        !candidates.is_empty()
+            && candidates
+                .iter()
+                .all(|one| candidates.iter().all(|other| one.order(other).is_some()))
     }
 
     /// Does its own final, if it gave one, call it fit?
