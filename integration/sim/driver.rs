@@ -8,9 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use sengu_core::event::{
-    ActionId, Armed, Command, ControlOutcome, Event, LookOutcome, Outcome,
-};
+use sengu_core::event::{ActionId, Armed, Command, ControlOutcome, Event, LookOutcome, Outcome};
 use sengu_core::name::{BootId, Term};
 use sengu_core::observation::{Answer, Observation, Process};
 use sengu_core::time::Time;
@@ -92,12 +90,17 @@ impl World {
     ) -> u64 {
         let call = self.number();
         let host = self.databases[db].host;
-        let reached = from.map_or(self.host_up(host), |from| self.reaches(from, host));
+        let reached = from.map_or_else(|| self.host_up(host), |from| self.reaches(from, host));
         if reached {
             self.calls.insert(call, caller);
             let life = self.databases[db].process.as_ref().map_or(0, |process| process.life);
             let latency = self.latency(from == Some(host));
-            self.plan(latency, Happening::Arrive { db, life, session, call, ask });
+            // What goes down one connection arrives in order.
+            let last = self.arrivals.get(&session).copied().unwrap_or(0);
+            let arrives = (self.now + latency).max(last + 1);
+            self.arrivals.insert(session, arrives);
+            let wait = arrives - self.now;
+            self.plan(wait, Happening::Arrive { db, life, session, call, ask });
         }
         call
     }
@@ -323,10 +326,8 @@ impl World {
         let lane = life.lanes.entry(db).or_default();
         let Some((_, id)) = lane.current.filter(|(current, _)| *current == call) else { return };
         lane.current = None;
-        let failed = |error: &str, untouched| ControlOutcome::Failed {
-            error: error.to_owned(),
-            untouched,
-        };
+        let failed =
+            |error: &str, untouched| ControlOutcome::Failed { error: error.to_owned(), untouched };
         let outcome = match reply {
             Reply::State(state, boot_id) => ControlOutcome::Done { boot_id, state: *state },
             Reply::Busy => failed("a script runs", true),
@@ -356,14 +357,7 @@ impl World {
     // Fences.
 
     /// Starts a fence of an instance.
-    fn fence(
-        &mut self,
-        at: Life,
-        db: usize,
-        origin: Origin,
-        kill: bool,
-        budget: Duration,
-    ) {
+    fn fence(&mut self, at: Life, db: usize, origin: Origin, kill: bool, budget: Duration) {
         let run = self.number();
         let decided = self.now;
         let name = self.databases[db].id;
