@@ -130,8 +130,8 @@ async fn ask_to_refuse(
                 Ok(Err(fault)) => fault,
                 Err(_) => {
                     shared.abandon_fence();
-                    // Slow, while it loads; what it told of itself holds on.
-                    if last == Fault::LoadingCopy { Fault::LoadingCopy } else { Fault::Silent }
+                    // Slow: what it told before says more than that.
+                    continue;
                 }
             };
             // An unkillable script may still end by itself, for which only somebody without a

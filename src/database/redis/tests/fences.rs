@@ -62,8 +62,7 @@ async fn a_script_that_has_written_is_killed_or_the_fence_fails() {
     let run = client.ask_for(&eval, Duration::from_secs(20));
     let check = async {
         observed(server.database(), |seen| seen.answer == Answer::Busy).await;
-        let within = Duration::from_millis(300);
-        let failed = server.database().control(Command::Fence { kill: false }, within).await;
+        let failed = server.database().control(Command::Fence { kill: false }, COMMAND / 2).await;
         let ControlOutcome::Failed { error, untouched: false } = failed else {
             panic!("fenced: {failed:?}");
         };
