@@ -15,6 +15,7 @@ use super::bench::{PASSWORD, RedisBench, RedisServer};
 use crate::config::Credentials;
 use crate::database::Database;
 use crate::database::redis::control::words;
+use crate::database::redis::reply::Fault;
 use crate::database::redis::{RedisConfig, RedisDatabase};
 use crate::database::suite::{
     COMMAND, Client, Server, Start, Written, done, life, observed, state,
@@ -104,6 +105,26 @@ async fn nothing_that_was_queued_before_a_fence_runs_after_it() {
         assert!(!done(server.database(), fence).await.writable);
         assert_eq!(server.client().await.write("late").await, Written::Refused);
     }
+}
+
+#[tokio::test]
+async fn a_session_older_than_a_fence_carries_nothing_after_it() {
+    let server = RedisBench::redis().start_with(Start::Fenced, "");
+    life(server.database()).await;
+    let shared = Arc::clone(&server.database.0);
+    let lane = shared.lane.lock().await;
+    let (mut session, _) = shared.control_session(0).await.expect("opened");
+    drop(lane);
+    let mut other = server.client().await;
+    done(server.database(), Command::Fence { kill: false }).await;
+    // As if it had been on its way all the time.
+    let mut promote = Pipeline::new();
+    promote.add_command(words(&["REPLICAOF", "NO", "ONE"]));
+    let late = shared.dialer.ask(&mut session.connection, &mut promote).await;
+    assert!(matches!(late, Err(Fault::Broken(_))), "{late:?}");
+    // An earlier agent's session is like any client's.
+    assert!(other.ask(&["REPLICAOF", "NO", "ONE"]).await.is_err_and(|error| error.is_io_error()));
+    assert!(!state(server.database(), |_| true).await.writable);
 }
 
 #[tokio::test]
