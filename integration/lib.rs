@@ -1,1 +1,3 @@
 //! Rig and helpers of the tests.
+
+pub mod sim;
