@@ -1,1 +1,330 @@
-//! (being written)
+//! The operator's verbs, on a unix socket that only root may use.
+//!
+//! What changes a service is written as a request record, which the agents act on; nothing here
+//! decides. Who asked is taken from the socket's peer, not from what the client says. Errors are
+//! `{"error": "…"}`, in words for the operator.
+
+mod request;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::extract::{Path as UrlPath, Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use sengu_core::catalog::Catalog;
+use sengu_core::consul::Found;
+use sengu_core::name::{ServiceName, Term};
+use sengu_core::record::{HistoryRecord, RequestRecord};
+use sengu_core::report::ServiceReport;
+use sengu_core::time::Now;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::clock;
+use crate::http::answer::{self, Trouble};
+use crate::http::query::Params;
+use crate::http::read::{Topic, read};
+use crate::http::server::{Limits, Listener, PeerUser, Server};
+use crate::http::{Context, Shell, body, write};
+pub use request::{Asking, Placed, Tracked};
+pub use socket::SocketError;
+
+/// How many terms of history are answered by default, and at most.
+const HISTORY_DEFAULT: u64 = 20;
+const HISTORY_MAX: u64 = 1000;
+
+/// How often a txn is planned again because the service changed meanwhile.
+const ATTEMPTS: u32 = 4;
+
+/// What the socket asks of the running agent.
+#[async_trait]
+pub trait Agent: Send + Sync + 'static {
+    /// All services, in the words of `status`.
+    async fn reports(&self, now: Now) -> Vec<ServiceReport>;
+
+    /// One service, in the words of `explain`; `None` if it is not known.
+    async fn report(&self, service: &ServiceName, now: Now) -> Option<ServiceReport>;
+
+    /// Reads the configuration again and tells what changed.
+    ///
+    /// # Errors
+    /// Why it was refused; the old configuration stays.
+    async fn reload(&self) -> Result<String, String>;
+
+    /// Every check with its last result.
+    async fn checks(&self) -> serde_json::Value;
+}
+
+/// A running server on the socket. It goes on when this is dropped; the shutdown future ends it.
+#[derive(Debug)]
+pub struct OperatorServer {
+    /// Where it listens.
+    pub path: PathBuf,
+    server: Server,
+    inode: u64,
+}
+
+impl OperatorServer {
+    /// Waits until it has ended, and removes the socket.
+    pub async fn ended(self) {
+        self.server.ended().await;
+        socket::remove(&self.path, self.inode);
+    }
+}
+
+/// Starts the server; it ends when `shutdown` does, within 2 s.
+///
+/// # Errors
+/// [`SocketError`]: the socket cannot be made, or another agent answers on it.
+pub async fn serve(
+    path: &Path,
+    context: Arc<Context>,
+    agent: Arc<dyn Agent>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<OperatorServer, SocketError> {
+    let (listener, inode) = socket::bind(path).await?;
+    let start = |stopping| {
+        let shell = Shell::new(context, stopping);
+        router(Arc::new(Desk { shell, agent, one_at_a_time: Mutex::new(()) }))
+    };
+    let limits = Limits { connections: 64, ..Limits::default() };
+    let server = Server::start(vec![Listener::Unix(listener)], start, shutdown, limits);
+    Ok(OperatorServer { path: path.to_owned(), server, inode })
+}
+
+/// What the handlers share.
+struct Desk {
+    shell: Shell,
+    agent: Arc<dyn Agent>,
+    /// Requests of this host are placed one after the other, each seeing the one before.
+    one_at_a_time: Mutex<()>,
+}
+
+fn router(desk: Arc<Desk>) -> Router {
+    Router::new()
+        .route("/v1/sengu/status", get(status))
+        .route("/v1/sengu/explain/{service}", get(explain))
+        .route("/v1/sengu/history/{service}", get(history))
+        .route("/v1/sengu/request/{service}", post(place))
+        .route("/v1/sengu/request/{service}/{id}", get(track).delete(remove))
+        .route("/v1/sengu/checks", get(checks))
+        .route("/v1/sengu/reload", post(reload))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(admit))
+        .with_state(desk)
+}
+
+/// An error as JSON.
+struct Denied(Trouble);
+
+impl From<Trouble> for Denied {
+    fn from(trouble: Trouble) -> Self {
+        Self(trouble)
+    }
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        answer::json(answer::status(self.0.status), &json!({ "error": self.0.text }), false)
+    }
+}
+
+type Reply = Result<Response, Denied>;
+
+fn good(value: &impl serde::Serialize) -> Response {
+    answer::json(StatusCode::OK, value, false)
+}
+
+/// Who is at the other end, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct User(String);
+
+async fn admit(mut request: Request, next: Next) -> Response {
+    let own = rustix::process::geteuid().as_raw();
+    let peer = request.extensions().get::<PeerUser>().copied();
+    match admitted(peer, own) {
+        Ok(user) => {
+            request.extensions_mut().insert(user);
+            next.run(request).await
+        }
+        Err(trouble) => Denied(trouble).into_response(),
+    }
+}
+
+/// Root, and the user that the agent itself runs as.
+fn admitted(peer: Option<PeerUser>, own: u32) -> Result<User, Trouble> {
+    match peer {
+        Some(PeerUser(0)) => Ok(User("root".to_owned())),
+        Some(PeerUser(uid)) if uid == own => Ok(User(format!("uid {uid}"))),
+        Some(PeerUser(uid)) => Err(Trouble::new(
+            403,
+            format!("user id {uid} may not use the operator's socket: run this as root"),
+        )),
+        None => Err(Trouble::new(403, "the other end of the socket cannot be told")),
+    }
+}
+
+async fn unknown_path(uri: Uri) -> Denied {
+    let path: String = uri.path().chars().take(200).collect();
+    Denied(Trouble::new(404, format!("{path} is none of the operator's verbs")))
+}
+
+async fn wrong_method(method: axum::http::Method, uri: Uri) -> Denied {
+    let path: String = uri.path().chars().take(200).collect();
+    Denied(Trouble::new(405, format!("method {method} is not for {path}")))
+}
+
+fn service_of(text: &str) -> Result<ServiceName, Denied> {
+    ServiceName::new(text).map_err(|error| Denied(Trouble::bad(error.to_string())))
+}
+
+fn unknown_service(catalog: Option<&Catalog>, service: &ServiceName) -> Denied {
+    let names: Vec<&str> = catalog
+        .into_iter()
+        .flat_map(Catalog::services)
+        .map(|(name, _)| name.as_str())
+        .take(50)
+        .collect();
+    let known = if names.is_empty() {
+        "none is known yet".to_owned()
+    } else {
+        format!("known are: {}", names.join(", "))
+    };
+    Denied(Trouble::new(404, format!("no service {service}; {known}")))
+}
+
+async fn status(State(desk): State<Arc<Desk>>) -> Response {
+    good(&desk.agent.reports(clock::now()).await)
+}
+
+async fn explain(State(desk): State<Arc<Desk>>, UrlPath(service): UrlPath<String>) -> Reply {
+    let service = service_of(&service)?;
+    match desk.agent.report(&service, clock::now()).await {
+        Some(report) => Ok(good(&report)),
+        None => Err(unknown_service(desk.shell.context.view.catalog().as_deref(), &service)),
+    }
+}
+
+async fn history(
+    State(desk): State<Arc<Desk>>,
+    UrlPath(service): UrlPath<String>,
+    uri: Uri,
+) -> Reply {
+    let service = service_of(&service)?;
+    let limit = Params::of(&uri)?.number("limit")?.unwrap_or(HISTORY_DEFAULT).min(HISTORY_MAX);
+    let catalog = desk.shell.catalog()?;
+    let Some(view) = catalog.service(&service) else {
+        return Err(unknown_service(Some(&catalog), &service));
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let newest = view.history.iter().rev().take(limit);
+    let terms: Vec<(Term, &HistoryRecord)> = newest.map(|(term, at)| (*term, &at.record)).collect();
+    Ok(good(&terms))
+}
+
+async fn place(
+    State(desk): State<Arc<Desk>>,
+    UrlPath(service): UrlPath<String>,
+    Extension(User(user)): Extension<User>,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
+    let service = service_of(&service)?;
+    let bytes = body::read(&headers, body).await?;
+    let asking: Asking = serde_json::from_slice(&bytes)
+        .map_err(|error| Trouble::bad(format!("the request cannot be read: {error}")))?;
+    let by = request::asker(&asking.by, &user, &desk.shell.context.place.host)?;
+    let _turn = desk.one_at_a_time.lock().await;
+    for _ in 0..ATTEMPTS {
+        let catalog = desk.shell.catalog()?;
+        if catalog.service(&service).is_none() {
+            return Err(unknown_service(Some(&catalog), &service));
+        }
+        let now = clock::now();
+        let id = request::id(&asking.ask, now.wall);
+        let draft = request::place(&catalog, &service, &asking, &by, id, now.wall)?;
+        if asking.dry_run {
+            let report = desk.agent.report(&service, now).await;
+            let shown = json!({ "dry_run": true, "request": draft.record, "report": report });
+            return Ok(good(&shown));
+        }
+        drop(catalog);
+        let reply = write::send(&desk.shell, draft.txn).await?;
+        desk.shell.reached(reply.revision).await?;
+        if reply.succeeded {
+            return Ok(good(&Placed { id: draft.id, revision: reply.revision }));
+        }
+    }
+    Err(busy(&service))
+}
+
+fn busy(service: &ServiceName) -> Denied {
+    Denied(Trouble::new(
+        409,
+        format!("{service} changes faster than this could be written; look and try again"),
+    ))
+}
+
+async fn remove(
+    State(desk): State<Arc<Desk>>,
+    UrlPath((service, id)): UrlPath<(String, String)>,
+) -> Reply {
+    let service = service_of(&service)?;
+    let _turn = desk.one_at_a_time.lock().await;
+    for _ in 0..ATTEMPTS {
+        let catalog = desk.shell.catalog()?;
+        if catalog.service(&service).is_none() {
+            return Err(unknown_service(Some(&catalog), &service));
+        }
+        let txn = request::remove(&catalog, &service, &id)?;
+        drop(catalog);
+        let reply = write::send(&desk.shell, txn).await?;
+        desk.shell.reached(reply.revision).await?;
+        if reply.succeeded {
+            return Ok(good(&Placed { id, revision: reply.revision }));
+        }
+    }
+    Err(busy(&service))
+}
+
+async fn track(
+    State(desk): State<Arc<Desk>>,
+    UrlPath((service, id)): UrlPath<(String, String)>,
+    uri: Uri,
+) -> Reply {
+    let service = service_of(&service)?;
+    let params = Params::of(&uri)?;
+    let run = |directory: &sengu_core::consul::directory::Directory<'_>| {
+        let catalog = directory.catalog();
+        let at = catalog.service(&service).and_then(|view| view.requests.get(&id));
+        let index = at.map_or_else(|| catalog.changed("requests"), |at| at.revision);
+        Found { index, body: at.map(|at| at.record.clone()) }
+    };
+    let (found, meta): (Option<RequestRecord>, _) =
+        read(&desk.shell, &params, Topic::Requests, run).await?;
+    let Some(request) = found else {
+        return Err(Denied(Trouble::new(404, format!("{service} has no request {id}"))));
+    };
+    Ok(meta.on(good(&Tracked { id, index: meta.index, request })))
+}
+
+async fn checks(State(desk): State<Arc<Desk>>) -> Response {
+    good(&desk.agent.checks().await)
+}
+
+async fn reload(State(desk): State<Arc<Desk>>) -> Reply {
+    match desk.agent.reload().await {
+        Ok(changes) => Ok(good(&json!({ "changes": changes }))),
+        Err(reason) => Err(Denied(Trouble::new(422, reason))),
+    }
+}

@@ -103,7 +103,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     )
     .await?;
     let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
-    let templates = template::start(
+    let mut templates = template::start(
         config.templates.clone(),
         RenderContext {
             host: config.host.clone(),
@@ -112,7 +112,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
             view: Arc::clone(&view),
             state_dir: config.data_dir.join("templates"),
         },
-        ended(stopped.clone()),
+        stopped.clone(),
     );
     let desk = Arc::new(Desk {
         queries,
@@ -135,8 +135,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let result = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        _ = broken.wait_for(Option::is_some) => {
-            let why = broken.borrow().clone().unwrap_or_default();
+        why = told_broken(&mut broken) => {
             Err(anyhow::anyhow!("the store is broken, so the agent ends: {why}"))
         }
         ended = &mut turning => match ended {
@@ -162,6 +161,14 @@ fn notify_ready() {
         .and_then(|socket| socket.send_to(b"READY=1", Path::new(&path)));
     if let Err(error) = sent {
         tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// Waits until the store must not be written any more, and tells why.
+async fn told_broken(broken: &mut watch::Receiver<Option<String>>) -> String {
+    match broken.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_) => "its writer is gone".to_owned(),
     }
 }
 

@@ -48,8 +48,12 @@ struct CheckReport {
     /// Since when it stands so; passed on as it comes.
     #[serde(default)]
     since: Value,
-    /// How old the last result is, in milliseconds.
-    age_ms: u64,
+    /// How old the last result is, in milliseconds; none before the first.
+    #[serde(default)]
+    age_ms: Option<u64>,
+    /// The results of its probes; passed on as they come.
+    #[serde(default)]
+    probes: Value,
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> PluginExit {
@@ -95,21 +99,28 @@ fn verdict(reports: &[CheckReport], options: &Options) -> (PluginExit, String) {
         let of: Vec<_> = of.into_iter().flatten().map(String::as_str).collect();
         let judged = judge(report, options.max_age);
         let mut line = format!("{} {} {}", judged.word(), report.name, of.join("/"));
-        if judged == PluginExit::Unknown {
-            let age = Duration::from_millis(report.age_ms);
-            line += &format!(": {} for {}", report.status, crate::duration::format(age));
+        if too_old(report, options.max_age) {
+            let age = report.age_ms.map(|age| crate::duration::format(Duration::from_millis(age)));
+            let age = age.map_or_else(|| "no result yet".into(), |age| format!("{age} old"));
+            line += &format!(": {age}");
         }
-        if !report.output.is_empty() {
-            line += &format!(": {}", report.output.lines().next().unwrap_or_default());
+        let output: Vec<_> = report.output.lines().map(str::trim).collect();
+        if !output.is_empty() {
+            // A bar would begin the numbers of a plugin.
+            line += &format!(": {}", output.join("; ").replace('|', "/"));
         }
         text += &format!("{line}\n");
     }
     (worst, text)
 }
 
+fn too_old(report: &CheckReport, max_age: Duration) -> bool {
+    report.age_ms.is_none_or(|age| Duration::from_millis(age) > max_age)
+}
+
 fn judge(report: &CheckReport, max_age: Duration) -> PluginExit {
     match report.status.as_str() {
-        _ if Duration::from_millis(report.age_ms) > max_age => PluginExit::Unknown,
+        _ if too_old(report, max_age) => PluginExit::Unknown,
         "passing" => PluginExit::Ok,
         "warning" => PluginExit::Warning,
         "critical" => PluginExit::Critical,
@@ -129,7 +140,8 @@ mod tests {
             status: status.into(),
             output: "it is a replica".into(),
             since: Value::Null,
-            age_ms,
+            age_ms: Some(age_ms),
+            probes: Value::Null,
         }
     }
 

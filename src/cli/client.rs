@@ -36,6 +36,9 @@ pub(super) enum ClientError {
     /// It answered that it will not.
     #[error("{0}")]
     Refused(String),
+    /// It answered that it cannot.
+    #[error("the agent cannot do that now: {0}")]
+    Failed(String),
     /// It answered something that this version does not understand.
     #[error("the agent's answer is not understood: {0}; are agent and command of one version?")]
     Strange(String),
@@ -116,10 +119,10 @@ impl Client {
                 return Ok(Answer { body });
             }
             let words = refusal(&body).unwrap_or_else(|| format!("the agent answered {status}"));
-            Err(if status == reqwest::StatusCode::NOT_FOUND {
-                ClientError::Absent(words)
-            } else {
-                ClientError::Refused(words)
+            Err(match status {
+                reqwest::StatusCode::NOT_FOUND => ClientError::Absent(words),
+                _ if status.is_server_error() => ClientError::Failed(words),
+                _ => ClientError::Refused(words),
             })
         })
     }

@@ -18,19 +18,19 @@ pub(super) struct Options {
     service: ServiceName,
     /// The instance
     instance: InstanceName,
-    /// For how long
-    #[arg(long = "for", value_name = "DURATION", default_value = "168h",
-          value_parser = crate::duration::parse)]
-    length: Duration,
+    /// For how long; without it until `sengu undrain`
+    #[arg(long = "for", value_name = "DURATION", value_parser = crate::duration::parse)]
+    length: Option<Duration>,
     #[command(flatten)]
     asking: Asking,
 }
 
 pub(super) fn run(global: &Global, options: Options) -> anyhow::Result<Exit> {
     let (service, instance) = (&options.service, &options.instance);
+    let length = options.length.map(|length| format!(" for {}", crate::duration::format(length)));
     let done = format!(
-        "{service}: {instance} is drained for {}; `sengu undrain {service} {instance}` ends it",
-        crate::duration::format(options.length)
+        "{service}: {instance} is drained{}; `sengu undrain {service} {instance}` ends it",
+        length.unwrap_or_default()
     );
     let ask = Ask::Drain { instance: instance.clone() };
     request::stand(global, service, &ask, &options.asking, options.length, &done)

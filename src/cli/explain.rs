@@ -2,7 +2,7 @@
 
 use clap::Args;
 use sengu_core::name::ServiceName;
-use sengu_core::record::Stand;
+use sengu_core::record::{HookStand, Phase, RequestRecord, Stand};
 use sengu_core::report::{InstanceReport, ServiceReport};
 
 use super::client::segment;
@@ -29,7 +29,7 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
 }
 
 /// The whole explanation.
-fn explain(report: &ServiceReport, look: &Look) -> String {
+pub(super) fn explain(report: &ServiceReport, look: &Look) -> String {
     let mut text = look.strong(&headline(report, look)) + "\n";
     let mut block = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
@@ -39,7 +39,7 @@ fn explain(report: &ServiceReport, look: &Look) -> String {
     };
     block("problems", report.problems.iter().map(|line| look.alarm(line)).collect());
     block("now", report.doing.iter().cloned().collect());
-    block("policy", report.policy.iter().map(words::policy).collect());
+    block("policy", report.policy.iter().flat_map(words::policy).collect());
     block("instances", report.instances.iter().flat_map(instance).collect());
     block("if the master failed now", next(report));
     block("what sengu does not do", report.refusals.clone());
@@ -50,20 +50,15 @@ fn explain(report: &ServiceReport, look: &Look) -> String {
 
 fn headline(report: &ServiceReport, look: &Look) -> String {
     let since = report.since.map_or_else(String::new, |at| format!(" since {}", look.time(at)));
-    let term = report.term;
-    let service = &report.service;
-    match (&report.master, &report.address, &report.withdrawn) {
-        (Some(master), Some(address), _) => {
-            format!("{service}: master is {master} at {address} (term {term}){since}")
-        }
-        (Some(master), None, _) => format!("{service}: master is {master} (term {term}){since}"),
-        (None, _, Some(why)) => {
-            format!("{service}: no master is named ({}, term {term}){since}: {why}", report.state)
-        }
-        (None, _, None) => {
-            format!("{service}: no master is named ({}, term {term}){since}", report.state)
-        }
+    let (service, term) = (&report.service, report.term);
+    if let Some(master) = &report.master {
+        let at = report.address.map_or_else(String::new, |address| format!(" at {address}"));
+        return format!("{service}: master is {master}{at} (term {term}){since}");
     }
+    let holder =
+        report.holder.as_ref().map_or_else(String::new, |name| format!(", last held by {name}"));
+    let why = report.withdrawn.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+    format!("{service}: no master is named ({}, term {term}{holder}){since}{why}", report.state)
 }
 
 fn instance(instance: &InstanceReport) -> Vec<String> {
@@ -91,7 +86,7 @@ fn next(report: &ServiceReport) -> Vec<String> {
 }
 
 fn requests(report: &ServiceReport, look: &Look) -> Vec<String> {
-    let line = |(id, request): &(String, sengu_core::record::RequestRecord)| {
+    let line = |(id, request): &(String, RequestRecord)| {
         let comment = match request.comment.as_str() {
             "" => String::new(),
             comment => format!(" ({comment})"),
@@ -108,7 +103,15 @@ fn requests(report: &ServiceReport, look: &Look) -> Vec<String> {
             look.time(request.until),
         )
     };
-    report.requests.iter().map(line).collect()
+    let hooks = |(_, request): &(String, RequestRecord)| {
+        let told = |(phase, stand): (&Phase, &HookStand)| {
+            let told = words::hook(stand).join("; ");
+            format!("  hook {}: {told}", phase.as_str())
+        };
+        request.hooks.iter().map(told).collect::<Vec<_>>()
+    };
+    let all = |request| std::iter::once(line(request)).chain(hooks(request));
+    report.requests.iter().flat_map(all).collect()
 }
 
 fn last(report: &ServiceReport, look: &Look) -> Vec<String> {

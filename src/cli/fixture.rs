@@ -49,6 +49,7 @@ pub(super) fn well() -> ServiceReport {
         term: Term(8),
         since: Some(ago(2_871_000)),
         master: Some(name("cache2")),
+        holder: Some(name("cache2")),
         address: Some(address(12)),
         withdrawn: None,
         policy: Some(Policy { failover: Failover::Auto, ..Policy::default() }),
@@ -76,6 +77,7 @@ pub(super) fn troubled() -> ServiceReport {
         at: ago(600_000),
         until: Wall(NOW.0 + 3_000_000),
         stand: Stand::Standing,
+        hooks: BTreeMap::new(),
         unknown: serde_json::Map::new(),
     };
     let mut copy = instance("b1", 11, Role::Replica);
@@ -89,6 +91,7 @@ pub(super) fn troubled() -> ServiceReport {
         term: Term(3),
         since: Some(ago(7_200_000 * 4)),
         master: None,
+        holder: Some(name("b2")),
         address: None,
         withdrawn: Some("its process exited".into()),
         policy: Some(Policy::default()),

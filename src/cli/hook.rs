@@ -1,17 +1,18 @@
 //! `sengu hook`: what is configured for each phase, and a run by hand.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use sengu_core::event::HookRun;
 use sengu_core::name::{InstanceName, ServiceName, Term};
-use sengu_core::record::Phase;
+use sengu_core::record::{HookOutcome, Phase};
 use serde_json::json;
 
-use super::print;
-use super::{Exit, Global};
+use super::{Exit, Global, print, words};
 use crate::config::{Config, HookConfig};
+use crate::hook::Hooks;
 
 /// Show the hooks of the configuration file, or run those of one phase by hand
 #[derive(Debug, Args)]
@@ -126,7 +127,30 @@ fn table(hooks: &[&HookConfig]) -> String {
     if text.is_empty() { "no hooks".into() } else { text }
 }
 
-// TO BE CONNECTED: `crate::hook::Hooks::new(config.hooks, config.host, config.datacenter).run(run)`.
-fn execute(_global: &Global, _config: &Config, run: &HookRun) -> anyhow::Result<Exit> {
-    anyhow::bail!("this build cannot run the hooks of {}", run.phase.as_str())
+/// Runs them as the agent would; what they print goes to standard output.
+fn execute(global: &Global, config: &Config, run: &HookRun) -> anyhow::Result<Exit> {
+    let hooks = Hooks::new(config.hooks.clone(), config.host.clone(), config.datacenter.clone());
+    let begin = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(hooks.run(run));
+    let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (output, exit) = match &outcome {
+        HookOutcome::Done { warnings, output } if warnings.is_empty() => {
+            (output.as_str(), Exit::Done)
+        }
+        HookOutcome::Done { output, .. } | HookOutcome::Abort { output, .. } => {
+            (output.as_str(), Exit::Failed)
+        }
+        HookOutcome::Unknown => ("", Exit::Failed),
+    };
+    if global.json {
+        print::json(&outcome);
+        return Ok(exit);
+    }
+    print::text(output);
+    words::outcome(millis, &outcome).iter().for_each(|line| print::note(line));
+    Ok(exit)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,8 @@ pub(super) const DEFAULT_FILTER: &str = "info,hickory_server=warn";
 #[derive(Debug, Clone, Args)]
 pub(super) struct LogOptions {
     /// What is logged: a level, or levels by module, as `info,sengu::dns=debug`
-    #[arg(long = "log", env = "SENGU_LOG", hide_env_values = true, value_name = "FILTER", default_value = DEFAULT_FILTER)]
+    #[arg(long = "log", env = "SENGU_LOG", hide_env_values = true, value_name = "FILTER",
+          default_value = DEFAULT_FILTER)]
     filter: String,
     /// How lines look
     #[arg(long = "log-format", value_enum, value_name = "FORMAT", default_value = "text")]

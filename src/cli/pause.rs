@@ -28,5 +28,5 @@ pub(super) fn run(global: &Global, options: Options) -> anyhow::Result<Exit> {
     let service = &options.service;
     let length = crate::duration::format(options.length);
     let done = format!("{service}: paused for {length}; `sengu resume {service}` ends it earlier");
-    request::stand(global, service, &Ask::Pause, &options.asking, options.length, &done)
+    request::stand(global, service, &Ask::Pause, &options.asking, Some(options.length), &done)
 }

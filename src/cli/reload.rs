@@ -22,11 +22,16 @@ pub(super) fn run(global: &Global, _options: &Options) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The lines of an answer: a list, or a list under `changes`.
+/// What stands under `changes`: a text, or a list of lines.
 fn changes(answer: &Value) -> String {
-    let lines = answer.get("changes").unwrap_or(answer).as_array();
-    let lines: Vec<_> = lines.into_iter().flatten().filter_map(Value::as_str).collect();
-    if lines.is_empty() { "nothing changed".into() } else { lines.join("\n") }
+    let text = match answer.get("changes") {
+        Some(Value::String(text)) => text.trim_end().to_owned(),
+        Some(Value::Array(lines)) => {
+            lines.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
+        }
+        _ => String::new(),
+    };
+    if text.is_empty() { "nothing changed".into() } else { text }
 }
 
 #[cfg(test)]
@@ -36,7 +41,7 @@ mod tests {
     #[test]
     fn changes_are_printed_line_by_line() {
         assert_eq!(changes(&json!({"changes": ["+ a = 1", "- b = 2"]})), "+ a = 1\n- b = 2");
-        assert_eq!(changes(&json!(["~ c = 3 (was 4)"])), "~ c = 3 (was 4)");
+        assert_eq!(changes(&json!({"changes": "~ c = 3 (was 4)\n"})), "~ c = 3 (was 4)");
         assert_eq!(changes(&json!({"changes": []})), "nothing changed");
     }
 }

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use sengu_core::name::ServiceName;
 use sengu_core::record::{Ask, RequestRecord, Stand};
+use sengu_core::report::ServiceReport;
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, ClientError, PATIENCE, segment};
+use super::explain::explain;
+use super::print::Look;
 use super::{Exit, Global, print, words};
 
 /// How long one look at a request may wait for news.
@@ -49,7 +52,8 @@ struct Body<'a> {
     ask: &'a Ask,
     comment: &'a str,
     by: String,
-    within_secs: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    within_secs: Option<u64>,
     dry_run: bool,
 }
 
@@ -63,7 +67,8 @@ struct Posted {
 /// What comes back of a look.
 #[derive(Debug, Deserialize)]
 struct Looked {
-    record: RequestRecord,
+    #[serde(alias = "record")]
+    request: RequestRecord,
     index: u64,
 }
 
@@ -81,19 +86,17 @@ fn path(service: &ServiceName) -> String {
     format!("/v1/sengu/request/{}", segment(service.as_str()))
 }
 
-fn body<'a>(ask: &'a Ask, asking: &'a Asking, within: Duration) -> Body<'a> {
-    let within_secs = within.as_secs().max(1);
+fn body<'a>(ask: &'a Ask, asking: &'a Asking, within: Option<Duration>) -> Body<'a> {
+    let within_secs = within.map(|within| within.as_secs().max(1));
     Body { ask, comment: &asking.comment, by: asker(), within_secs, dry_run: false }
 }
 
-/// Who asks, as `root@db1`.
+/// The person who asks, where several share root; the agent adds the socket's user and its host.
 fn asker() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| {
         std::env::var(name).ok().filter(|user| !user.is_empty() && user.len() <= 64)
     });
-    let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
-    let host = rustix::system::uname();
-    format!("{user}@{}", host.nodename().to_string_lossy())
+    user.unwrap_or_default()
 }
 
 /// Asks only what would happen.
@@ -103,13 +106,18 @@ pub(super) fn rehearse(
     ask: &Ask,
     asking: &Asking,
 ) -> anyhow::Result<Exit> {
-    let body = Body { dry_run: true, ..body(ask, asking, Duration::from_secs(60)) };
+    let body = Body { dry_run: true, ..body(ask, asking, None) };
     let answer: serde_json::Value = global.agent()?.post(&path(service), &body)?;
     if global.json {
         print::json(&answer);
     } else {
-        let words = answer.get("message").and_then(|words| words.as_str());
-        print::text(words.unwrap_or("nothing speaks against it"));
+        let report = answer.get("report").cloned().unwrap_or_default();
+        let report = serde_json::from_value::<Option<ServiceReport>>(report)
+            .map_err(|error| ClientError::Strange(error.to_string()))?;
+        print::text(&format!("{service}: {} can be asked for; nothing was", words::ask(ask)));
+        if let Some(report) = report {
+            print::text(&format!("\n{}", explain(&report, &Look::of_stdout())));
+        }
     }
     Ok(Exit::Done)
 }
@@ -120,7 +128,7 @@ pub(super) fn stand(
     service: &ServiceName,
     ask: &Ask,
     asking: &Asking,
-    within: Duration,
+    within: Option<Duration>,
     done: &str,
 ) -> anyhow::Result<Exit> {
     let posted: Posted = global.agent()?.post(&path(service), &body(ask, asking, within))?;
@@ -151,7 +159,7 @@ pub(super) fn ask(
 ) -> anyhow::Result<Exit> {
     let agent = global.agent()?;
     let deadline = Instant::now() + waiting.wait;
-    let posted: Posted = agent.post(&path(service), &body(ask, asking, waiting.wait))?;
+    let posted: Posted = agent.post(&path(service), &body(ask, asking, Some(waiting.wait)))?;
     progress(global, &format!("{service}: asked for {} ({})", words::ask(ask), posted.id));
     let mut index = 0;
     let mut last = None;
@@ -159,7 +167,7 @@ pub(super) fn ask(
         let left = deadline.saturating_duration_since(Instant::now());
         let Some(looked) = look(&agent, service, &posted, index, left)? else { break };
         index = looked.index.max(1);
-        let stand = looked.record.stand;
+        let stand = looked.request.stand;
         match &stand {
             Stand::Done(message) => {
                 finish(global, service, &posted.id, "done", message);

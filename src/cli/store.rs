@@ -77,10 +77,7 @@ fn export(folder: &Path, out: &mut dyn Write) -> anyhow::Result<String> {
 
 fn import(folder: &Path, input: &mut dyn BufRead) -> anyhow::Result<String> {
     let summary = archive::import(folder, input)?;
-    Ok(format!(
-        "imported {} records; they count after `sengu store incarnate`",
-        summary.records
-    ))
+    Ok(format!("imported {} records; they count after `sengu store incarnate`", summary.records))
 }
 
 /// A store with faults is told in full, and is a failure.

@@ -52,10 +52,15 @@ pub(super) fn cause(cause: &Cause) -> String {
 
 /// How the hooks of one phase ended, in lines.
 pub(super) fn hook(stand: &HookStand) -> Vec<String> {
-    let HookStand::Ended { ms, outcome, .. } = stand else {
-        return vec!["started, and no outcome yet".into()];
-    };
-    let took = seconds(*ms);
+    match stand {
+        HookStand::Started { .. } => vec!["started, and no outcome yet".into()],
+        HookStand::Ended { ms, outcome: ended, .. } => outcome(*ms, ended),
+    }
+}
+
+/// How hooks ended, in lines.
+pub(super) fn outcome(millis: u64, outcome: &HookOutcome) -> Vec<String> {
+    let took = seconds(millis);
     match outcome {
         HookOutcome::Done { warnings, .. } if warnings.is_empty() => {
             vec![format!("done in {took}")]
@@ -74,8 +79,8 @@ pub(super) fn seconds(millis: u64) -> String {
     format!("{}.{:02} s", millis / 1000, millis % 1000 / 10)
 }
 
-/// A policy in one line.
-pub(super) fn policy(policy: &Policy) -> String {
+/// A policy in two lines: what it decides, and its bounds.
+pub(super) fn policy(policy: &Policy) -> [String; 2] {
     let loss = match policy.loss {
         Loss::Bounded => "bounded",
         Loss::None => "none",
@@ -84,16 +89,18 @@ pub(super) fn policy(policy: &Policy) -> String {
         Rejoin::Resync => "resync",
         Rejoin::Ask => "ask",
     };
-    format!(
-        "{}, loss {loss}, rejoin {rejoin}, {} kill, max lag {}, hung after {}, at most {} failovers \
-         in {}",
-        failover(policy.failover),
-        if policy.kill { "may" } else { "must not" },
-        format(policy.max_lag),
-        format(policy.hung_after),
-        policy.cooldown_failovers,
-        format(policy.cooldown_window)
-    )
+    let failover = failover(policy.failover);
+    let kill = if policy.kill { "may" } else { "must not" };
+    [
+        format!("{failover}, loss {loss}, rejoin {rejoin}, {kill} kill"),
+        format!(
+            "max lag {}, hung after {}, at most {} failovers in {}",
+            format(policy.max_lag),
+            format(policy.hung_after),
+            policy.cooldown_failovers,
+            format(policy.cooldown_window)
+        ),
+    ]
 }
 
 /// Who moves mastership.

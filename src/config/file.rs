@@ -14,6 +14,7 @@ use miette::NamedSource;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::blot;
 use super::keys::Section;
 use super::problem::Problem;
 use super::suggest::nearest;
@@ -63,8 +64,7 @@ impl Problems {
 /// Parses the text; syntax errors are noted. A text that has any is not worth reading further.
 pub(super) fn parse<'a>(name: &str, text: &'a str) -> (Spanned<DeTable<'a>>, Problems) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut shown: String = text.split_inclusive('\n').map(blot_line).collect();
-    blot(table.get_ref(), &mut shown);
+    let shown = blot::out(text, table.get_ref());
     let problems =
         Problems { source: Arc::new(NamedSource::new(name, shown)), found: RefCell::default() };
     for error in &errors {
@@ -80,48 +80,6 @@ pub(super) fn parse<'a>(name: &str, text: &'a str) -> (Spanned<DeTable<'a>>, Pro
         );
     }
     (table, problems)
-}
-
-const SECRETS: [&str; 5] = ["password", "passwd", "secret", "token", "auth"];
-
-fn sounds_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRETS.iter().any(|word| name.contains(word))
-}
-
-fn stars(text: &str) -> String {
-    text.bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect()
-}
-
-/// Replaces what follows such a name on a line, which need not be TOML.
-fn blot_line(line: &str) -> String {
-    match line.split_once('=') {
-        Some((name, value)) if sounds_secret(name) => format!("{name}={}", stars(value)),
-        _ => line.to_owned(),
-    }
-}
-
-/// Replaces values of keys that sound like secrets by stars, in place and in length.
-fn blot(table: &DeTable<'_>, shown: &mut String) {
-    for (key, value) in table {
-        if sounds_secret(key.get_ref()) && !value.get_ref().is_table() {
-            let span = value.span();
-            if let Some(part) = shown.get(span.clone()) {
-                let stars = stars(part);
-                shown.replace_range(span, &stars);
-            }
-            continue;
-        }
-        match value.get_ref() {
-            DeValue::Table(below) => blot(below, shown),
-            DeValue::Array(items) => {
-                items.iter().filter_map(|item| item.get_ref().as_table()).for_each(|below| {
-                    blot(below, shown);
-                });
-            }
-            _ => {}
-        }
-    }
 }
 
 /// One table of the file.

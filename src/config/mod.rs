@@ -4,6 +4,7 @@
 //! sees those. Reading is a function of the text and of the machine (`machine.rs`); all mistakes
 //! of a file are told together. A secret is read here and never shown.
 
+mod blot;
 mod credentials;
 mod diff;
 mod file;

@@ -11,9 +11,7 @@ use super::meant::{Setting, absolute, not_a_label};
 use super::services::Services;
 use super::suggest::nearest;
 use super::{HookConfig, OnError, TemplateConfig, keys};
-
-/// The templates that sengu brings.
-pub(super) const SHIPPED_TEMPLATES: [&str; 1] = ["hosts.tera"];
+use crate::template;
 
 /// The shipped template that writes a managed block unless told otherwise.
 const MANAGED_BLOCK: &str = "hosts.tera";
@@ -24,7 +22,7 @@ const TEN_MINUTES: Duration = Duration::from_secs(600);
 pub(super) fn templates(top: &Table<'_>, setting: &Setting<'_>) -> Vec<TemplateConfig> {
     let mut templates: Vec<TemplateConfig> = Vec::new();
     for table in top.list("template", &keys::TEMPLATE) {
-        let Some(template) = template(&table, setting) else { continue };
+        let Some(template) = one_template(&table, setting) else { continue };
         if templates.iter().any(|other| other.destination == template.destination) {
             let shown = template.destination.display();
             let message = format!("two templates write {shown}");
@@ -35,7 +33,7 @@ pub(super) fn templates(top: &Table<'_>, setting: &Setting<'_>) -> Vec<TemplateC
     templates
 }
 
-fn template(table: &Table<'_>, setting: &Setting<'_>) -> Option<TemplateConfig> {
+fn one_template(table: &Table<'_>, setting: &Setting<'_>) -> Option<TemplateConfig> {
     let source = table.required("source").and_then(|text| {
         let read = |text: &str| source(text, setting);
         table.convert("source", text, read)
@@ -75,15 +73,15 @@ fn template(table: &Table<'_>, setting: &Setting<'_>) -> Option<TemplateConfig> 
 
 /// A shipped name, or the absolute path of a file that is there.
 fn source(text: &str, setting: &Setting<'_>) -> Result<String, String> {
-    if SHIPPED_TEMPLATES.contains(&text) {
+    let shipped = template::SHIPPED.map(|(name, _)| name);
+    if shipped.contains(&text) {
         return Ok(text.to_owned());
     }
     let path = setting.folder.join(text);
     if setting.machine.exists(&path) {
         return Ok(path.display().to_string());
     }
-    let shipped = SHIPPED_TEMPLATES.join(", ");
-    Err(format!("there is no template {}; sengu brings {shipped}", path.display()))
+    Err(format!("there is no template {}; sengu brings {}", path.display(), shipped.join(", ")))
 }
 
 fn timeout(table: &Table<'_>, preset: Duration) -> Duration {

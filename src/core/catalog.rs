@@ -104,12 +104,8 @@ impl Catalog {
     /// A whole store's content.
     #[must_use]
     pub fn load(&self, now: Time, revision: Revision, entries: Vec<Arc<KeyValue>>) -> Self {
-        let mut catalog = Self {
-            revision,
-            valid_until: self.valid_until,
-            loaded: revision,
-            ..Self::default()
-        };
+        let mut catalog =
+            Self { revision, valid_until: self.valid_until, loaded: revision, ..Self::default() };
         for entry in entries {
             catalog.put(now, entry);
         }

@@ -10,7 +10,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use sengu_core::catalog::Catalog;
-use sengu_core::consul::directory::{CONSUL, Directory, Node, SERVER_PORT, Wanted};
+use sengu_core::consul::directory::{CONSUL, Directory, SERVER_PORT, Wanted};
+use sengu_core::consul::row::Node;
 use serde_json::{Value, json};
 
 use super::Shell;

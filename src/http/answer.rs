@@ -90,7 +90,10 @@ impl Meta {
 /// 404, for what no route takes.
 pub(crate) async fn unknown_path(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
-    text(StatusCode::NOT_FOUND, format!("Invalid URL path: {path} is not a recognized HTTP API endpoint"))
+    text(
+        StatusCode::NOT_FOUND,
+        format!("Invalid URL path: {path} is not a recognized HTTP API endpoint"),
+    )
 }
 
 /// 405 with `Allow`, which the router adds; `OPTIONS` is answered with it.

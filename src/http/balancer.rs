@@ -45,7 +45,8 @@ pub(crate) async fn master(
         Ok(found) => found,
         Err(reason) => return Ok(unavailable(&service, reason)),
     };
-    let term = catalog.service(&name).and_then(|view| view.master.as_ref()).map(|at| at.record.term);
+    let term =
+        catalog.service(&name).and_then(|view| view.master.as_ref()).map(|at| at.record.term);
     Ok(match catalog.master(&name, clock::time()) {
         Named::Withdrawn(reason) => unavailable(&service, reason),
         Named::Master(instance, record) if local && record.host != shell.context.place.host => {

@@ -102,10 +102,7 @@ pub(crate) async fn put(
 }
 
 /// `DELETE`: one entry, or all under a prefix.
-pub(crate) async fn delete(
-    State(shell): State<Arc<Shell>>,
-    uri: Uri,
-) -> Result<Response, Trouble> {
+pub(crate) async fn delete(State(shell): State<Arc<Shell>>, uri: Uri) -> Result<Response, Trouble> {
     let params = Params::of(&uri)?;
     params.datacenter(&shell.context.place.datacenter)?;
     params.exclusive(&["recurse", "cas"])?;

@@ -8,18 +8,18 @@
 mod agent;
 pub(crate) mod answer;
 mod balancer;
-mod body;
+pub(crate) mod body;
 mod catalog;
 mod kv;
 pub(crate) mod query;
 pub(crate) mod read;
 pub(crate) mod server;
-mod write;
+pub(crate) mod write;
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -61,12 +61,7 @@ impl Context {
     /// From the configuration: a look counts for three intervals and a timeout of the slowest
     /// service, and at least for 5 s.
     #[must_use]
-    pub fn new(
-        config: &Config,
-        view: Arc<View>,
-        store: Arc<dyn Store>,
-        board: Arc<Board>,
-    ) -> Self {
+    pub fn new(config: &Config, view: Arc<View>, store: Arc<dyn Store>, board: Arc<Board>) -> Self {
         let ages = config.services.values().map(|service| service.interval * 3 + service.timeout);
         Self {
             view,

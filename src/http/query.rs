@@ -97,9 +97,9 @@ impl Params {
 
     pub(crate) fn consistency(&self) -> Result<Consistency, Trouble> {
         match (self.has("stale"), self.has("consistent")) {
-            (true, true) => Err(Trouble::bad(
-                "Cannot specify ?stale with ?consistent, conflicting semantics.",
-            )),
+            (true, true) => {
+                Err(Trouble::bad("Cannot specify ?stale with ?consistent, conflicting semantics."))
+            }
             (_, true) => Ok(Consistency::Consistent),
             (_, false) => Ok(Consistency::Default),
         }
@@ -109,9 +109,7 @@ impl Params {
     pub(crate) fn blocking(&self) -> Result<Option<Blocking>, Trouble> {
         let wait = match self.first("wait") {
             None | Some("") => WAIT_DEFAULT,
-            Some(text) => {
-                duration::parse(text).ok_or_else(|| Trouble::bad("Invalid wait time"))?
-            }
+            Some(text) => duration::parse(text).ok_or_else(|| Trouble::bad("Invalid wait time"))?,
         };
         // Consul takes a wait of nothing as none given.
         let wait = if wait.is_zero() { WAIT_DEFAULT } else { wait.min(WAIT_MAX) };

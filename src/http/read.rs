@@ -27,6 +27,8 @@ use crate::clock;
 pub(crate) enum Topic {
     /// KV entries.
     Kv,
+    /// What operators asked for.
+    Requests,
     /// Nodes, services and checks; also changes by the clock.
     Directory,
 }
@@ -36,6 +38,7 @@ impl Topic {
     fn stamp(self, catalog: &Catalog) -> Revision {
         let kinds: &[&str] = match self {
             Self::Kv => &["kv", "kvmeta"],
+            Self::Requests => &["requests"],
             Self::Directory => &KINDS,
         };
         kinds.iter().map(|kind| catalog.changed(kind)).max().unwrap_or_default()
@@ -132,7 +135,7 @@ impl<'a> Look<'a> {
     fn take(shell: &'a Shell, catalog: &'a Catalog, topic: Topic) -> Self {
         let directory = Directory::new(catalog, clock::time(), &shell.context.place);
         match topic {
-            Topic::Kv => Self { directory, floor: 0, count: 0, until: None },
+            Topic::Kv | Topic::Requests => Self { directory, floor: 0, count: 0, until: None },
             Topic::Directory => {
                 let (floor, count) = shell.clock_signs(directory.signs(), catalog.revision);
                 Self { directory, floor, count, until: directory.changes_at() }

@@ -13,6 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use sengu_core::time::Wall;
 use serde::Deserialize;
 use tera::{Context, ErrorKind, Kwargs, State, Tera, TeraResult, Value};
 use tokio::sync::oneshot;
@@ -22,6 +23,7 @@ use super::RenderContext;
 use super::error::TemplateError;
 use super::order::Order;
 use super::scene::{Said, Scene};
+use super::swap::modified;
 
 /// The largest template, in bytes.
 pub const TEMPLATE_LIMIT: u64 = 1 << 20;
@@ -45,17 +47,22 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// Its text.
     pub(crate) text: String,
+    /// When somebody last wrote to it, if it is a file.
+    pub(crate) modified: Option<Wall>,
 }
 
 impl Source {
     /// A shipped template's text, or a file's.
     pub(crate) fn read(source: &str) -> Result<Self, TemplateError> {
-        let text = match SHIPPED.iter().find(|(name, _)| *name == source) {
-            Some((_, text)) => (*text).to_owned(),
-            None => read_file(Path::new(source))
-                .map_err(|reason| TemplateError::Source { path: source.to_owned(), reason })?,
-        };
-        Ok(Self { name: source.to_owned(), text })
+        let name = source.to_owned();
+        if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == source) {
+            return Ok(Self { name, text: (*text).to_owned(), modified: None });
+        }
+        let path = Path::new(source);
+        match read_file(path) {
+            Ok(text) => Ok(Self { name, text, modified: modified(path) }),
+            Err(reason) => Err(TemplateError::Source { path: name, reason }),
+        }
     }
 }
 

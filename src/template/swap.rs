@@ -12,6 +12,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use sengu_core::time::Wall;
 
 /// The largest file that is read or written, in bytes.
 pub(crate) const FILE_LIMIT: u64 = 16 << 20;
@@ -64,6 +65,14 @@ pub(crate) struct Destination {
     pub(crate) path: PathBuf,
     /// Its bytes; `None`: it is not there.
     pub(crate) bytes: Option<Vec<u8>>,
+    /// When somebody last wrote to it.
+    pub(crate) modified: Option<Wall>,
+}
+
+/// When somebody last wrote to a file.
+pub(crate) fn modified(path: &Path) -> Option<Wall> {
+    let found = fs::metadata(path).ok()?;
+    Some(Wall(found.mtime().saturating_mul(1000).saturating_add(found.mtime_nsec() / 1_000_000)))
 }
 
 impl Destination {
@@ -75,12 +84,13 @@ impl Destination {
                 if fs::symlink_metadata(path).is_ok() {
                     return Err(failed("follow the link", path)(error));
                 }
-                return Ok(Self { path: path.to_owned(), bytes: None });
+                return Ok(Self { path: path.to_owned(), bytes: None, modified: None });
             }
             Err(error) => return Err(failed("find", path)(error)),
         };
         let bytes = bounded(&path)?;
-        Ok(Self { path, bytes: Some(bytes) })
+        let modified = modified(&path);
+        Ok(Self { path, bytes: Some(bytes), modified })
     }
 
     /// Writes new bytes beside it.
@@ -188,7 +198,7 @@ fn refusal(path: &Path, error: io::Error) -> SwapError {
 
 /// A bare name stands in the working folder.
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 /// A plain file's bytes, if they are few enough.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sengu_core::catalog::Catalog;
 use sengu_core::debounce::Debounce;
 use sengu_core::kv::Revision;
-use sengu_core::time::Time;
+use sengu_core::time::{Time, Wall};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 
@@ -38,6 +38,13 @@ const POLL: Duration = Duration::from_millis(250);
 /// Files are read and compared so often even if nothing woke the task.
 const CHECK: Duration = Duration::from_secs(60);
 
+/// A file that people edit is read once nobody has written to it for so long: an editor may have
+/// emptied it and be about to fill it.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Waited for at most so often, so that a file that is written all the time holds nothing back.
+const SETTLE_WAITS: u32 = 5;
+
 /// Attempts in one turn, where a master moved or the file was edited during the one before.
 const ATTEMPTS: u32 = 5;
 
@@ -57,6 +64,8 @@ pub(crate) struct Task {
     memory: Memory,
     memory_path: PathBuf,
     memory_error: Option<String>,
+    /// A hash of the file as this task wrote it.
+    wrote: Option<u64>,
     /// The last catalog that was rendered and held something.
     good: Option<Arc<Catalog>>,
     /// A template that was too slow, and how often.
@@ -103,6 +112,7 @@ impl Task {
             shown: Masters::new(),
             memory: Memory::default(),
             memory_error: None,
+            wrote: None,
             good: None,
             slow: None,
             retry: Backoff::default(),
@@ -271,12 +281,7 @@ impl Task {
     async fn attempt(&mut self) -> Result<Attempt, TemplateError> {
         let Some(mut catalog) = self.catalog() else { return Err(TemplateError::Unknown) };
         let mut now = clock::time();
-        let config = Arc::clone(&self.config);
-        let (source, destination) = blocking(move || {
-            (Source::read(&config.source), Destination::read(&config.destination))
-        })
-        .await;
-        let (source, destination) = (source?, destination?);
+        let (source, destination) = self.read().await?;
         let emptied = emptied(&self.config, &self.memory, &catalog);
         if emptied {
             // What stood there stays, without its masters: at the end of time none is valid.
@@ -287,7 +292,7 @@ impl Task {
             self.render(source, Scene::new(Arc::clone(&catalog), now, &self.context)).await?;
         let seen = (catalog.as_ref(), now);
         let bytes = compose(&self.config, &self.memory, &destination, &rendered.text, seen)?;
-        let size = bytes.len();
+        let (size, id) = (bytes.len(), hash(&[&bytes]));
         let write = destination.bytes.as_ref() != Some(&bytes);
         if write {
             let staged = blocking(move || destination.stage(&bytes)).await?;
@@ -299,6 +304,7 @@ impl Task {
                 Err(SwapError::Changed(_)) => return Ok(Attempt::Again),
                 other => other?,
             }
+            self.wrote = Some(id);
         }
         self.settle(rendered, &catalog, write, size).await;
         if emptied {
@@ -306,6 +312,30 @@ impl Task {
         }
         self.good = Some(catalog);
         Ok(Attempt::Settled)
+    }
+
+    /// Both files, once nobody is in the middle of writing them.
+    async fn read(&self) -> Result<(Source, Destination), TemplateError> {
+        let mut waits = 0;
+        loop {
+            let config = Arc::clone(&self.config);
+            let (source, destination) = blocking(move || {
+                (Source::read(&config.source), Destination::read(&config.destination))
+            })
+            .await;
+            let (source, destination) = (source?, destination?);
+            let ours = destination.bytes.as_ref().is_none_or(|bytes| {
+                // Replaced whole, it does not matter what it is; nor if it is what we wrote.
+                !self.config.block || self.wrote == Some(hash(&[bytes]))
+            });
+            let written = [source.modified, destination.modified.filter(|_| !ours)];
+            let now = clock::wall();
+            if waits == SETTLE_WAITS || !written.into_iter().flatten().any(|at| fresh(at, now)) {
+                return Ok((source, destination));
+            }
+            waits += 1;
+            tokio::time::sleep(SETTLE).await;
+        }
     }
 
     async fn render(&mut self, source: Source, scene: Scene) -> Result<Rendered, TemplateError> {
@@ -412,6 +442,11 @@ impl Task {
             .err()
             .map(|error| format!("{error}; after a restart the command may run once too often"));
     }
+}
+
+/// Was it written a moment ago? A time ahead of the clock tells nothing.
+fn fresh(at: Wall, now: Wall) -> bool {
+    u64::try_from(now.0.saturating_sub(at.0)).is_ok_and(|age| Duration::from_millis(age) < SETTLE)
 }
 
 /// Does file work beside the runtime's own threads.

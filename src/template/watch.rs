@@ -5,7 +5,6 @@
 //! compares; what a watcher misses is found by the template's own check each minute.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -37,7 +36,7 @@ impl Watched {
     }
 
     fn concerns(&self, path: &Path) -> bool {
-        let name = path.file_name().unwrap_or(OsStr::new(""));
+        let name = path.file_name().unwrap_or_default();
         path.parent() == Some(&self.folder)
             // `..data` and the like: a folder whose files are links swapped all at once.
             && (name == self.name || name.as_encoded_bytes().starts_with(b".."))

@@ -17,7 +17,8 @@ fn a_service_that_is_well() {
 foo-redis: master is cache2 at 10.0.0.12:6379 (term 8) since 03:12:09
 
 policy
-  auto, loss bounded, rejoin resync, may kill, max lag 10s, hung after 5s, at most 3 failovers in 10m
+  auto, loss bounded, rejoin resync, may kill
+  max lag 10s, hung after 5s, at most 3 failovers in 10m
 
 instances
   cache2 at 10.0.0.12:6379 on db12: master, takes writes, up, 5f3a91c0:48210
@@ -49,13 +50,14 @@ fn a_service_without_master() {
     check(
         &fixture::troubled(),
         r"
-bar: no master is named (vacant, term 3) since 2026-11-21 20:00:00: its process exited
+bar: no master is named (vacant, term 3, last held by b2) since 2026-11-21 20:00:00: its process exited
 
 problems
   nobody is master, and no copy can take over
 
 policy
-  manual, loss bounded, rejoin resync, may kill, max lag 10s, hung after 5s, at most 3 failovers in 10m
+  manual, loss bounded, rejoin resync, may kill
+  max lag 10s, hung after 5s, at most 3 failovers in 10m
 
 instances
   b1 at 10.0.0.11:6379 on db11: replica, takes no writes, silent: no answer for 12 s, copying

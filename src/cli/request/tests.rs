@@ -36,6 +36,7 @@ fn record(stand: Stand) -> RequestRecord {
         at: Wall(0),
         until: Wall(0),
         stand,
+        hooks: std::collections::BTreeMap::new(),
         unknown: serde_json::Map::new(),
     }
 }
@@ -49,6 +50,9 @@ async fn posted(
         let error = json!({"error": "replica cache3 is 41 s behind (limit 10 s)"});
         return Err((StatusCode::CONFLICT, Json(error)));
     }
+    if told.sent.lock().expect("alone").last().is_some_and(|sent| sent["dry_run"] == true) {
+        return Ok(Json(json!({"dry_run": true, "report": fixture::well()})));
+    }
     Ok(Json(json!({"id": "r1", "revision": 7})))
 }
 
@@ -61,7 +65,7 @@ async fn looked(State(told): State<Told>) -> Json<Value> {
         // As the real one: nothing new within what the asker waits.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    Json(json!({"record": record(stand), "index": 8}))
+    Json(json!({"id": "r1", "request": record(stand), "index": 8}))
 }
 
 async fn withdrawn(
@@ -136,7 +140,7 @@ fn a_request_is_waited_for_until_it_is_done() {
     assert_eq!(sent["comment"], "why");
     assert_eq!(sent["within_secs"], 30);
     assert_eq!(sent["dry_run"], false);
-    assert!(sent["by"].as_str().is_some_and(|by| by.contains('@')), "{sent}");
+    assert_eq!(sent["by"], asker());
 }
 
 #[test]
@@ -162,6 +166,7 @@ fn standing_requests_are_not_waited_for() {
     let sent = told.sent.lock().expect("alone");
     assert_eq!((&sent[0]["ask"], &sent[0]["within_secs"]), (&json!("pause"), &json!(1800)));
     assert_eq!(sent[1]["ask"], json!({"drain": {"instance": "cache3"}}));
+    assert_eq!(sent[1].get("within_secs"), None, "a drain stands until it is ended");
     assert_eq!(sent[2..], [json!("pause"), json!("drain-cache3")]);
 }
 

@@ -113,8 +113,9 @@ fn the_core_is_told_policy_instances_and_phases() {
     let core = good(&text).core("agent".into(), "start".into());
     assert_eq!(core.judge, Judge::Alone { lease: Duration::from_secs(6) });
     let service = core.services.values().next().expect("one");
-    let phases: Vec<_> = service.hooks.iter().copied().collect();
-    assert_eq!(phases, [Phase::BeforeFailover, Phase::AfterFailover]);
+    let hooks: Vec<_> = service.hooks.iter().map(|(phase, error)| (*phase, *error)).collect();
+    let continues = OnError::Continue;
+    assert_eq!(hooks, [(Phase::BeforeFailover, continues), (Phase::AfterFailover, continues)]);
     assert_eq!(service.instances.len(), 1);
     assert_eq!(service.policy, Policy::default());
 }

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Found;
-use super::directory::{Directory, Entry, KINDS, Node, Service};
+use super::directory::{Directory, KINDS};
 use super::record::{CheckRecord, Status, key};
+use super::row::{Entry, Node, Service};
 use crate::kv::{KeyValue, Revision};
 use crate::record::{Health, InstanceRecord, Record};
 
@@ -117,8 +118,7 @@ impl Check {
     }
 
     fn registered(node: &Node, record: CheckRecord, entry: &KeyValue) -> Self {
-        let mut check =
-            Self::of_node(node, &record.id, &record.name, record.status, record.output);
+        let mut check = Self::of_node(node, &record.id, &record.name, record.status, record.output);
         check.notes = record.notes;
         check.create_index = entry.created;
         check.modify_index = entry.modified;
@@ -189,16 +189,14 @@ impl Directory<'_> {
     pub fn health_state(&self, state: Option<Status>) -> Found<Vec<Check>> {
         let nodes = self.all_nodes();
         let checks = nodes.values().flat_map(|node| self.checks_on(node));
-        let body =
-            checks.filter(|check| state.is_none_or(|state| check.status == state)).collect();
+        let body = checks.filter(|check| state.is_none_or(|state| check.status == state)).collect();
         Found { index: self.last(&KINDS), body }
     }
 
     fn checks_on(&self, node: &Node) -> Vec<Check> {
         let mut checks = node_checks(self, node);
-        let own = |entry: Entry| {
-            entry.checks.into_iter().filter(|check| !check.service_id.is_empty())
-        };
+        let own =
+            |entry: Entry| entry.checks.into_iter().filter(|check| !check.service_id.is_empty());
         checks.extend(self.entries_on(node).into_iter().flat_map(own));
         checks
     }

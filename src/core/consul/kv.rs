@@ -94,7 +94,10 @@ pub fn keys(catalog: &Catalog, prefix: &str, separator: &str) -> Found<Option<Ve
 }
 
 fn prefix_index(catalog: &Catalog, newest: Option<Revision>) -> Revision {
-    newest.map_or(catalog.changed("kv"), |newest| newest.max(catalog.removed("kv")))
+    match newest {
+        Some(newest) => newest.max(catalog.removed("kv")),
+        None => catalog.changed("kv"),
+    }
 }
 
 fn name_of(entry: &KeyValue) -> &str {
@@ -192,12 +195,8 @@ pub fn delete_tree(prefix: &str) -> Result<Plan, Refusal> {
     if !prefix.is_empty() {
         check_key(prefix)?;
     }
-    let then =
-        vec![Op::DeletePrefix(key::kv(prefix)), Op::DeletePrefix(key::kv_meta(prefix))];
-    Ok(Plan {
-        txn: Txn { when: vec![], then, otherwise: vec![] },
-        otherwise: Otherwise::False,
-    })
+    let then = vec![Op::DeletePrefix(key::kv(prefix)), Op::DeletePrefix(key::kv_meta(prefix))];
+    Ok(Plan { txn: Txn { when: vec![], then, otherwise: vec![] }, otherwise: Otherwise::False })
 }
 
 /// Checks a value's size before it is read into memory.

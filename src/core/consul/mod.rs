@@ -12,6 +12,9 @@ pub mod json;
 pub mod kv;
 pub mod record;
 pub mod register;
+pub mod row;
+#[cfg(test)]
+mod tests;
 
 use crate::kv::{Revision, Txn, TxnReply};
 
@@ -84,9 +87,9 @@ impl Plan {
         match self.otherwise {
             Otherwise::False => Verdict::Answer(false),
             Otherwise::Again => Verdict::Again,
-            Otherwise::TrueIfMissing => Verdict::Answer(reply.results.iter().all(|result| {
-                matches!(result, crate::kv::OpResult::Got(found) if found.is_empty())
-            })),
+            Otherwise::TrueIfMissing => Verdict::Answer(reply.results.iter().all(
+                |result| matches!(result, crate::kv::OpResult::Got(found) if found.is_empty()),
+            )),
         }
     }
 }

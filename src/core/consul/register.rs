@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::directory::{CONSUL, Directory, Node, managed_id};
+use super::directory::{CONSUL, Directory, managed_id};
 use super::json::{Deregistration, RegisteredCheck, RegisteredService, Registration, decode};
 use super::record::{CheckRecord, ServiceRecord, Status, key};
+use super::row::Node;
 use super::{Otherwise, Plan, Refusal};
 use crate::kv::{Compare, Key, Op, Txn};
 use crate::name::ServiceName;
@@ -45,7 +46,10 @@ pub fn register(directory: &Directory<'_>, body: &[u8]) -> Result<Plan, Refusal>
     }
     let checks: Vec<&RegisteredCheck> = request.check.iter().chain(&request.checks.0).collect();
     if checks.len() > LIST_MAX {
-        return Err(invalid(format!("{} checks are too many, the most is {LIST_MAX}", checks.len())));
+        return Err(invalid(format!(
+            "{} checks are too many, the most is {LIST_MAX}",
+            checks.len()
+        )));
     }
     // Two checks of one id in one request: the last counts, since a txn writes a key once.
     let mut by_id = BTreeMap::new();
@@ -87,10 +91,7 @@ pub fn deregister(directory: &Directory<'_>, body: &[u8]) -> Result<Plan, Refusa
             Op::DeletePrefix(key::check(node, "")),
         ]
     };
-    Ok(Plan {
-        txn: Txn { when: vec![], then, otherwise: vec![] },
-        otherwise: Otherwise::Again,
-    })
+    Ok(Plan { txn: Txn { when: vec![], then, otherwise: vec![] }, otherwise: Otherwise::Again })
 }
 
 fn remove_service(directory: &Directory<'_>, node: &str, id: &str) -> Vec<Op> {
@@ -299,10 +300,7 @@ impl Draft<'_> {
         if then.is_empty() {
             then.push(Op::Get(key::node(node)));
         }
-        Plan {
-            txn: Txn { when: self.when, then, otherwise: vec![] },
-            otherwise: Otherwise::Again,
-        }
+        Plan { txn: Txn { when: self.when, then, otherwise: vec![] }, otherwise: Otherwise::Again }
     }
 }
 

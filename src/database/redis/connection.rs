@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::reply::{Fault, Info, number};
+use super::reply::{Fault, Info, checked, number};
 use crate::config::{Credentials, TlsConfig};
 
 /// How long a server that hangs up on a new connection is given to say why.
@@ -30,10 +30,9 @@ const MAX_REASON: usize = 256;
 
 /// Opens connections with one set of credentials.
 pub(super) struct Dialer {
-    login: RedisConnectionInfo,
-    tls: Option<TlsCertificates>,
     /// Never shown.
-    password: Option<String>,
+    credentials: Option<Credentials>,
+    tls: Option<TlsCertificates>,
 }
 
 impl Dialer {
@@ -45,19 +44,12 @@ impl Dialer {
         credentials: Option<&Credentials>,
         tls: Option<&TlsConfig>,
     ) -> Result<Self, String> {
-        let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if let Some(credentials) = credentials {
-            login = login.set_password(&credentials.password);
-            if let Some(user) = &credentials.user {
-                login = login.set_username(user);
-            }
-        }
         if tls.is_some() {
             // Fails if one is installed already, which is as good.
             let _installed = rustls::crypto::ring::default_provider().install_default();
         }
-        let password = credentials.map(|credentials| credentials.password.clone());
-        Ok(Self { login, tls: tls.map(certificates).transpose()?, password })
+        let tls = tls.map(certificates).transpose()?;
+        Ok(Self { credentials: credentials.cloned(), tls })
     }
 
     /// Opens a connection and logs in. Bounded by the caller only.
@@ -66,11 +58,23 @@ impl Dialer {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let dialled = client.get_multiplexed_async_connection_with_config(&config).await;
-        let fault = match dialled.map_err(Fault::from) {
-            Ok(connection) => return Ok(connection),
-            Err(fault) => self.scrubbed(fault),
+        let mut connection = match dialled.map_err(Fault::from) {
+            Ok(connection) => connection,
+            Err(fault) => return Err(self.reason(address, fault).await),
         };
-        Err(self.reason(address, fault).await)
+        // Not left to the library, which keeps the reason of a refusal to itself.
+        if let Some(Credentials { user, password }) = &self.credentials {
+            let mut login = redis::pipe();
+            login.cmd("AUTH").arg(user.as_deref()).arg(password);
+            match self.ask(&mut connection, &mut login).await {
+                // A server without `AUTH` repeats what it was sent.
+                Ok(replies) => replies.iter().try_for_each(|reply| {
+                    checked(reply).map(|_| ()).map_err(|fault| self.scrubbed(fault))
+                })?,
+                Err(fault) => return Err(self.reason(address, fault).await),
+            }
+        }
+        Ok(connection)
     }
 
     /// Sends commands in one go, in order, and brings back each one's reply, error or not.
@@ -89,7 +93,8 @@ impl Dialer {
     fn client(&self, address: SocketAddr) -> redis::RedisResult<Client> {
         let (host, port) = (address.ip().to_string(), address.port());
         let info = |address: ConnectionAddr| -> redis::RedisResult<_> {
-            Ok(address.into_connection_info()?.set_redis_settings(self.login.clone()))
+            let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+            Ok(address.into_connection_info()?.set_redis_settings(settings))
         };
         match &self.tls {
             None => Client::open(info(ConnectionAddr::Tcp(host, port))?),
@@ -121,8 +126,8 @@ impl Dialer {
 
     /// Takes the password out of a server's words, should it ever repeat it.
     fn scrubbed(&self, fault: Fault) -> Fault {
-        let Some(password) = self.password.as_deref().filter(|password| !password.is_empty())
-        else {
+        let password = self.credentials.as_ref().map(|login| login.password.as_str());
+        let Some(password) = password.filter(|password| !password.is_empty()) else {
             return fault;
         };
         let clean = |text: String| text.replace(password, "***");

@@ -81,7 +81,7 @@ async fn ladder(
             ControlOutcome::Done { boot_id: process.boot_id().clone(), state }
         }
         Rung::Exited(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },
-        Rung::Failed(reason) if kill => shared.kill(&reason, unsure, deadline).await,
+        Rung::Failed(reason) if kill => shared.kill(process, &reason, unsure, deadline).await,
         Rung::Failed(reason) => shared.give_up(&reason, unsure),
     }
 }
@@ -117,38 +117,40 @@ async fn ask_to_refuse(
             Err(error) => return Rung::Failed(error),
         };
         loop {
-            match attempt(shared, unsure, closed).await {
-                Ok((process, state)) => return Rung::Fenced(process, state),
-                Err(fault) => {
-                    let hopeless = match &fault {
-                        Fault::Denied(_) | Fault::Server(_) => true,
-                        // It may still end by itself, which only somebody without a better way
-                        // waits for.
-                        Fault::Unkillable => kill,
-                        _ => false,
-                    };
-                    if hopeless {
-                        return Rung::Failed(fault.to_string());
-                    }
-                    last = fault;
+            // Half of what is left: a connection that leads nowhere must not cost the rung.
+            let left = until.saturating_duration_since(Instant::now());
+            let tried = timeout((left / 2).max(LOCAL_WAIT), attempt(shared, unsure, closed)).await;
+            last = match tried {
+                Ok(Ok((process, state))) => return Rung::Fenced(process, state),
+                Ok(Err(fault)) => fault,
+                Err(_) => {
+                    shared.abandon_fence();
+                    Fault::Silent
                 }
+            };
+            // An unkillable script may still end by itself, for which only somebody without a
+            // better way waits.
+            if matches!(last, Fault::Denied(_) | Fault::Server(_))
+                || (kill && last == Fault::Unkillable)
+            {
+                return Rung::Failed(last.to_string());
             }
             sleep(RETRY_PAUSE).await;
         }
     };
     let exit = async {
         match process {
-            Some(process) => process.exited().await,
+            Some(process) => {
+                process.exited().await;
+                process.boot_id().clone()
+            }
             None => std::future::pending().await,
         }
     };
     let ended = timeout_at(until, async {
         tokio::select! {
             rung = attempts => rung,
-            () = exit => Rung::Exited(process.map_or_else(
-                || unreachable!("only a process exits"),
-                |process| process.boot_id().clone(),
-            )),
+            boot_id = exit => Rung::Exited(boot_id),
         }
     })
     .await;
@@ -173,12 +175,17 @@ async fn attempt(
         commands.add_command(words(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]));
     }
     let required = commands.len();
-    for (_, id) in unsure {
-        // Behind the kill of all clients; what is left of these ids is counted.
-        commands.add_command(words(&["CLIENT", "KILL", "ID", &id.to_string()]));
-    }
-    for (_, id) in unsure {
-        commands.add_command(words(&["CLIENT", "LIST", "ID", &id.to_string()]));
+    // Those of an earlier life of the server ended with it.
+    let life = session.process.as_ref().map(|process| process.boot_id());
+    let older: Vec<String> = unsure
+        .iter()
+        .filter(|(boot_id, id)| life.is_none_or(|life| life == boot_id) && session.id != Some(*id))
+        .map(|(_, id)| id.to_string())
+        .collect();
+    for verb in ["KILL", "LIST"] {
+        for id in &older {
+            commands.add_command(words(&["CLIENT", verb, "ID", id]));
+        }
     }
     // Who was held back by a pause is refused now, not when it ends. Before Redis 6.2 an error.
     commands.add_command(words(&["CLIENT", "UNPAUSE"]));
@@ -199,7 +206,7 @@ async fn attempt(
     for reply in &done[..required] {
         checked(reply)?;
     }
-    sessions_are_gone(&done[required..sent - 1], unsure.len())?;
+    sessions_are_gone(&done[required..sent - 1], older.len())?;
     let told = read(told)?;
     if !is_copy_of(&told.state, closed) {
         return Err(Fault::Odd("it does not read back as fenced".to_owned()));
@@ -207,6 +214,7 @@ async fn attempt(
     let process = shared.identify(told.pid, &told.run_id);
     let process = process.map_err(|error| Fault::Server(error.to_string()))?;
     session.process = Some(Arc::clone(&process));
+    session.server = Some((told.pid, told.run_id));
     shared.sessions().fence = Some(session);
     Ok((process, told.state))
 }
@@ -262,14 +270,26 @@ impl Shared {
         Ok(session)
     }
 
+    /// Gives the fence's connection up: nothing came back over it.
+    fn abandon_fence(&self) {
+        let mut sessions = self.sessions();
+        if let Some(session) = sessions.fence.take() {
+            sessions.remember_unsure(&session);
+        }
+    }
+
     /// The last rung.
     async fn kill(
         &self,
+        process: Option<Arc<Process>>,
         reason: &str,
         unsure: Vec<(BootId, u64)>,
         deadline: Instant,
     ) -> ControlOutcome {
-        let Some(process) = self.process().or_else(|| self.search()) else {
+        let alive = |process: &Arc<Process>| !process.is_gone();
+        let Some(process) =
+            process.or_else(|| self.process().filter(alive)).or_else(|| self.search())
+        else {
             return self.give_up(&format!("{reason}; no process was found to kill"), unsure);
         };
         if let Err(error) = process.kill()

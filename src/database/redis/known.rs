@@ -76,7 +76,7 @@ impl Shared {
                 && known.process.boot_id() == process.boot_id()
             {
                 process = Arc::clone(&known.process);
-                known.server = server.or(known.server.take());
+                known.server = server.or_else(|| known.server.take());
                 return false;
             }
             *known = Some(Known { process: Arc::clone(&process), server });

@@ -100,14 +100,6 @@ impl From<RedisError> for Fault {
             return Self::Silent;
         }
         let detail = error.detail().unwrap_or_default();
-        if error.kind() == redis::ErrorKind::AuthenticationFailed {
-            // Whatever the server said to AUTH: it may have had other reasons than the password.
-            let (code, rest) = detail.split_once(' ').unwrap_or((detail, ""));
-            return match Self::of_server(code.trim_matches(['"', ':']), rest) {
-                Self::Server(_) => Self::Denied(format!("login failed: {detail}")),
-                other => other,
-            };
-        }
         if let Some(code) = error.code() {
             return Self::of_server(code, detail);
         }

@@ -21,7 +21,7 @@ fn context(host: &str) -> RenderContext {
 
 fn rendered_at(text: &str, catalog: &Catalog, now: Time) -> Result<Rendered, TemplateError> {
     let context = context("app1");
-    let source = Source { name: "test.tera".to_owned(), text: text.to_owned() };
+    let source = Source { name: "test.tera".to_owned(), text: text.to_owned(), modified: None };
     let scene = Scene::new(Arc::new(catalog.clone()), now, &context);
     render(source, scene, &values(&context), Arc::default())
 }
@@ -179,7 +179,7 @@ fn a_render_without_end_can_be_left_behind() {
     let stop = Arc::new(AtomicBool::new(false));
     let context = context("app1");
     let scene = Scene::new(stage().shared(), NOW, &context);
-    let source = Source { name: "slow.tera".to_owned(), text: loops.to_owned() };
+    let source = Source { name: "slow.tera".to_owned(), text: loops.to_owned(), modified: None };
     let (sender, answer) = mpsc::channel();
     let told = move |result: Result<Rendered, TemplateError>| {
         let _ = sender.send(result.is_err());

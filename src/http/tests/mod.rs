@@ -1,0 +1,6 @@
+//! A real server on a loopback port, one file for each part of the dialect.
+
+mod catalog;
+mod health;
+mod kv;
+mod limits;

@@ -1,0 +1,308 @@
+//! What an operator asks for becomes a request record: plans of its writing and removal.
+//!
+//! Pure: a catalog and an ask become a txn, or a refusal in words. One request of a kind is open
+//! at a time; pauses and drains have fixed ids, so that no two of them can stand.
+
+use std::mem::discriminant;
+
+use sengu_core::catalog::{At, Catalog, ServiceView};
+use sengu_core::kv::{Compare, Op, Revision, Txn};
+use sengu_core::name::{HostName, InstanceName, ServiceName, Term};
+use sengu_core::record::{Ask, FORMAT, Record, RequestRecord, Stand, key};
+use sengu_core::time::Wall;
+use serde::{Deserialize, Serialize};
+
+use crate::http::answer::Trouble;
+
+/// The most requests of a service that have not ended.
+const OPEN_MAX: usize = 32;
+/// So many ended ones are kept.
+const ENDED_KEPT: usize = 16;
+/// At most so many old ones are removed by one txn.
+const REMOVED_MAX: usize = 32;
+/// The longest comment and name of an asker, in bytes.
+const COMMENT_MAX: usize = 1024;
+const BY_MAX: usize = 128;
+/// How long a request counts if the asker does not say, in seconds.
+const WITHIN_MOVE: u64 = 60;
+const WITHIN_PAUSE: u64 = 3600;
+/// A drain stands until somebody ends it; this is the longest of all, ten years.
+const WITHIN_MAX: u64 = 10 * 365 * 24 * 3600;
+
+/// The body of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asking {
+    /// What is asked.
+    pub ask: Ask,
+    /// Why, for the history.
+    #[serde(default)]
+    pub comment: String,
+    /// The person, where several share root; beside the socket's user, not instead.
+    #[serde(default)]
+    pub by: String,
+    /// For how long it counts, in seconds. Default: 60 for what happens once, 3600 for a pause,
+    /// ten years (which is also the most) for a drain.
+    #[serde(default)]
+    pub within_secs: Option<u64>,
+    /// Only tell what would be written, with the service's report.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The answer to a request that was written or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Its id.
+    pub id: String,
+    /// The store's revision after it; wait for changes above this.
+    pub revision: Revision,
+}
+
+/// A request, and the index to wait above.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracked {
+    /// Its id.
+    pub id: String,
+    /// The revision of its last change.
+    pub index: Revision,
+    /// The request.
+    pub request: RequestRecord,
+}
+
+/// A request about to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Draft {
+    pub(super) id: String,
+    pub(super) record: RequestRecord,
+    pub(super) txn: Txn,
+}
+
+/// Who asks: `root@db1`, or `anna (root@db1)`.
+pub(super) fn asker(by: &str, user: &str, host: &HostName) -> Result<String, Trouble> {
+    if by.len() > BY_MAX || by.chars().any(char::is_control) {
+        return Err(Trouble::bad(format!("`by` is at most {BY_MAX} printable bytes")));
+    }
+    Ok(if by.is_empty() || by == user {
+        format!("{user}@{host}")
+    } else {
+        format!("{by} ({user}@{host})")
+    })
+}
+
+/// Fixed for what stands, else one that sorts by time and is never drawn twice.
+pub(super) fn id(ask: &Ask, now: Wall) -> String {
+    match ask {
+        Ask::Pause => "pause".to_owned(),
+        Ask::Drain { instance } => format!("drain-{instance}"),
+        Ask::Adopt { .. } | Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. } => {
+            let random = getrandom::u32().unwrap_or_default();
+            format!("{:013}-{random:08x}", now.0.max(0))
+        }
+    }
+}
+
+/// Plans the writing of a request.
+pub(super) fn place(
+    catalog: &Catalog,
+    service: &ServiceName,
+    asking: &Asking,
+    by: &str,
+    id: String,
+    now: Wall,
+) -> Result<Draft, Trouble> {
+    let Some(view) = catalog.service(service) else {
+        return Err(Trouble::new(404, format!("no service {service}")));
+    };
+    if asking.comment.len() > COMMENT_MAX {
+        return Err(Trouble::bad(format!("the comment is longer than {COMMENT_MAX} bytes")));
+    }
+    if let Some(instance) = named(&asking.ask)
+        && !view.instances.contains_key(instance)
+    {
+        let known: Vec<&str> = view.instances.keys().map(InstanceName::as_str).collect();
+        return Err(Trouble::new(
+            404,
+            format!("{service} has no instance {instance}; known are: {}", known.join(", ")),
+        ));
+    }
+    refuse_second(view, service, &asking.ask, now)?;
+    let request = key::request(service, &id);
+    let mut when = vec![Compare::Modified(
+        request.clone(),
+        view.requests.get(&id).map_or(0, |at| at.revision),
+    )];
+    let term = term(view, service, &asking.ask)?;
+    if !standing(&asking.ask) {
+        let master = view.master.as_ref().map_or(0, |at| at.revision);
+        when.push(Compare::Modified(key::master(service), master));
+    }
+    let record = RequestRecord {
+        format: FORMAT,
+        ask: asking.ask.clone(),
+        term,
+        by: by.to_owned(),
+        comment: asking.comment.clone(),
+        at: now,
+        until: until(asking, now)?,
+        stand: if standing(&asking.ask) { Stand::Standing } else { Stand::Asked },
+        unknown: serde_json::Map::new(),
+    };
+    let mut then = vec![Op::Put { key: request, value: record.encode(), lease: 0 }];
+    for (old, at) in outdated(view, &id, now) {
+        let key = key::request(service, old);
+        when.push(Compare::Modified(key.clone(), at.revision));
+        then.push(Op::Delete(key));
+    }
+    Ok(Draft { id, record, txn: Txn { when, then, otherwise: vec![] } })
+}
+
+/// Plans the removal of a request: the end of a pause or drain, or one that nobody acted on.
+pub(super) fn remove(catalog: &Catalog, service: &ServiceName, id: &str) -> Result<Txn, Trouble> {
+    let found = catalog.service(service).and_then(|view| view.requests.get(id));
+    let Some(at) = found else {
+        let what = match id.strip_prefix("drain-") {
+            Some(instance) => format!("{instance} of {service} is not drained"),
+            None if id == "pause" => format!("{service} is not paused"),
+            None => format!("{service} has no request {id}"),
+        };
+        return Err(Trouble::new(404, what));
+    };
+    match &at.record.stand {
+        Stand::Agreed { to } | Stand::Prepared { to } => Err(Trouble::new(
+            409,
+            format!("request {id} is under way already: {service} moves to {to}"),
+        )),
+        Stand::Asked | Stand::Standing | Stand::Done(_) | Stand::Refused(_) => {
+            let key = key::request(service, id);
+            let when = vec![Compare::Modified(key.clone(), at.revision)];
+            Ok(Txn { when, then: vec![Op::Delete(key)], otherwise: vec![] })
+        }
+    }
+}
+
+fn named(ask: &Ask) -> Option<&InstanceName> {
+    match ask {
+        Ask::Adopt { master } => master.as_ref(),
+        Ask::Switchover { to } | Ask::Failover { to, .. } => to.as_ref(),
+        Ask::Drain { instance } => Some(instance),
+        Ask::Release | Ask::Pause => None,
+    }
+}
+
+fn standing(ask: &Ask) -> bool {
+    match ask {
+        Ask::Pause | Ask::Drain { .. } => true,
+        Ask::Adopt { .. } | Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. } => false,
+    }
+}
+
+fn word(ask: &Ask) -> &'static str {
+    match ask {
+        Ask::Adopt { .. } => "adopt",
+        Ask::Release => "release",
+        Ask::Switchover { .. } => "switchover",
+        Ask::Failover { .. } => "failover",
+        Ask::Pause => "pause",
+        Ask::Drain { .. } => "drain",
+    }
+}
+
+/// A request that nobody acted on in time is void; one under way is not, however late.
+fn open(at: &At<RequestRecord>, now: Wall) -> bool {
+    match at.record.stand {
+        Stand::Asked | Stand::Standing => now < at.record.until,
+        Stand::Agreed { .. } | Stand::Prepared { .. } => true,
+        Stand::Done(_) | Stand::Refused(_) => false,
+    }
+}
+
+fn refuse_second(
+    view: &ServiceView,
+    service: &ServiceName,
+    ask: &Ask,
+    now: Wall,
+) -> Result<(), Trouble> {
+    let same_kind = |other: &Ask| match (ask, other) {
+        (Ask::Drain { instance }, Ask::Drain { instance: other }) => instance == other,
+        _ => discriminant(ask) == discriminant(other),
+    };
+    let open = || view.requests.iter().filter(|(_, at)| open(at, now));
+    if let Some((id, at)) = open().find(|(_, at)| same_kind(&at.record.ask)) {
+        let record = &at.record;
+        return Err(Trouble::new(
+            409,
+            match &record.ask {
+                Ask::Pause => format!("{service} is paused already, by {}", record.by),
+                Ask::Drain { instance } => {
+                    format!("{instance} of {service} is drained already, by {}", record.by)
+                }
+                Ask::Adopt { .. }
+                | Ask::Release
+                | Ask::Switchover { .. }
+                | Ask::Failover { .. } => {
+                    format!("a {} of {service} is open already: {id}, by {}", word(ask), record.by)
+                }
+            },
+        ));
+    }
+    if open().count() >= OPEN_MAX {
+        return Err(Trouble::new(
+            409,
+            format!("{service} has {OPEN_MAX} open requests, which is the most; end some first"),
+        ));
+    }
+    Ok(())
+}
+
+/// The term that a request is for: it is void in any other.
+fn term(view: &ServiceView, service: &ServiceName, ask: &Ask) -> Result<Option<Term>, Trouble> {
+    let held = view.managed_record();
+    match (ask, held) {
+        (Ask::Pause | Ask::Drain { .. }, _) | (Ask::Adopt { .. }, None) => Ok(None),
+        (Ask::Adopt { .. }, Some(record)) => {
+            Err(Trouble::new(409, format!("{service} is adopted already, in term {}", record.term)))
+        }
+        (Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. }, Some(record)) => {
+            Ok(Some(record.term))
+        }
+        (Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. }, None) => Err(Trouble::new(
+            409,
+            format!("{service} is not adopted: run `sengu adopt {service}` first"),
+        )),
+    }
+}
+
+fn until(asking: &Asking, now: Wall) -> Result<Wall, Trouble> {
+    let default = match asking.ask {
+        Ask::Pause => WITHIN_PAUSE,
+        Ask::Drain { .. } => WITHIN_MAX,
+        Ask::Adopt { .. } | Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. } => {
+            WITHIN_MOVE
+        }
+    };
+    let within = asking.within_secs.unwrap_or(default);
+    if within == 0 || within > WITHIN_MAX {
+        return Err(Trouble::bad(format!("`within_secs` is from 1 to {WITHIN_MAX}")));
+    }
+    let millis = i64::try_from(within * 1000).unwrap_or(i64::MAX);
+    Ok(Wall(now.0.saturating_add(millis)))
+}
+
+/// Ended requests beyond the newest few, oldest first.
+fn outdated<'a>(
+    view: &'a ServiceView,
+    keep: &str,
+    now: Wall,
+) -> Vec<(&'a str, &'a At<RequestRecord>)> {
+    let mut ended: Vec<_> = view
+        .requests
+        .iter()
+        .filter(|(id, at)| id.as_str() != keep && !open(at, now))
+        .map(|(id, at)| (id.as_str(), at))
+        .collect();
+    ended.sort_by_key(|(id, at)| (at.record.at, *id));
+    let surplus = ended.len().saturating_sub(ENDED_KEPT);
+    ended.truncate(surplus.min(REMOVED_MAX));
+    ended
+}
