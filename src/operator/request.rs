@@ -146,6 +146,7 @@ pub(super) fn place(
         at: now,
         until: until(asking, now)?,
         stand: if standing(&asking.ask) { Stand::Standing } else { Stand::Asked },
+        hooks: std::collections::BTreeMap::new(),
         unknown: serde_json::Map::new(),
     };
     let mut then = vec![Op::Put { key: request, value: record.encode(), lease: 0 }];
