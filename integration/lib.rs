@@ -1,4 +1,5 @@
 //! What the tests share: the rig that starts real servers, agents and clients on loopback
-//! addresses. It holds no judgement of sengu's own; the tests beside it do that.
+//! addresses, and the simulator. It holds no judgement of sengu's own.
 
 pub mod rig;
+pub mod sim;

@@ -161,7 +161,8 @@ impl Turner {
 
     /// Steps, unless it is the end of a txn that the catalog does not have yet.
     fn take(&mut self, event: Event) -> Result<(), String> {
-        if let Event::Done { outcome: Outcome::Txn(TxnOutcome::Answered { reply, .. }), .. } = &event
+        if let Event::Done { outcome: Outcome::Txn(TxnOutcome::Answered { reply, .. }), .. } =
+            &event
             && reply.revision > self.machine.catalog().revision
         {
             self.early.push((reply.revision, event));
@@ -205,7 +206,9 @@ impl Turner {
                     instance.control(id, term, command, within);
                 }
             }
-            Action::Look { id, service, address, within } => self.look(id, &service, address, within),
+            Action::Look { id, service, address, within } => {
+                self.look(id, &service, address, within)
+            }
             Action::Hook { id, run } => {
                 let (hooks, events) = (Arc::clone(&self.parts.hooks), self.events.clone());
                 tokio::spawn(async move {

@@ -116,16 +116,27 @@ impl Catalog {
             }
         }
         for (name, old) in &self.services {
-            if let Some(new) = catalog.services.get(name)
-                && new.master == old.master
-            {
-                let mut view = ServiceView::clone(new);
+            let Some(new) = catalog.services.get(name) else { continue };
+            let mut view = ServiceView::clone(new);
+            if new.master == old.master {
                 view.master_received = old.master_received;
-                view.beat_received = old.beat_received.max(Time::ZERO);
-                catalog.services.insert(name.clone(), Arc::new(view));
             }
+            view.beat_received = catalog.beat_came(name, new);
+            if new.term() == old.term() {
+                view.beat_received = view.beat_received.max(old.beat_received);
+            }
+            catalog.services.insert(name.clone(), Arc::new(view));
         }
         catalog
+    }
+
+    /// When the last beat of a service's holder came, if it keeps the service's term.
+    fn beat_came(&self, name: &ServiceName, view: &ServiceView) -> Time {
+        let Some(record) = view.master.as_ref().map(|at| &at.record) else { return Time::ZERO };
+        self.beats
+            .get(record.holder.host.as_str())
+            .filter(|known| known.beat.record.keeps.get(name) == Some(&record.term))
+            .map_or(Time::ZERO, |known| known.received)
     }
 
     /// The picture after some changes.
@@ -354,6 +365,10 @@ impl ServiceView {
             && self.requests.is_empty()
             && self.history.is_empty()
             && self.unreadable.is_empty()
+    }
+
+    fn term(&self) -> Option<Term> {
+        self.master.as_ref().map(|at| at.record.term)
     }
 
     fn kept_by(&self, host: &str, term: Term) -> bool {

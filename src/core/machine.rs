@@ -244,7 +244,7 @@ impl Machine {
             }
             Some(Route::Service(name)) => {
                 if self.beats.busy == Some(id) {
-                    self.take_done(&outcome);
+                    self.take_done(now, &outcome);
                 }
                 if let Some(service) = self.services.get_mut(&name) {
                     service.done(now, id, outcome);
@@ -448,14 +448,21 @@ impl Machine {
     }
 
     /// A take carried a beat.
-    fn take_done(&mut self, outcome: &Outcome) {
+    fn take_done(&mut self, now: Now, outcome: &Outcome) {
         self.beats.busy = None;
         self.beats.naming.clear();
-        if let Outcome::Txn(TxnOutcome::Answered { reply, .. }) = outcome
-            && reply.succeeded
-        {
+        let Outcome::Txn(TxnOutcome::Answered { reply, .. }) = outcome else { return };
+        if reply.succeeded {
             self.beats.revision = reply.revision;
             self.beats.own = true;
+            return;
+        }
+        let Some(config) = self.config.clone() else { return };
+        // The view has the revision of the answer: was it the beat that did not compare? An
+        // earlier one may have been written after its outcome counted as unknown.
+        let known = self.catalog.get(&key::beat(&config.host)).map(|entry| (**entry).clone());
+        if known.as_ref().is_some_and(|entry| entry.modified != self.beats.revision) {
+            self.read_back(now, &config, &[OpResult::Got(known.into_iter().collect())]);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::record::{
     NodeRecord, Owner as RecordOwner, Promise, Proof, Record as _, key,
 };
 use crate::time::Wall;
+use crate::time::Wall;
 
 const NOW: Time = Time(1_000_000_000);
 const MASTER: &str = "10.0.0.1:6379";
@@ -385,7 +386,7 @@ fn reverse_names() {
 fn a_withdrawn_master_is_known_and_nobody() {
     let withdrawn = [
         MasterState::Taken { cause: Cause::Lapsed },
-        MasterState::Vacant { proof: Proof::Fenced, cause: Cause::Hung },
+        MasterState::Vacant { proof: Proof::Fenced, cause: Cause::Hung, noticed: Wall(0) },
         MasterState::Lapsed,
         MasterState::FenceFailed { error: "no".to_owned() },
         MasterState::Unmanaged,

@@ -1,0 +1,421 @@
+//! One host's agent: the shell around the machine under test, with its loop and its timers.
+//!
+//! The machine is the code that runs in production. Around it stands what the real shell does:
+//! one inbox, one turn at a time, ticks, a view that never runs behind an answer. A stalled loop
+//! leaves the fence thread alive; a dead process leaves nothing but what lies in sockets.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sengu_core::catalog::Named;
+use sengu_core::event::{ActionId, Armed, Event};
+use sengu_core::kv::{Change, KeyValue, Revision, TxnReply};
+use sengu_core::machine::Machine;
+use sengu_core::name::{BootId, HostName, ServiceName, Term};
+use sengu_core::policy::{Config, InstanceConfig, Judge, OnError, ServiceConfig};
+use sengu_core::record::{BeatRecord, MasterRecord, MasterState, Promise, Record};
+use sengu_core::time::Time;
+
+use super::clock::HostClock;
+use super::driver::{Fence, Lane, Probe};
+use super::fact::{Fact, Id, SERVICES};
+use super::schedule::{MILLI, Micros, SECOND};
+use super::store::{Kept, Request};
+use super::world::{Happening, Life, World, say};
+
+/// One host's agent: what outlives its processes.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    host: usize,
+    /// The host's clocks.
+    pub(crate) clock: HostClock,
+    /// The process, while there is one.
+    pub(crate) life: Option<Running>,
+    /// How many there were.
+    lives: u64,
+    /// What the machine asked to be remembered.
+    pub(crate) remembered: BTreeSet<ServiceName>,
+    /// The watch of this host runs so late.
+    pub(crate) watch_late: Micros,
+}
+
+/// One life of an agent.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Which life.
+    pub(crate) number: u64,
+    pub(crate) machine: Machine,
+    inbox: VecDeque<Event>,
+    turning: bool,
+    /// The loop hangs until then; its threads do not.
+    pub(crate) stalled_until: Micros,
+    /// The whole process is stopped until then.
+    pub(crate) stopped_until: Micros,
+    late: bool,
+    /// The revision that the machine has been given, or will be by what is in the inbox.
+    pub(crate) view: Revision,
+    /// A watch is open.
+    pub(crate) watching: bool,
+    /// Which one.
+    pub(crate) watch: u64,
+    /// Answers that wait until the view has their revision.
+    pub(crate) waiting: Vec<Waiting>,
+    /// Numbered actions under way.
+    pub(crate) pending: BTreeMap<ActionId, Pending>,
+    pub(crate) lanes: BTreeMap<usize, Lane>,
+    pub(crate) probes: BTreeMap<usize, Probe>,
+    /// Processes that it waits for the end of.
+    pub(crate) seen: BTreeSet<(usize, BootId)>,
+    pub(crate) armed: (u64, Vec<Armed>),
+    pub(crate) fences: BTreeMap<u64, Fence>,
+    door: Door,
+}
+
+/// An answer of the store that came before the changes it made.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) revision: Revision,
+    pub(crate) sent: Time,
+    pub(crate) answer: Option<(ActionId, TxnReply, Vec<Kept>)>,
+}
+
+/// What kind of action is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pending {
+    Txn,
+    /// On this database; was it sent?
+    Control(usize, bool),
+    Fence,
+    Look,
+    Hook,
+}
+
+/// What was given to the machine, noted at the door: the measure of what outputs may say.
+#[derive(Debug, Default)]
+struct Door {
+    /// The last beat seen of each host: its revision, what it keeps, and when.
+    beats: BTreeMap<String, Revision>,
+    /// When a beat of a host that keeps a term last came.
+    kept: BTreeMap<(String, String, Term), Time>,
+    masters: BTreeMap<String, MasterRecord>,
+    fresh: Time,
+}
+
+impl Door {
+    fn note(&mut self, now: Time, event: &Event) {
+        match event {
+            Event::Loaded { sent, entries, .. } => {
+                self.fresh = self.fresh.max(*sent);
+                self.masters.clear();
+                for entry in entries {
+                    self.entry(now, entry);
+                }
+            }
+            Event::Changed { changes, .. } => {
+                for Change { key, now: entry, .. } in changes {
+                    match entry {
+                        Some(entry) => self.entry(now, entry),
+                        None => drop(self.masters.remove(key.as_ref())),
+                    }
+                }
+            }
+            Event::Fresh { sent } => self.fresh = self.fresh.max(*sent),
+            _ => {}
+        }
+    }
+
+    fn entry(&mut self, now: Time, entry: &KeyValue) {
+        if let Some(host) = entry.key.strip_prefix("beats/") {
+            let seen = self.beats.insert(host.to_owned(), entry.modified);
+            if seen == Some(entry.modified) {
+                return;
+            }
+            let beat = BeatRecord::decode(&entry.value).expect("agents write readable records");
+            for (service, term) in beat.keeps {
+                self.kept.insert((host.to_owned(), service.to_string(), term), now);
+            }
+        } else if entry.key.starts_with("master/") {
+            let record = MasterRecord::decode(&entry.value).expect("readable, as above");
+            self.masters.insert(entry.key.to_string(), record);
+        }
+    }
+}
+
+impl Agent {
+    /// A host without an agent's process yet.
+    pub(crate) fn new(host: usize, clock: HostClock) -> Self {
+        Self {
+            host,
+            clock,
+            life: None,
+            lives: 0,
+            remembered: BTreeSet::new(),
+            watch_late: 0,
+        }
+    }
+
+    fn config(&self, world: &World, number: u64) -> Config {
+        let options = &world.options;
+        let services = (0..options.services).filter(|_| self.host < options.hosts);
+        let octet = u8::try_from(self.host + 1).unwrap_or(u8::MAX);
+        Config {
+            host: HostName::new(&format!("h{}", self.host + 1)).expect("a label"),
+            address: IpAddr::from([10, 0, 0, octet]),
+            agent: format!("agent-{}", self.host + 1),
+            start: format!("start-{}-{number}", self.host + 1),
+            judge: options.judge,
+            services: services
+                .map(|service| (service_name(service), self.service(world, service)))
+                .collect(),
+            remembered: self.remembered.clone(),
+        }
+    }
+
+    fn service(&self, world: &World, service: usize) -> ServiceConfig {
+        let on_host = world.databases.iter().filter(|db| {
+            db.host == self.host && db.id.service == service
+        });
+        ServiceConfig {
+            kind: sengu_core::policy::DatabaseKind::Redis,
+            policy: world.options.policy.clone(),
+            instances: on_host
+                .map(|db| {
+                    let config = InstanceConfig {
+                        address: db.address,
+                        zone: None,
+                        priority: db.priority,
+                    };
+                    (db.id.name(), config)
+                })
+                .collect(),
+            hooks: world.options.hooks.iter().map(|phase| (*phase, OnError::Continue)).collect(),
+        }
+    }
+}
+
+/// A service's name.
+pub(crate) fn service_name(service: usize) -> ServiceName {
+    ServiceName::new(SERVICES[service]).expect("a label")
+}
+
+impl World {
+    /// An agent's process is started, unless one runs.
+    pub(crate) fn start_agent(&mut self, host: usize) {
+        if self.agents[host].life.is_some() || !self.host_up(host) {
+            return;
+        }
+        self.agents[host].lives += 1;
+        let number = self.agents[host].lives;
+        let config = self.agents[host].config(self, number);
+        let owned = self.on_host(host);
+        self.agents[host].life = Some(Running {
+            number,
+            machine: Machine::new(),
+            inbox: VecDeque::new(),
+            turning: false,
+            stalled_until: 0,
+            stopped_until: 0,
+            late: false,
+            view: 0,
+            watching: false,
+            watch: 0,
+            waiting: Vec::new(),
+            pending: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            armed: (0, Vec::new()),
+            fences: BTreeMap::new(),
+            door: Door::default(),
+        });
+        let life = Life { host, number };
+        say!(self, "h{} agent starts (life {number})", host + 1);
+        self.tell(Fact::Agent { host, running: true });
+        self.push(life, Event::Configured(Arc::new(config)));
+        self.plan(0, Happening::Load { life });
+        self.plan(0, Happening::Tick { life });
+        for db in owned {
+            let wait = self.random.agent.between(0, 100 * MILLI);
+            self.plan(wait, Happening::ProbeDue { life, db });
+        }
+    }
+
+    /// An agent's process ends at once; its threads and connections with it.
+    pub(crate) fn kill_agent(&mut self, host: usize, why: &str) {
+        if self.agents[host].life.take().is_some() {
+            say!(self, "h{} agent dies: {why}", host + 1);
+            self.tell(Fact::Agent { host, running: false });
+        }
+    }
+
+    /// Puts an event into an agent's inbox.
+    pub(crate) fn push(&mut self, at: Life, event: Event) {
+        let wait = self.random.agent.skewed(5, 2 * MILLI);
+        let Some(life) = self.life(at) else { return };
+        life.inbox.push_back(event);
+        if !life.turning {
+            life.turning = true;
+            self.plan(wait, Happening::Turn { life: at });
+        }
+    }
+
+    /// An agent's loop takes one event.
+    pub(crate) fn turn(&mut self, at: Life) {
+        let time = self.now;
+        let now = self.agents[at.host].clock.now(time);
+        let alone = self.options.alone();
+        let Some(life) = self.life(at) else { return };
+        let hang = life.stalled_until.max(life.stopped_until);
+        if hang > time {
+            life.late = true;
+            self.plan(hang - time, Happening::Turn { life: at });
+            return;
+        }
+        let event = if std::mem::take(&mut life.late) {
+            Some(Event::Stalled { late: std::time::Duration::from_millis(500) })
+        } else {
+            life.inbox.pop_front()
+        };
+        let Some(event) = event else {
+            life.turning = false;
+            return;
+        };
+        let wait = self.random.agent.skewed(5, 3 * MILLI);
+        self.plan(wait, Happening::Turn { life: at });
+        if self.trace.on {
+            self.trace_event(at, &event);
+        }
+        if alone {
+            self.step(at, now, Event::Fresh { sent: now.time });
+        }
+        self.step(at, now, event);
+    }
+
+    fn step(&mut self, at: Life, now: sengu_core::time::Now, event: Event) {
+        let Some(life) = self.life(at) else { return };
+        life.door.note(now.time, &event);
+        let actions = life.machine.step(now, event);
+        self.perform(at, actions);
+    }
+
+    fn trace_event(&mut self, at: Life, event: &Event) {
+        match event {
+            Event::Configured(_)
+            | Event::Fresh { .. }
+            | Event::Tick
+            | Event::Changed { .. }
+            | Event::Observed { .. } => {}
+            Event::Loaded { revision, .. } => {
+                say!(self, "h{} agent: loaded revision {revision}", at.host + 1);
+            }
+            Event::Done { id, outcome } => {
+                let text = format!("{outcome:?}");
+                let dull = text.contains("succeeded: true");
+                if !dull {
+                    let text: String = text.chars().take(160).collect();
+                    say!(self, "h{} agent: action {} ended: {text}", at.host + 1, id.0);
+                }
+            }
+            other => {
+                let text: String = format!("{other:?}").chars().take(160).collect();
+                say!(self, "h{} agent: {text}", at.host + 1);
+            }
+        }
+    }
+
+    /// The regular tick, and a read that proves the view fresh.
+    pub(crate) fn tick(&mut self, at: Life) {
+        let clock = self.agents[at.host].clock;
+        if self.life(at).is_none() {
+            return;
+        }
+        let next = clock.truth(clock.local(self.now) + self.options.judge.lease() / 8);
+        self.plan(next - self.now, Happening::Tick { life: at });
+        self.wake(at);
+        let runs = self.life(at).is_some_and(|life| life.stopped_until == 0 && life.watching);
+        if matches!(self.options.judge, Judge::Shared { .. }) && runs {
+            self.request(at, Request::Read);
+        }
+    }
+
+    /// A tick that the core asked for.
+    pub(crate) fn wake(&mut self, at: Life) {
+        if self.life(at).is_some_and(|life| life.inbox.back() != Some(&Event::Tick)) {
+            self.push(at, Event::Tick);
+        }
+    }
+
+    /// A stopped agent goes on.
+    pub(crate) fn agent_goes_on(&mut self, at: Life) {
+        if self.life(at).is_some_and(|life| std::mem::take(&mut life.stopped_until) > 0) {
+            say!(self, "h{} agent goes on", at.host + 1);
+            self.tell(Fact::Agent { host: at.host, running: true });
+            self.tell(Fact::Loaded { host: at.host });
+        }
+    }
+
+    /// Somebody asks an agent's outputs for a master, and notes what the agent had been given.
+    pub(crate) fn read_output(&mut self, host: usize, service: usize) -> Option<usize> {
+        let now = self.now;
+        let local = self.agents[host].clock.local(now);
+        let life = self.agents[host].life.as_ref()?;
+        if life.stopped_until > now {
+            return None;
+        }
+        let name = service_name(service);
+        let Named::Master(instance, record) = life.machine.catalog().master(&name, local) else {
+            return None;
+        };
+        let (address, id) = (record.address, Id::named(service, instance)?);
+        let given = life.door.masters.get(&format!("master/{name}"));
+        let term = given.map_or(Term(0), |record| record.term);
+        let serving = given.is_some_and(|record| {
+            record.state == MasterState::Serving && record.holder.instance == *instance
+        });
+        let beat_age = given.filter(|given| given.promise != Promise::None).map(|given| {
+            let kept = (given.holder.host.to_string(), name.to_string(), term);
+            let came = life.door.kept.get(&kept).copied().unwrap_or(Time::ZERO);
+            micros(local.since(came))
+        });
+        let fresh_age = if self.options.alone() {
+            micros(local.since(life.machine.catalog().valid_until - self.options.judge.lease()))
+        } else {
+            micros(local.since(life.door.fresh))
+        };
+        let life = life.number;
+        self.tell(Fact::Named { host, life, instance: id, term, serving, beat_age, fresh_age });
+        self.addresses.get(&address).copied()
+    }
+
+    /// A host loses its power: agent and databases are gone at once, and nobody hears of it.
+    pub(crate) fn darken(&mut self, host: usize) {
+        if !self.dark.insert(host) {
+            return;
+        }
+        say!(self, "h{} loses power", host + 1);
+        self.kill_agent(host, "no power");
+        for db in self.on_host(host) {
+            self.end_process(db, "no power");
+        }
+    }
+
+    /// Power is back: supervisors start everything again.
+    pub(crate) fn return_host(&mut self, host: usize) {
+        if !self.dark.remove(&host) {
+            return;
+        }
+        say!(self, "h{} has power again", host + 1);
+        let wait = self.random.agent.between(10 * MILLI, 3 * SECOND);
+        self.plan(wait, Happening::AgentStart { host });
+        for db in self.on_host(host) {
+            let wait = self.random.agent.between(10 * MILLI, 3 * SECOND);
+            self.plan(wait, Happening::ProcessStart { db });
+        }
+    }
+}
+
+/// A span in microseconds.
+pub(crate) fn micros(span: std::time::Duration) -> Micros {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}

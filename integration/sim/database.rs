@@ -1,0 +1,481 @@
+//! A database as Redis behaves, seen from outside: processes with sessions, each with a queue.
+//!
+//! Commands of one session run in order; across sessions in any order, which is seen after a
+//! stall. What lies in a socket when the process is stopped runs when it wakes, whoever has given
+//! up waiting. The model's own tests repeat what was tried on Redis 7.0.15. Replication is beside
+//! it, in `replication.rs`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use sengu_core::name::{BootId, Term};
+use sengu_core::observation::{InstanceState, Role, Settings, Verdict};
+use sengu_core::position::{Ancestor, Position, RedisPosition};
+
+use super::fact::{Fact, Id};
+use super::replication::{Copy, Link};
+use super::schedule::{MILLI, Micros, SECOND};
+use super::world::{Happening, World, say};
+
+/// Where a fence points an instance to: a local port that is closed and stays so.
+fn closed() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 1))
+}
+
+/// One instance: what outlives its processes.
+#[derive(Debug)]
+pub(crate) struct Database {
+    /// Its name.
+    pub(crate) id: Id,
+    /// The host it runs on.
+    pub(crate) host: usize,
+    /// Where clients reach it.
+    pub(crate) address: SocketAddr,
+    /// Its own file starts it fenced.
+    pub(crate) starts_fenced: bool,
+    /// Its own word on promotion.
+    pub(crate) priority: u32,
+    /// The process, while there is one.
+    pub(crate) process: Option<Process>,
+    /// How many processes there were.
+    pub(crate) lives: u64,
+    /// The writes that a new process would read from disk.
+    pub(crate) disk: Vec<u64>,
+    /// The term under which it was last opened.
+    pub(crate) opened: Term,
+    /// When the last [`Fact::Writable`] said that it takes writes.
+    told_writable: bool,
+}
+
+/// One life of an instance.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// Which life.
+    pub(crate) life: u64,
+    /// As agents know it.
+    pub(crate) boot_id: BootId,
+    /// Takes new connections.
+    pub(crate) listening: bool,
+    /// Stopped by a signal.
+    pub(crate) stopped: bool,
+    /// A script that has written runs until then.
+    pub(crate) busy_until: Micros,
+    /// Writes are held back until then.
+    paused_until: Micros,
+    held: Vec<(u64, Queued)>,
+    sessions: BTreeMap<u64, VecDeque<Queued>>,
+    killed: BTreeSet<u64>,
+    working: bool,
+    /// Whom it follows.
+    pub(crate) source: Option<SocketAddr>,
+    /// The link to it.
+    pub(crate) link: Link,
+    /// Its data and history.
+    pub(crate) copy: Copy,
+}
+
+/// What can be sent to a database.
+#[derive(Debug, Clone)]
+pub(crate) enum Ask {
+    /// Tell the state: probes, looks and reads over the control session.
+    State,
+    /// Refuse writes for good and end all other sessions.
+    Fence,
+    /// Stop receiving, keep the data.
+    Detach,
+    /// Take writes, if the process is still this one.
+    Promote { boot_id: BootId, term: Term, decided: Micros },
+    /// Replicate from there.
+    Follow(SocketAddr),
+    /// Hold writes back.
+    Pause(Micros),
+    /// End that.
+    Unpause,
+    /// A client's write.
+    Write(u64),
+    /// From the source, over the link of that epoch: entries after that offset.
+    Feed { epoch: u64, after: u64, entries: Rc<[Option<u64>]> },
+}
+
+/// A command in a session's queue, with the call that waits for its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Queued {
+    call: u64,
+    ask: Ask,
+}
+
+/// What comes back.
+#[derive(Debug, Clone)]
+pub(crate) enum Reply {
+    /// Done; this is the state after.
+    State(Box<InstanceState>, BootId),
+    /// The write is acknowledged.
+    Acknowledged,
+    /// The write is refused: read only.
+    ReadOnly,
+    /// A script runs.
+    Busy,
+    /// Not this process.
+    OtherLife,
+    /// Nobody listens.
+    Refused,
+    /// The session is gone.
+    Reset,
+}
+
+impl Database {
+    /// An instance without a process yet.
+    pub(crate) fn new(id: Id, host: usize, address: SocketAddr, starts_fenced: bool, priority: u32) -> Self {
+        Self {
+            id,
+            host,
+            address,
+            starts_fenced,
+            priority,
+            process: None,
+            lives: 0,
+            disk: Vec::new(),
+            opened: Term(0),
+            told_writable: false,
+        }
+    }
+
+    /// Takes writes now, or will on waking.
+    pub(crate) fn writable(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.source.is_none())
+    }
+
+    /// The process if it is of that life.
+    pub(crate) fn life(&mut self, life: u64) -> Option<&mut Process> {
+        self.process.as_mut().filter(|process| process.life == life)
+    }
+}
+
+impl Process {
+    /// A fresh process.
+    pub(crate) fn new(life: u64, boot_id: BootId, source: Option<SocketAddr>, copy: Copy) -> Self {
+        Self {
+            life,
+            boot_id,
+            listening: true,
+            stopped: false,
+            busy_until: 0,
+            paused_until: 0,
+            held: Vec::new(),
+            sessions: BTreeMap::new(),
+            killed: BTreeSet::new(),
+            working: false,
+            source,
+            link: Link::Down,
+            copy,
+        }
+    }
+
+    /// As it tells it.
+    pub(crate) fn state(&self, at: Micros, priority: u32, settings: Settings) -> InstanceState {
+        let position = Position::Redis(RedisPosition {
+            id: history_name(self.copy.history),
+            offset: self.copy.offset,
+            second: self
+                .copy
+                .second
+                .map(|(id, until)| Ancestor { id: history_name(id), until }),
+        });
+        let replica = self.source.is_some();
+        InstanceState {
+            role: if replica { Role::Replica } else { Role::Master },
+            writable: !replica,
+            source: self.source,
+            link_up: matches!(self.link, Link::Up { .. }),
+            syncing: matches!(self.link, Link::Copying { .. }),
+            never_synced: replica && !self.copy.provable,
+            received: position.clone(),
+            applied: position,
+            silent_for: replica.then(|| Duration::from_micros(at - self.copy.heard)),
+            priority,
+            version: "7.0.15".to_owned(),
+            settings,
+        }
+    }
+}
+
+/// A replication id as Redis spells it, shorter.
+pub(crate) fn history_name(id: u64) -> String {
+    format!("{id:016x}")
+}
+
+impl World {
+    /// The state of a database's process, as it would tell it now.
+    pub(crate) fn state_of(&self, db: usize) -> Option<(InstanceState, BootId)> {
+        let database = &self.databases[db];
+        let process = database.process.as_ref()?;
+        let verdict = |good: bool, text: &str| {
+            if good { Verdict::Good } else { Verdict::Bad(text.to_owned()) }
+        };
+        let settings = Settings {
+            starts_fenced: verdict(database.starts_fenced, "its file does not start it fenced"),
+            killable: Verdict::Good,
+        };
+        let state = process.state(self.now, database.priority, settings);
+        Some((state, process.boot_id.clone()))
+    }
+
+    /// A command reaches the database's host.
+    pub(crate) fn arrive(&mut self, db: usize, life: u64, session: u64, call: u64, ask: Ask) {
+        let reply = match self.databases[db].process.as_mut() {
+            None => Some(Reply::Refused),
+            Some(process) if process.life != life || process.killed.contains(&session) => {
+                Some(Reply::Reset)
+            }
+            Some(process) if !process.listening && !process.sessions.contains_key(&session) => {
+                Some(Reply::Refused)
+            }
+            Some(process) => {
+                let queue = process.sessions.entry(session).or_default();
+                queue.push_back(Queued { call, ask });
+                None
+            }
+        };
+        match reply {
+            Some(reply) => self.answer(call, reply),
+            None => self.plan_work(db),
+        }
+    }
+
+    /// Something may be waiting in a queue.
+    pub(crate) fn plan_work(&mut self, db: usize) {
+        let service_time = self.random.database.between(10, 60);
+        let Some(process) = self.databases[db].process.as_mut() else { return };
+        if process.working
+            || process.stopped
+            || process.sessions.values().all(VecDeque::is_empty)
+        {
+            return;
+        }
+        process.working = true;
+        let life = process.life;
+        self.plan(service_time, Happening::Work { db, life });
+    }
+
+    /// One command of one session runs.
+    pub(crate) fn work(&mut self, db: usize, life: u64) {
+        let Some(process) = self.databases[db].life(life) else { return };
+        process.working = false;
+        if process.stopped {
+            return;
+        }
+        let waiting: Vec<u64> = process
+            .sessions
+            .iter()
+            .filter(|(_, queue)| !queue.is_empty())
+            .map(|(session, _)| *session)
+            .collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let session = waiting[self.random.database.index(waiting.len())];
+        let process = self.databases[db].life(life).expect("looked up above");
+        let queue = process.sessions.get_mut(&session).expect("it is waiting");
+        let Queued { call, ask } = queue.pop_front().expect("it is not empty");
+        self.execute(db, session, call, ask);
+        self.plan_work(db);
+    }
+
+    fn execute(&mut self, db: usize, session: u64, call: u64, ask: Ask) {
+        let now = self.now;
+        let process = self.databases[db].process.as_mut().expect("a process runs the command");
+        if process.busy_until > now && !matches!(ask, Ask::Feed { .. }) {
+            self.answer(call, Reply::Busy);
+            return;
+        }
+        match ask {
+            Ask::State => self.answer_state(db, call),
+            Ask::Fence => {
+                self.end_sessions(db, session);
+                self.point_to(db, closed());
+                self.answer_state(db, call);
+            }
+            Ask::Detach => {
+                self.point_to(db, closed());
+                self.answer_state(db, call);
+            }
+            Ask::Follow(source) => {
+                self.point_to(db, source);
+                self.answer_state(db, call);
+            }
+            Ask::Promote { boot_id, term, decided } => {
+                if process.boot_id == boot_id {
+                    self.promote(db, term, decided);
+                    self.answer_state(db, call);
+                } else {
+                    self.answer(call, Reply::OtherLife);
+                }
+            }
+            Ask::Pause(hold) => {
+                process.paused_until = now + hold;
+                let life = process.life;
+                self.plan(hold, Happening::PauseOver { db, life });
+                self.answer_state(db, call);
+            }
+            Ask::Unpause => {
+                process.paused_until = 0;
+                self.pause_over(db);
+                self.answer_state(db, call);
+            }
+            Ask::Write(serial) => self.write(db, session, call, serial),
+            Ask::Feed { epoch, after, entries } => self.take_feed(db, epoch, after, &entries),
+        }
+    }
+
+    fn answer_state(&mut self, db: usize, call: u64) {
+        if let Some((state, boot_id)) = self.state_of(db) {
+            self.answer(call, Reply::State(Box::new(state), boot_id));
+        }
+    }
+
+    fn write(&mut self, db: usize, session: u64, call: u64, serial: u64) {
+        let now = self.now;
+        let database = &mut self.databases[db];
+        let process = database.process.as_mut().expect("a process runs the command");
+        if process.paused_until > now {
+            process.held.push((session, Queued { call, ask: Ask::Write(serial) }));
+            return;
+        }
+        if process.source.is_some() {
+            self.answer(call, Reply::ReadOnly);
+            return;
+        }
+        process.copy.append(Some(serial));
+        database.disk.push(serial);
+        let fact = Fact::Acknowledged { instance: database.id, term: database.opened, serial };
+        self.tell(fact);
+        self.answer(call, Reply::Acknowledged);
+        self.feed(db);
+    }
+
+    /// A pause ran out: what was held back runs now.
+    pub(crate) fn pause_over(&mut self, db: usize) {
+        let now = self.now;
+        let Some(process) = self.databases[db].process.as_mut() else { return };
+        if process.paused_until > now || process.stopped {
+            return;
+        }
+        for (session, queued) in std::mem::take(&mut process.held) {
+            if !process.killed.contains(&session) {
+                process.sessions.entry(session).or_default().push_back(queued);
+            }
+        }
+        self.plan_work(db);
+    }
+
+    /// Ends all sessions but one: their queued commands never run.
+    fn end_sessions(&mut self, db: usize, except: u64) {
+        let process = self.databases[db].process.as_mut().expect("a process runs the command");
+        let link = process.link.session();
+        let ended: Vec<u64> = process
+            .sessions
+            .keys()
+            .copied()
+            .filter(|session| *session != except && Some(*session) != link)
+            .collect();
+        let mut calls = Vec::new();
+        for session in ended {
+            process.killed.insert(session);
+            let queue = process.sessions.remove(&session).unwrap_or_default();
+            calls.extend(queue.into_iter().map(|queued| queued.call));
+        }
+        let held = std::mem::take(&mut process.held);
+        calls.extend(held.into_iter().map(|(_, queued)| queued.call));
+        for call in calls {
+            self.answer(call, Reply::Reset);
+        }
+    }
+
+    /// Opens a session ahead of its use, as an agent does for its fence.
+    pub(crate) fn open_session(&mut self, db: usize, session: u64) {
+        if let Some(process) = self.databases[db].process.as_mut()
+            && process.listening
+        {
+            process.sessions.entry(session).or_default();
+        }
+    }
+
+    /// A session that carries a replication stream.
+    pub(crate) fn drop_session(&mut self, db: usize, session: u64) {
+        if let Some(process) = self.databases[db].process.as_mut() {
+            process.sessions.remove(&session);
+            process.killed.insert(session);
+        }
+    }
+
+    /// A process comes to be, from what stands on disk.
+    pub(crate) fn start_process(&mut self, db: usize) {
+        if self.databases[db].process.is_some() || !self.host_up(self.databases[db].host) {
+            return;
+        }
+        let history = self.random.database.any();
+        let now = self.now;
+        let database = &mut self.databases[db];
+        database.lives += 1;
+        let life = database.lives;
+        let boot_id = BootId(format!("boot{}:{}:{}", database.host, db * 100, life).into());
+        let source = database.starts_fenced.then(closed);
+        let copy = Copy::from_disk(&database.disk, history, now);
+        database.process = Some(Process::new(life, boot_id, source, copy));
+        let id = database.id;
+        say!(self, "{id} starts (life {life}), {}", if source.is_some() { "fenced" } else { "taking writes" });
+        self.tell(Fact::Started { instance: id });
+        self.tell_writable(db);
+        self.plan(100 * MILLI, Happening::ReplicaCron { db, life });
+        self.plan(10 * SECOND, Happening::Ping { db, life });
+    }
+
+    /// The process ends; nothing of it runs any more.
+    pub(crate) fn end_process(&mut self, db: usize, why: &str) {
+        let Some(process) = self.databases[db].process.take() else { return };
+        let id = self.databases[db].id;
+        say!(self, "{id} exits: {why}");
+        let held = process.held.into_iter().map(|(_, queued)| queued.call);
+        let queued = process.sessions.into_values().flatten().map(|queued| queued.call);
+        if self.host_up(self.databases[db].host) {
+            for call in held.chain(queued).collect::<Vec<_>>() {
+                self.answer(call, Reply::Reset);
+            }
+        }
+        self.tell(Fact::Exited { instance: id });
+        self.tell_writable(db);
+        self.source_gone(db, process.life);
+        self.exit_seen(db, process.boot_id);
+    }
+
+    /// SIGSTOP, or SIGCONT.
+    pub(crate) fn stop_process(&mut self, db: usize, stopped: bool) {
+        let id = self.databases[db].id;
+        let Some(process) = self.databases[db].process.as_mut() else { return };
+        if process.stopped == stopped {
+            return;
+        }
+        process.stopped = stopped;
+        say!(self, "{id} {}", if stopped { "is stopped" } else { "goes on" });
+        self.tell(Fact::Stopped { instance: id, stopped });
+        if !stopped {
+            self.pause_over(db);
+            self.plan_work(db);
+            self.feed(db);
+        }
+    }
+
+    /// Tells the invariants when an instance began or ceased to take writes.
+    pub(crate) fn tell_writable(&mut self, db: usize) {
+        let database = &mut self.databases[db];
+        let writable = database.writable();
+        if writable != database.told_writable {
+            database.told_writable = writable;
+            let fact =
+                Fact::Writable { instance: database.id, term: database.opened, writable };
+            self.tell(fact);
+        }
+    }
+}

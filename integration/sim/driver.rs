@@ -1,0 +1,508 @@
+//! How an agent deals with its databases: probes, one ordered control lane for each, and fences.
+//!
+//! The lane sends one command at a time; one that was given up may still lie in the database's
+//! socket. A fence goes over a session of its own, opened before, which ends all others; without
+//! an answer in half its budget it kills by pidfd, if it may. The fence thread starts it at its
+//! deadline by itself, whatever the loop does.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use sengu_core::event::{
+    ActionId, Armed, Command, ControlOutcome, Event, LookOutcome, Outcome,
+};
+use sengu_core::name::{BootId, Term};
+use sengu_core::observation::{Answer, Observation, Process};
+use sengu_core::time::Time;
+
+use super::agent::{Pending, micros, service_name};
+use super::database::{Ask, Reply};
+use super::fact::Fact;
+use super::schedule::{MILLI, Micros};
+use super::world::{Happening, Life, World, say};
+
+/// Who waits for an answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Caller {
+    Probe(Life, usize),
+    Lane(Life, usize),
+    Fence(Life, u64),
+    Look(Life, ActionId),
+    Client(usize),
+}
+
+/// The ordered lane of one instance.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    queue: VecDeque<Control>,
+    /// The call under way, and for which action.
+    current: Option<(u64, ActionId)>,
+    session: u64,
+    newest: Term,
+}
+
+#[derive(Debug)]
+struct Control {
+    id: ActionId,
+    term: Term,
+    command: Command,
+    decided: Micros,
+}
+
+/// The probing of one instance.
+#[derive(Debug, Default)]
+pub(crate) struct Probe {
+    /// The call under way, and when it was sent.
+    current: Option<(u64, Time)>,
+    again: bool,
+    session: u64,
+    /// The session that stands ready for a fence, and for which life of the process.
+    fence: (u64, u64),
+}
+
+/// A fence under way.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    db: usize,
+    /// Whom to tell.
+    origin: Origin,
+    decided: Micros,
+    kill: bool,
+    call: u64,
+    boot_id: Option<BootId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin {
+    /// The loop asked.
+    Action(ActionId),
+    /// The fence thread's deadline for this term.
+    Thread(Term),
+}
+
+impl World {
+    /// Sends a command to a database; the answer, if one comes, goes to the caller.
+    pub(crate) fn call(
+        &mut self,
+        from: Option<usize>,
+        db: usize,
+        session: u64,
+        ask: Ask,
+        caller: Caller,
+    ) -> u64 {
+        let call = self.number();
+        let host = self.databases[db].host;
+        let reached = from.map_or(self.host_up(host), |from| self.reaches(from, host));
+        if reached {
+            self.calls.insert(call, caller);
+            let life = self.databases[db].process.as_ref().map_or(0, |process| process.life);
+            let latency = self.latency(from == Some(host));
+            self.plan(latency, Happening::Arrive { db, life, session, call, ask });
+        }
+        call
+    }
+
+    /// A database answers.
+    pub(crate) fn answer(&mut self, call: u64, reply: Reply) {
+        if let Some(caller) = self.calls.get(&call) {
+            let local = !matches!(caller, Caller::Client(_) | Caller::Look(..));
+            let latency = self.latency(local);
+            self.plan(latency, Happening::Answered { call, reply });
+        }
+    }
+
+    /// An answer arrives.
+    pub(crate) fn answered(&mut self, call: u64, reply: Reply) {
+        match self.calls.remove(&call) {
+            None => {}
+            Some(Caller::Probe(life, db)) => self.probe_answered(life, db, call, reply),
+            Some(Caller::Lane(life, db)) => self.lane_answered(life, db, call, reply),
+            Some(Caller::Fence(life, run)) => self.fence_answered(life, run, reply),
+            Some(Caller::Look(life, id)) => {
+                let outcome = match reply {
+                    Reply::State(state, _) if state.writable => LookOutcome::Writable,
+                    Reply::State(..) => LookOutcome::NotWritable,
+                    _ => LookOutcome::Unknown,
+                };
+                self.finish(life, id, Outcome::Look(outcome));
+            }
+            Some(Caller::Client(client)) => self.client_answered(client, call, &reply),
+        }
+    }
+
+    // Probes.
+
+    /// The next regular look at an instance.
+    pub(crate) fn probe_due(&mut self, at: Life, db: usize) {
+        if self.life(at).is_none() {
+            return;
+        }
+        let interval = micros(self.options.probe.0);
+        let wait = self.random.agent.between(interval * 9 / 10, interval * 11 / 10);
+        self.plan(wait, Happening::ProbeDue { life: at, db });
+        self.probe(at, db);
+    }
+
+    /// Looks at an instance now, or once more when the look under way is over.
+    pub(crate) fn probe(&mut self, at: Life, db: usize) {
+        let sent = self.agents[at.host].clock.local(self.now);
+        let session = self.number();
+        let Some(life) = self.life(at) else { return };
+        let probe = life.probes.entry(db).or_default();
+        if probe.current.is_some() {
+            probe.again = true;
+            return;
+        }
+        if probe.session == 0 {
+            probe.session = session;
+        }
+        let session = probe.session;
+        let call = self.call(Some(at.host), db, session, Ask::State, Caller::Probe(at, db));
+        let life = self.life(at).expect("looked up above");
+        life.probes.entry(db).or_default().current = Some((call, sent));
+        let timeout = micros(self.options.probe.1);
+        self.plan(timeout, Happening::ProbeTimeout { life: at, db, call });
+    }
+
+    fn probe_answered(&mut self, at: Life, db: usize, call: u64, reply: Reply) {
+        let answer = match reply {
+            Reply::State(state, _) => Answer::State(*state),
+            Reply::Busy => Answer::Busy,
+            Reply::Refused => Answer::Refused,
+            Reply::Reset => Answer::Error("the connection was closed".to_owned()),
+            Reply::Acknowledged | Reply::ReadOnly | Reply::OtherLife => return,
+        };
+        let reset = matches!(answer, Answer::Error(_) | Answer::Refused);
+        self.probe_over(at, db, call, answer, reset);
+    }
+
+    /// No answer in time.
+    pub(crate) fn probe_timeout(&mut self, at: Life, db: usize, call: u64) {
+        self.calls.remove(&call);
+        self.probe_over(at, db, call, Answer::Silent, true);
+    }
+
+    fn probe_over(&mut self, at: Life, db: usize, call: u64, answer: Answer, reset: bool) {
+        let next = self.number();
+        let Some(life) = self.life(at) else { return };
+        let Some(probe) = life.probes.get_mut(&db) else { return };
+        let Some((_, sent)) = probe.current.filter(|(current, _)| *current == call) else { return };
+        probe.current = None;
+        if reset {
+            probe.session = next;
+        }
+        let again = std::mem::take(&mut probe.again);
+        let observation = self.observation(at, db, answer);
+        let id = self.instance_id(db);
+        self.push(at, Event::Observed { instance: id, sent, observation });
+        if again {
+            self.probe(at, db);
+        }
+    }
+
+    /// What `/proc` shows beside the answer; a process that was seen is watched, and its fence's
+    /// session stands open.
+    fn observation(&mut self, at: Life, db: usize, answer: Answer) -> Observation {
+        let session = self.number();
+        let busy = self.now;
+        let Some(process) = self.databases[db].process.as_ref() else {
+            return Observation { boot_id: None, answer, process: Process::Gone };
+        };
+        let (number, boot_id) = (process.life, process.boot_id.clone());
+        let running = if process.stopped {
+            Process::Stopped
+        } else if process.busy_until > busy {
+            Process::Running
+        } else {
+            Process::Sleeping
+        };
+        let life = self.life(at).expect("it observes");
+        life.seen.insert((db, boot_id.clone()));
+        let probe = life.probes.entry(db).or_default();
+        if probe.fence.1 != number && answer.state().is_some() {
+            probe.fence = (session, number);
+            self.open_session(db, session);
+        }
+        Observation { boot_id: Some(boot_id), answer, process: running }
+    }
+
+    /// A process ended: agents that hold its pidfd see it.
+    pub(crate) fn exit_seen(&mut self, db: usize, boot: BootId) {
+        let host = self.databases[db].host;
+        let wait = self.random.agent.skewed(50, 3 * MILLI);
+        if let Some(life) = &self.agents[host].life
+            && life.seen.contains(&(db, boot.clone()))
+        {
+            let life = Life { host, number: life.number };
+            self.plan(wait, Happening::ExitSeen { life, db, boot });
+        }
+    }
+
+    /// The loop hears of a process's end.
+    pub(crate) fn exit_arrives(&mut self, at: Life, db: usize, boot_id: BootId) {
+        let Some(life) = self.life(at) else { return };
+        life.seen.remove(&(db, boot_id.clone()));
+        let instance = self.instance_id(db);
+        self.push(at, Event::Exited { instance, boot_id });
+        self.probe(at, db);
+    }
+
+    /// The core waits for the end of exactly this process.
+    pub(crate) fn watch_process(&mut self, at: Life, db: usize, boot: BootId) {
+        let alive = self.databases[db].process.as_ref().map(|process| process.boot_id.clone());
+        let Some(life) = self.life(at) else { return };
+        life.seen.insert((db, boot.clone()));
+        if alive.as_ref() != Some(&boot) {
+            self.plan(MILLI, Happening::ExitSeen { life: at, db, boot });
+        }
+    }
+
+    // The control lane.
+
+    /// Puts a command into an instance's lane.
+    pub(crate) fn control(
+        &mut self,
+        at: Life,
+        id: ActionId,
+        db: usize,
+        term: Term,
+        command: Command,
+    ) {
+        let decided = self.now;
+        let Some(life) = self.life(at) else { return };
+        let lane = life.lanes.entry(db).or_default();
+        if term < lane.newest {
+            let error = format!("term {term} is older than term {}", lane.newest);
+            let outcome = ControlOutcome::Failed { error, untouched: true };
+            self.finish(at, id, Outcome::Control(outcome));
+            return;
+        }
+        lane.newest = term;
+        lane.queue.push_back(Control { id, term, command, decided });
+        self.run_lane(at, db);
+    }
+
+    fn run_lane(&mut self, at: Life, db: usize) {
+        let fresh = self.number();
+        let Some(life) = self.life(at) else { return };
+        let lane = life.lanes.entry(db).or_default();
+        if lane.current.is_some() {
+            return;
+        }
+        let Some(Control { id, term, command, decided }) = lane.queue.pop_front() else { return };
+        if lane.session == 0 {
+            lane.session = fresh;
+        }
+        let session = lane.session;
+        if !life.pending.contains_key(&id) {
+            self.run_lane(at, db);
+            return;
+        }
+        life.pending.insert(id, Pending::Control(db, true));
+        let ask = match command {
+            Command::Fence { .. } => unreachable!("fences have a session of their own"),
+            Command::Detach => Ask::Detach,
+            Command::Promote { boot_id } => Ask::Promote { boot_id, term, decided },
+            Command::Follow { source } => Ask::Follow(source),
+            Command::Pause { hold } => Ask::Pause(micros(hold)),
+            Command::Unpause => Ask::Unpause,
+            Command::Read => Ask::State,
+        };
+        if self.trace.on && !matches!(ask, Ask::State) {
+            let name = self.databases[db].id;
+            say!(self, "h{} agent: {ask:?} to {name}, term {term}", at.host + 1);
+        }
+        let call = self.call(Some(at.host), db, session, ask, Caller::Lane(at, db));
+        let life = self.life(at).expect("looked up above");
+        life.lanes.entry(db).or_default().current = Some((call, id));
+    }
+
+    fn lane_answered(&mut self, at: Life, db: usize, call: u64, reply: Reply) {
+        let Some(life) = self.life(at) else { return };
+        let lane = life.lanes.entry(db).or_default();
+        let Some((_, id)) = lane.current.filter(|(current, _)| *current == call) else { return };
+        lane.current = None;
+        let failed = |error: &str, untouched| ControlOutcome::Failed {
+            error: error.to_owned(),
+            untouched,
+        };
+        let outcome = match reply {
+            Reply::State(state, boot_id) => ControlOutcome::Done { boot_id, state: *state },
+            Reply::Busy => failed("a script runs", true),
+            Reply::OtherLife => failed("the process is another one", true),
+            Reply::Refused => failed("connection refused", true),
+            Reply::Reset => {
+                lane.session = 0;
+                failed("the connection was closed", false)
+            }
+            Reply::Acknowledged | Reply::ReadOnly => failed("no answer to this", false),
+        };
+        self.finish(at, id, Outcome::Control(outcome));
+        self.run_lane(at, db);
+    }
+
+    /// A command of the lane was given up: the next may go, behind it in the same socket.
+    pub(crate) fn give_up(&mut self, at: Life, db: usize, id: ActionId) {
+        let Some(life) = self.life(at) else { return };
+        let lane = life.lanes.entry(db).or_default();
+        lane.queue.retain(|control| control.id != id);
+        if lane.current.is_some_and(|(_, current)| current == id) {
+            lane.current = None;
+            self.run_lane(at, db);
+        }
+    }
+
+    // Fences.
+
+    /// Starts a fence of an instance.
+    pub(crate) fn fence(
+        &mut self,
+        at: Life,
+        db: usize,
+        origin: Origin,
+        kill: bool,
+        budget: Duration,
+    ) {
+        let run = self.number();
+        let decided = self.now;
+        let name = self.databases[db].id;
+        say!(self, "h{} agent: fences {name} ({origin:?})", at.host + 1);
+        self.flush_lane(at, db);
+        let boot_id = self.databases[db].process.as_ref().map(|process| process.boot_id.clone());
+        let life = self.databases[db].process.as_ref().map_or(0, |process| process.life);
+        let Some(running) = self.life(at) else { return };
+        let known = running.probes.get(&db).map_or((0, 0), |probe| probe.fence);
+        let last = running.seen.iter().rfind(|(seen, _)| *seen == db).map(|(_, boot)| boot.clone());
+        let gone = boot_id.is_none();
+        let boot_id = boot_id.or(last);
+        let fence = Fence { db, origin, decided, kill, call: 0, boot_id };
+        running.fences.insert(run, fence);
+        if gone {
+            self.plan(MILLI, Happening::Killed { life: at, run });
+            return;
+        }
+        let session = if known.1 == life { known.0 } else { self.number() };
+        let call = self.call(Some(at.host), db, session, Ask::Fence, Caller::Fence(at, run));
+        if let Some(fence) = self.life(at).and_then(|life| life.fences.get_mut(&run)) {
+            fence.call = call;
+        }
+        self.plan(micros(budget) / 2, Happening::FenceRung { life: at, run });
+        self.plan(micros(budget), Happening::FenceSpent { life: at, run });
+    }
+
+    /// What waits in the lane is older than the fence: it never runs.
+    fn flush_lane(&mut self, at: Life, db: usize) {
+        let Some(life) = self.life(at) else { return };
+        let lane = life.lanes.entry(db).or_default();
+        lane.session = 0;
+        let waiting: Vec<ActionId> =
+            std::mem::take(&mut lane.queue).into_iter().map(|control| control.id).collect();
+        for id in waiting {
+            let error = "a fence came first".to_owned();
+            let outcome = ControlOutcome::Failed { error, untouched: true };
+            self.finish(at, id, Outcome::Control(outcome));
+        }
+    }
+
+    fn fence_answered(&mut self, at: Life, run: u64, reply: Reply) {
+        match reply {
+            Reply::State(state, boot_id) => {
+                let outcome = ControlOutcome::Done { boot_id, state: *state };
+                self.fence_over(at, run, outcome);
+            }
+            _ => self.fence_rung(at, run),
+        }
+    }
+
+    /// The first rung did not help in its share of the time: the kill, if it is allowed.
+    pub(crate) fn fence_rung(&mut self, at: Life, run: u64) {
+        let Some(fence) = self.life(at).and_then(|life| life.fences.get(&run)) else { return };
+        let (db, boot_id) = (fence.db, fence.boot_id.clone());
+        if !fence.kill {
+            return;
+        }
+        let alive = self.databases[db].process.as_ref().map(|process| process.boot_id.clone());
+        if alive == boot_id {
+            let host = at.host + 1;
+            self.end_process(db, &format!("killed by the agent of h{host}"));
+            self.plan_restart(db);
+        }
+        let wait = self.random.agent.skewed(50, 5 * MILLI);
+        self.plan(wait, Happening::Killed { life: at, run });
+    }
+
+    /// The process is gone.
+    pub(crate) fn killed(&mut self, at: Life, run: u64) {
+        let Some(fence) = self.life(at).and_then(|life| life.fences.get(&run)) else { return };
+        let boot_id = fence.boot_id.clone();
+        self.fence_over(at, run, ControlOutcome::Exited { boot_id });
+    }
+
+    /// Every rung had its time.
+    pub(crate) fn fence_spent(&mut self, at: Life, run: u64) {
+        let error = "no answer, and killing is not allowed".to_owned();
+        self.fence_over(at, run, ControlOutcome::Failed { error, untouched: false });
+    }
+
+    fn fence_over(&mut self, at: Life, run: u64, outcome: ControlOutcome) {
+        let Some(fence) = self.life(at).and_then(|life| life.fences.remove(&run)) else { return };
+        self.calls.remove(&fence.call);
+        let instance = self.databases[fence.db].id;
+        if !matches!(outcome, ControlOutcome::Failed { .. }) {
+            self.tell(Fact::Fenced { instance, decided: fence.decided });
+        }
+        match fence.origin {
+            Origin::Action(id) => self.finish(at, id, Outcome::Control(outcome)),
+            Origin::Thread(term) => {
+                let instance = self.instance_id(fence.db);
+                self.push(at, Event::FenceFired { instance, term, outcome });
+            }
+        }
+    }
+
+    /// The fence thread is told its deadlines anew.
+    pub(crate) fn arm(&mut self, at: Life, armed: Vec<Armed>) {
+        let clock = self.agents[at.host].clock;
+        let Some(life) = self.life(at) else { return };
+        life.armed = (life.armed.0 + 1, armed.clone());
+        let epoch = life.armed.0;
+        for (index, armed) in armed.iter().enumerate() {
+            let late = self.random.agent.skewed(10, 5 * MILLI);
+            let due = clock.truth(armed.at).max(self.now);
+            let wait = due - self.now + late;
+            self.plan(wait, Happening::FenceTimer { life: at, epoch, index });
+        }
+    }
+
+    /// A deadline of the fence thread.
+    pub(crate) fn fence_timer(&mut self, at: Life, epoch: u64, index: usize) {
+        let now = self.now;
+        let kill = self.options.policy.kill;
+        let budget = self.options.fence();
+        let Some(life) = self.life(at) else { return };
+        if life.armed.0 != epoch {
+            return;
+        }
+        if life.stopped_until > now {
+            let wait = life.stopped_until - now + 1;
+            self.plan(wait, Happening::FenceTimer { life: at, epoch, index });
+            return;
+        }
+        let Armed { instance, term, .. } = life.armed.1[index].clone();
+        let db = self.database_of(&instance);
+        self.fence(at, db, Origin::Thread(term), kill, budget);
+    }
+
+    /// The core's name of a database.
+    pub(crate) fn instance_id(&self, db: usize) -> sengu_core::name::InstanceId {
+        let id = self.databases[db].id;
+        sengu_core::name::InstanceId { service: service_name(id.service), instance: id.name() }
+    }
+
+    /// The database of a core's name.
+    pub(crate) fn database_of(&self, instance: &sengu_core::name::InstanceId) -> usize {
+        (0..self.databases.len())
+            .find(|db| self.instance_id(*db) == *instance)
+            .expect("the core names only configured instances")
+    }
+}

@@ -1,0 +1,206 @@
+//! What is true in the world, as the invariants are told it: facts in the order in which they
+//! came to be, from the databases' and the store's own record, never from what an agent believes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use sengu_core::name::{InstanceName, Term};
+use sengu_core::record::{MasterRecord, Phase};
+
+use super::schedule::Micros;
+
+/// One instance: `foo/r2` is number 1 of service 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Id {
+    /// Which service.
+    pub(crate) service: usize,
+    /// Which of its instances, from 0.
+    pub(crate) number: usize,
+}
+
+/// The services' names.
+pub(crate) const SERVICES: [&str; 2] = ["foo", "bar"];
+
+impl Id {
+    /// The instance that a record names, if it is one of this world's.
+    pub(crate) fn named(service: usize, name: &InstanceName) -> Option<Self> {
+        let number: usize = name.as_str().strip_prefix('r')?.parse().ok()?;
+        Some(Self { service, number: number.checked_sub(1)? })
+    }
+
+    /// Its name within its service.
+    pub(crate) fn name(self) -> InstanceName {
+        InstanceName::new(&format!("r{}", self.number + 1)).expect("`r` and a number is a label")
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/r{}", SERVICES[self.service], self.number + 1)
+    }
+}
+
+/// What does not change in one world.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Layout {
+    /// On which host each instance runs.
+    pub(crate) hosts: BTreeMap<Id, usize>,
+    /// The lease.
+    pub(crate) lease: Micros,
+    /// How long an agent may need to see and end what should not be, when nothing hinders it.
+    pub(crate) patience: Micros,
+}
+
+/// Something that is true from now on, or happened now.
+#[derive(Debug, Clone)]
+pub(crate) enum Fact {
+    /// Nothing but time passing.
+    Moment,
+    /// A database acknowledged a client's write.
+    Acknowledged {
+        /// Which.
+        instance: Id,
+        /// The term under which it was last opened.
+        term: Term,
+        /// The write.
+        serial: u64,
+    },
+    /// An instance began or ceased to take writes.
+    Writable {
+        /// Which.
+        instance: Id,
+        /// The term under which it was last opened.
+        term: Term,
+        /// Takes writes from now on.
+        writable: bool,
+    },
+    /// A promotion took effect.
+    Promoted {
+        /// Which instance.
+        instance: Id,
+        /// The term it was decided in.
+        term: Term,
+        /// When an agent decided it.
+        decided: Micros,
+        /// All writes that its data holds.
+        holds: Rc<[u64]>,
+    },
+    /// An agent was told that a fence it had decided is done.
+    Fenced {
+        /// Which instance.
+        instance: Id,
+        /// When it was decided.
+        decided: Micros,
+    },
+    /// A process came to be.
+    Started {
+        /// Which instance.
+        instance: Id,
+    },
+    /// A process ended.
+    Exited {
+        /// Which instance.
+        instance: Id,
+    },
+    /// A process was stopped by a signal, or goes on.
+    Stopped {
+        /// Which instance.
+        instance: Id,
+        /// Stopped from now on.
+        stopped: bool,
+    },
+    /// An instance was told to replicate from another.
+    Followed {
+        /// Which.
+        instance: Id,
+        /// From which, if its address is known.
+        source: Option<Id>,
+    },
+    /// An instance received something from its source.
+    Received {
+        /// Which.
+        instance: Id,
+        /// Which life of it.
+        life: u64,
+    },
+    /// `master/S` was written (or removed).
+    Master {
+        /// Which service.
+        service: usize,
+        /// As it is now.
+        record: Option<Rc<MasterRecord>>,
+    },
+    /// A beat was committed that keeps this term.
+    Beat {
+        /// Which service.
+        service: usize,
+        /// The term that it names.
+        term: Term,
+    },
+    /// A beat that keeps this instance's term came back to its agent in time.
+    BeatAcknowledged {
+        /// The holder.
+        instance: Id,
+        /// Its term.
+        term: Term,
+        /// True time of its send plus the lease on the sender's clock.
+        deadline: Micros,
+    },
+    /// A final was written, or written over.
+    Final {
+        /// Whose.
+        instance: Id,
+        /// For which term.
+        term: Term,
+        /// Which life of it.
+        life: u64,
+        /// There was one of the same life already.
+        again: bool,
+    },
+    /// An agent's process came to be, died, was stopped or goes on.
+    Agent {
+        /// On which host.
+        host: usize,
+        /// Runs from now on.
+        running: bool,
+    },
+    /// An agent has read the store.
+    Loaded {
+        /// On which host.
+        host: usize,
+    },
+    /// An agent can reach the store from now on, or cannot.
+    Reach {
+        /// On which host.
+        host: usize,
+        /// It can.
+        reach: bool,
+    },
+    /// An output of an agent named a master.
+    Named {
+        /// On which host.
+        host: usize,
+        /// Which life of its agent.
+        life: u64,
+        /// Whom.
+        instance: Id,
+        /// Under which term.
+        term: Term,
+        /// The state of that term in what this agent was given.
+        serving: bool,
+        /// Since the agent was given a beat that keeps the term; `None`: no promise, none needed.
+        beat_age: Option<Micros>,
+        /// Since the send of the last answered request of that agent.
+        fresh_age: Micros,
+    },
+    /// The hooks of a phase were started.
+    Hook {
+        /// For which service.
+        service: usize,
+        /// For which term.
+        term: Term,
+        /// Which phase.
+        phase: Phase,
+    },
+}

@@ -1,0 +1,109 @@
+//! **detach-then-final**: a final is final. After it was written, the same life of that copy
+//! receives nothing until it follows the master of a later term, or is promoted; and a final is
+//! written once.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use sengu_core::name::Term;
+use sengu_core::record::MasterRecord;
+
+use super::super::fact::{Fact, Id};
+use super::super::schedule::Micros;
+use super::{Breach, Invariant};
+
+/// The copies that have given a final and follow nobody newer yet.
+#[derive(Default)]
+pub(crate) struct DetachThenFinal {
+    finals: BTreeMap<Id, (Term, u64)>,
+    masters: BTreeMap<usize, Rc<MasterRecord>>,
+}
+
+impl Invariant for DetachThenFinal {
+    fn slug(&self) -> &'static str {
+        "detach-then-final"
+    }
+
+    fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {
+        match fact {
+            Fact::Master { service, record: Some(record) } => {
+                self.masters.insert(*service, Rc::clone(record));
+            }
+            Fact::Final { instance, term, again: true, .. } => {
+                return Err(Breach::firm(format!(
+                    "the final of {instance} for term {term} was written a second time"
+                )));
+            }
+            Fact::Final { instance, term, life, again: false } => {
+                self.finals.insert(*instance, (*term, *life));
+            }
+            Fact::Followed { instance, source: Some(source) } => {
+                let later = self.masters.get(&instance.service).is_some_and(|record| {
+                    record.holder.instance == source.name()
+                        && self.finals.get(instance).is_some_and(|(term, _)| record.term > *term)
+                });
+                if later {
+                    self.finals.remove(instance);
+                }
+            }
+            Fact::Promoted { instance, .. } | Fact::Exited { instance } => {
+                self.finals.remove(instance);
+            }
+            Fact::Received { instance, life } => {
+                if let Some((term, of)) = self.finals.get(instance)
+                    && of == life
+                {
+                    return Err(Breach::firm(format!(
+                        "{instance} received more after its final for term {term}"
+                    )));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sengu_core::record::MasterState;
+
+    use super::super::tests::{feed, master, r};
+    use super::*;
+
+    fn last(again: bool) -> Fact {
+        Fact::Final { instance: r(2), term: Term(1), life: 7, again }
+    }
+
+    const RECEIVED: Fact = Fact::Received { instance: Id { service: 0, number: 1 }, life: 7 };
+
+    fn check(history: impl IntoIterator<Item = (Micros, Fact)>) -> Result<(), Breach> {
+        feed(DetachThenFinal::default(), history)
+    }
+
+    #[test]
+    fn following_a_later_master_holds() {
+        let follow = Fact::Followed { instance: r(2), source: Some(r(3)) };
+        let history = [
+            (0, RECEIVED),
+            (1, last(false)),
+            (2, master(2, 3, MasterState::Serving)),
+            (3, follow),
+            (4, RECEIVED),
+        ];
+        assert_eq!(check(history), Ok(()));
+    }
+
+    #[test]
+    fn receiving_from_the_old_master_after_the_final_breaks_it() {
+        assert!(check([(1, last(false)), (2, RECEIVED)]).is_err());
+        let back = Fact::Followed { instance: r(2), source: Some(r(1)) };
+        let serving = master(1, 1, MasterState::Serving);
+        assert!(check([(0, serving), (1, last(false)), (2, back), (3, RECEIVED)]).is_err());
+    }
+
+    #[test]
+    fn a_second_final_breaks_it() {
+        assert!(check([(1, last(false)), (2, last(true))]).is_err());
+    }
+}

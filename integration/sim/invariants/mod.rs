@@ -1,0 +1,165 @@
+//! What must hold in every schedule: one rule per file, named by its slug.
+//!
+//! Each is a small state machine over facts, so that its own tests can feed it a good and a bad
+//! history by hand. None of them reads an agent's mind: they judge what the databases and the
+//! store did. A breach that the trace explains by a documented limit (an agent dead or stopped
+//! while its database ran) is told apart from one that nothing explains.
+
+mod detach_then_final;
+mod fence_in_time;
+mod hook_once;
+mod named_is_serving;
+mod nothing_older_runs;
+mod one_giver;
+mod planned_loses_nothing;
+mod proven_before_promoted;
+mod starts_fenced;
+mod w;
+mod watched;
+
+use super::fact::{Fact, Layout};
+use super::schedule::Micros;
+
+/// A rule that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Breach {
+    /// The documented limit that explains it, if one does.
+    pub(crate) limit: Option<&'static str>,
+    /// What happened.
+    pub(crate) text: String,
+}
+
+impl Breach {
+    /// Nothing explains it.
+    fn firm(text: String) -> Self {
+        Self { limit: None, text }
+    }
+}
+
+/// One rule.
+pub(crate) trait Invariant {
+    /// Its name, as the file's.
+    fn slug(&self) -> &'static str;
+
+    /// Takes one fact.
+    ///
+    /// # Errors
+    /// What broke, if this fact broke it.
+    fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach>;
+}
+
+/// A breach, of which rule, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule's slug.
+    pub slug: &'static str,
+    /// When, in microseconds of virtual time.
+    pub at: u64,
+    /// What happened.
+    pub text: String,
+}
+
+/// All rules, over one world.
+pub(crate) struct Judges {
+    rules: Vec<Box<dyn Invariant>>,
+    /// The first firm breach.
+    pub(crate) violation: Option<Violation>,
+    /// How often each limit explained a breach.
+    pub(crate) limits: Vec<(&'static str, Violation)>,
+}
+
+impl Judges {
+    /// All rules, for a world that looks so.
+    pub(crate) fn new(layout: &Layout) -> Self {
+        let rules: Vec<Box<dyn Invariant>> = vec![
+            Box::new(w::W::new(layout)),
+            Box::new(one_giver::OneGiver::new(layout)),
+            Box::new(fence_in_time::FenceInTime::new(layout)),
+            Box::new(starts_fenced::StartsFenced::new(layout)),
+            Box::new(named_is_serving::NamedIsServing::new(layout)),
+            Box::new(proven_before_promoted::ProvenBeforePromoted::new(layout)),
+            Box::new(detach_then_final::DetachThenFinal::default()),
+            Box::new(nothing_older_runs::NothingOlderRuns::default()),
+            Box::new(planned_loses_nothing::PlannedLosesNothing::default()),
+            Box::new(hook_once::HookOnce::default()),
+        ];
+        Self { rules, violation: None, limits: Vec::new() }
+    }
+
+    /// Shows a fact to every rule.
+    pub(crate) fn take(&mut self, at: Micros, fact: &Fact) {
+        for rule in &mut self.rules {
+            let Err(breach) = rule.take(at, fact) else { continue };
+            let violation = Violation { slug: rule.slug(), at, text: breach.text };
+            match breach.limit {
+                Some(limit) => self.limits.push((limit, violation)),
+                None => self.violation = self.violation.take().or(Some(violation)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! What the rules' own tests share: a short way to write a history.
+
+    use std::rc::Rc;
+
+    use sengu_core::name::{BootId, HostName, InstanceName, Term};
+    use sengu_core::record::{Holder, MasterRecord, MasterState, Promise};
+    use sengu_core::time::Wall;
+
+    use super::super::fact::{Fact, Id, Layout};
+    use super::super::schedule::{MILLI, Micros, SECOND};
+    use super::{Breach, Invariant};
+
+    /// Instance number `n` of the first service.
+    pub(crate) fn r(n: usize) -> Id {
+        Id { service: 0, number: n - 1 }
+    }
+
+    /// Three hosts with one instance each, a lease of 4 s.
+    pub(crate) fn layout() -> Layout {
+        Layout {
+            hosts: (0..3).map(|n| (Id { service: 0, number: n }, n)).collect(),
+            lease: 4 * SECOND,
+            patience: 3 * SECOND,
+        }
+    }
+
+    /// `master/foo` as a fact.
+    pub(crate) fn master(term: u64, n: usize, state: MasterState) -> Fact {
+        Fact::Master { service: 0, record: Some(Rc::new(record(term, n, state))) }
+    }
+
+    /// A master record that promises to fence within 4 s.
+    pub(crate) fn record(term: u64, n: usize, state: MasterState) -> MasterRecord {
+        MasterRecord {
+            format: 1,
+            term: Term(term),
+            state,
+            holder: Holder {
+                instance: InstanceName::new(&format!("r{n}")).expect("a label"),
+                host: HostName::new(&format!("h{n}")).expect("a label"),
+                agent: format!("agent-{n}"),
+                boot_id: BootId(format!("boot-{n}").into()),
+                address: format!("10.0.0.{n}:6379").parse().expect("an address"),
+            },
+            promise: Promise::Fence { lease_ms: 4000 },
+            unproven: Vec::new(),
+            origins: Vec::new(),
+            failed: Vec::new(),
+            failovers: Vec::new(),
+            since: Wall(0),
+            unknown: serde_json::Map::new(),
+        }
+    }
+
+    /// Feeds a history (times in milliseconds) and returns the first breach.
+    pub(crate) fn feed(
+        mut rule: impl Invariant,
+        history: impl IntoIterator<Item = (Micros, Fact)>,
+    ) -> Result<(), Breach> {
+        history.into_iter().try_for_each(|(at, fact)| rule.take(at * MILLI, &fact))
+    }
+}

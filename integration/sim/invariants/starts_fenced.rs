@@ -1,0 +1,153 @@
+//! **starts-fenced**: no instance of a service that sengu holds takes writes for longer than a
+//! bound while its agent runs and it is not the one that holds the term.
+//!
+//! The bound is the layout's patience, counted from the last moment at which anything hindered
+//! its agent: its own start, a stall, a cut from the store, a stopped database.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use sengu_core::record::{MasterRecord, MasterState};
+
+use super::super::fact::{Fact, Id, Layout};
+use super::super::schedule::{MILLI, Micros};
+use super::{Breach, Invariant};
+
+/// Who takes writes without the term, and since when nothing excuses it.
+pub(crate) struct StartsFenced {
+    layout: Layout,
+    open: BTreeSet<Id>,
+    stopped: BTreeSet<Id>,
+    hindered: BTreeSet<usize>,
+    since: BTreeMap<Id, Micros>,
+    records: BTreeMap<usize, Rc<MasterRecord>>,
+}
+
+impl StartsFenced {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        Self {
+            layout: layout.clone(),
+            open: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            hindered: BTreeSet::new(),
+            since: BTreeMap::new(),
+            records: BTreeMap::new(),
+        }
+    }
+
+    fn wrong(&self, id: Id) -> bool {
+        let Some(record) = self.records.get(&id.service) else { return false };
+        let holds = record.holder.instance == id.name()
+            && matches!(
+                record.state,
+                MasterState::Taken { .. } | MasterState::Serving | MasterState::Giving { .. }
+            );
+        let host = self.layout.hosts.get(&id);
+        record.state != MasterState::Unmanaged
+            && !holds
+            && !self.stopped.contains(&id)
+            && host.is_some_and(|host| !self.hindered.contains(host))
+    }
+
+    /// Starts the time of a host's instances anew.
+    fn restart(&mut self, host: usize) {
+        let hosts = &self.layout.hosts;
+        self.since.retain(|id, _| hosts.get(id) != Some(&host));
+    }
+
+    fn note(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Writable { instance, writable: true, .. } => {
+                self.open.insert(*instance);
+            }
+            Fact::Writable { instance, writable: false, .. } => {
+                self.open.remove(instance);
+            }
+            Fact::Stopped { instance, stopped: true } => {
+                self.stopped.insert(*instance);
+            }
+            Fact::Stopped { instance, stopped: false } | Fact::Started { instance, .. } => {
+                self.stopped.remove(instance);
+                self.since.remove(instance);
+            }
+            Fact::Agent { host, running: false } | Fact::Reach { host, reach: false } => {
+                self.hindered.insert(*host);
+            }
+            Fact::Loaded { host } | Fact::Reach { host, reach: true } => {
+                self.hindered.remove(host);
+                self.restart(*host);
+            }
+            Fact::Agent { host, running: true } => self.restart(*host),
+            Fact::Master { service, record: Some(record) } => {
+                self.records.insert(*service, Rc::clone(record));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Invariant for StartsFenced {
+    fn slug(&self) -> &'static str {
+        "starts-fenced"
+    }
+
+    fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
+        self.note(fact);
+        let wrong: BTreeSet<Id> =
+            self.open.iter().copied().filter(|id| self.wrong(*id)).collect();
+        self.since.retain(|id, _| wrong.contains(id));
+        for id in wrong {
+            let since = *self.since.entry(id).or_insert(at);
+            if at - since > self.layout.patience {
+                self.since.insert(id, at);
+                return Err(Breach::firm(format!(
+                    "{id} has taken writes for {} ms without holding the term, although its \
+                     agent runs",
+                    (at - since) / MILLI
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sengu_core::name::Term;
+
+    use super::super::tests::{feed, layout, master, r};
+    use super::*;
+
+    fn open(n: usize) -> Fact {
+        Fact::Writable { instance: r(n), term: Term(1), writable: true }
+    }
+
+    #[test]
+    fn the_holder_may_and_nobody_may_before_adoption() {
+        let serving = master(1, 1, MasterState::Serving);
+        let history = [(0, open(1)), (5000, serving), (9000, Fact::Moment)];
+        assert_eq!(feed(StartsFenced::new(&layout()), history), Ok(()));
+    }
+
+    #[test]
+    fn an_open_instance_without_the_term_breaks_it_in_the_end() {
+        let serving = || master(1, 1, MasterState::Serving);
+        let soon = [(0, serving()), (10, open(2)), (2900, Fact::Moment)];
+        assert_eq!(feed(StartsFenced::new(&layout()), soon), Ok(()));
+        let late = [(0, serving()), (10, open(2)), (3100, Fact::Moment)];
+        assert!(feed(StartsFenced::new(&layout()), late).is_err());
+    }
+
+    #[test]
+    fn a_hindered_agent_is_given_its_time() {
+        let history = [
+            (0, master(1, 1, MasterState::Serving)),
+            (10, open(2)),
+            (20, Fact::Agent { host: 1, running: false }),
+            (9000, Fact::Agent { host: 1, running: true }),
+            (9500, Fact::Loaded { host: 1 }),
+            (12_400, Fact::Moment),
+        ];
+        assert_eq!(feed(StartsFenced::new(&layout()), history), Ok(()));
+    }
+}

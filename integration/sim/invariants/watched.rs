@@ -1,0 +1,90 @@
+//! Whether a host's agent was there to do its duty: what tells a documented limit from a fault.
+//!
+//! A host is *unwatched* from the moment its agent died or was stopped, until an agent has run
+//! there, with the store read, for the patience that the layout grants; an agent that cannot read
+//! the store is given the lease on top, since it fences then. This is no rule of its own.
+
+use std::collections::BTreeMap;
+
+use super::super::fact::{Fact, Id, Layout};
+use super::super::schedule::Micros;
+
+/// What explains a breach on an unwatched host.
+const LIMIT: &str = "an agent was dead or stopped while its database ran";
+
+#[derive(Debug, Default)]
+struct Host {
+    down: bool,
+    /// Ran again since, and has not read the store since.
+    up: Option<Micros>,
+    /// Has read the store since it ran again.
+    loaded: Option<Micros>,
+}
+
+/// All hosts' agents.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    hosts: BTreeMap<usize, Host>,
+    layout: Layout,
+}
+
+impl Watched {
+    /// Nobody is missing at the beginning.
+    pub(crate) fn new(layout: &Layout) -> Self {
+        Self { hosts: BTreeMap::new(), layout: layout.clone() }
+    }
+
+    /// Takes one fact; others are ignored.
+    pub(crate) fn take(&mut self, at: Micros, fact: &Fact) {
+        match *fact {
+            Fact::Agent { host, running: false } => {
+                self.hosts.insert(host, Host { down: true, up: None, loaded: None });
+            }
+            Fact::Agent { host, running: true } => {
+                if let Some(host) = self.hosts.get_mut(&host) {
+                    host.down = false;
+                    host.up = Some(at);
+                }
+            }
+            Fact::Loaded { host } => {
+                if let Some(host) = self.hosts.get_mut(&host) {
+                    host.loaded = Some(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The limit that explains what this instance did, if one does.
+    pub(crate) fn limit(&self, at: Micros, instance: Id) -> Option<&'static str> {
+        let host = self.hosts.get(self.layout.hosts.get(&instance)?)?;
+        let unwatched = host.down
+            || host.up.is_some_and(|up| match host.loaded {
+                Some(loaded) => at < loaded.max(up) + self.layout.patience,
+                None => at < up + self.layout.lease + self.layout.patience,
+            });
+        unwatched.then_some(LIMIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::schedule::SECOND;
+    use super::super::tests::{layout, r};
+    use super::*;
+
+    #[test]
+    fn a_host_is_unwatched_from_death_until_its_agent_had_time() {
+        let mut watched = Watched::new(&layout());
+        assert_eq!(watched.limit(0, r(1)), None);
+        watched.take(SECOND, &Fact::Agent { host: 0, running: false });
+        assert_eq!(watched.limit(99 * SECOND, r(1)), Some(LIMIT));
+        assert_eq!(watched.limit(99 * SECOND, r(2)), None, "another host's agent runs");
+        watched.take(100 * SECOND, &Fact::Agent { host: 0, running: true });
+        assert_eq!(watched.limit(106 * SECOND, r(1)), Some(LIMIT), "it could not read the store");
+        assert_eq!(watched.limit(108 * SECOND, r(1)), None, "then it must have fenced");
+        watched.take(101 * SECOND, &Fact::Loaded { host: 0 });
+        assert_eq!(watched.limit(103 * SECOND, r(1)), Some(LIMIT));
+        assert_eq!(watched.limit(105 * SECOND, r(1)), None);
+    }
+}

@@ -1,0 +1,34 @@
+//! The simulator: the deciding code of sengu in a world that breaks.
+//!
+//! One seed decides everything: hosts, clocks, policies, faults, clients, the person. The world
+//! holds model databases with a queue for each session, a store with elections and late watches,
+//! and one real [`sengu_core::machine::Machine`] for each host. Invariants, one file each, judge
+//! what the databases and the store did. The same seed gives the same story, always.
+
+mod action;
+mod agent;
+mod client;
+mod clock;
+mod crash;
+mod database;
+mod describe;
+mod driver;
+mod fact;
+mod fault;
+mod invariants;
+mod kv;
+mod options;
+mod person;
+mod random;
+mod replication;
+mod run;
+mod schedule;
+mod store;
+mod story;
+mod trace;
+mod world;
+
+pub use invariants::Violation;
+pub use options::Options;
+pub use run::{Outcome, run};
+pub use story::{Crashes, Story, crash_everywhere, tell_lines};
