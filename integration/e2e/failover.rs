@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use integration::rig::redis::Setup;
 use integration::rig::trio::{MASTER, PORT, SERVICE};
 use integration::rig::writer::{assert_one_master_at_a_time, gap};
-use integration::rig::{Flavour, Settings, Supervision, Trio, Watcher, Writer, until, wait};
+use integration::rig::{Flavour, Settings, Supervision, Trio, Watcher, Writer, wait};
 
 const SOON: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(10);
@@ -83,16 +83,16 @@ fn restarted_by_a_supervisor(supervision: Supervision) {
     let watcher = Watcher::start(trio.agent.dns, MASTER);
     let following = following(&trio);
     following.until_acked_by(old.address, 100);
-    let copied = until("the replicas have something", LATER, || {
+    let copied = trio.until("the replicas have something", LATER, || {
         let lengths = trio.servers[1..].iter().map(|server| server.list("following").len());
         lengths.min().filter(|least| *least >= 50)
     });
 
     old.supervise(supervision);
     old.kill();
-    until("the supervisor has started it again", SOON, || (old.starts() > 1).then_some(()));
+    trio.until("the supervisor has started it again", SOON, || (old.starts() > 1).then_some(()));
     let restarted = Instant::now();
-    let master = until("a master is named again", LATER, || {
+    let master = trio.until("a master is named again", LATER, || {
         let seen = watcher.seen();
         let (at, answer) = seen.last()?;
         let named = *at >= restarted && answer.as_deref().is_some_and(|named| named.len() == 1);
@@ -134,7 +134,7 @@ fn a_stopped_master_is_ended_and_acknowledges_nothing_when_it_wakes() {
     }
     let new = trio.until_other(old, LATER);
     old.resume();
-    until("the stopped process is gone", SOON, || old.exited().then_some(()));
+    trio.until("the stopped process is gone", SOON, || old.exited().then_some(()));
     for connection in &mut queued {
         let answer = connection.read();
         assert!(answer.is_err(), "a queued write was acknowledged: {answer:?}");
@@ -169,12 +169,13 @@ fn the_copy_that_has_most_wins_whatever_its_priority() {
     let instances = vec![String::new(), "priority = 1\n".into(), "priority = 50\n".into()];
     let trio = Trio::adopted(&Settings { instances, ..Settings::default() });
     let [old, behind, ahead] = &trio.servers[..] else { panic!("three servers") };
-    // The preferred one receives nothing from here on.
+    // The preferred one reads nothing from here on; its socket holds far less than this.
     behind.stop();
-    for number in 0..20 {
-        old.ask(&["RPUSH", "list", &number.to_string()]);
+    let value = "x".repeat(2 << 20);
+    for _ in 0..20 {
+        old.ask(&["RPUSH", "list", &value]);
     }
-    until("the other one has all", SOON, || (ahead.list("list").len() == 20).then_some(()));
+    trio.until("the other one has all", SOON, || (ahead.list("list").len() == 20).then_some(()));
     old.kill();
     behind.resume();
     let new = trio.until_other(old, LATER);
@@ -193,13 +194,8 @@ fn without_automatic_failover_the_name_goes_and_a_person_moves_it() {
     assert!(moved, "it was moved without being asked");
     trio.agent.sengu(&["failover", SERVICE, "--wait", "10"]).good();
     let new = trio.until_other(old, SOON);
-    trio.until_followed(new, old_is_gone(old));
-}
-
-/// One that is gone follows nobody; the wait is for the others only.
-fn old_is_gone(old: &integration::rig::Redis) -> Duration {
     old.restart();
-    LATER
+    trio.until_followed(new, LATER);
 }
 
 #[test]

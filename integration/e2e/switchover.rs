@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration::rig::redis::Setup;
 use integration::rig::trio::{MASTER, PORT, SERVICE};
 use integration::rig::writer::{assert_one_master_at_a_time, gap, lost};
-use integration::rig::{Flavour, Settings, Trio, Watcher, Writer, until};
+use integration::rig::{Flavour, Settings, Trio, Watcher, Writer};
 
 const SOON: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(10);
@@ -58,6 +58,7 @@ fn ten_switchovers_in_a_row_lose_nothing() {
         let old = trio.server(&trio.named().expect("a master").name);
         following.until_acked_by(old.address, 10);
         trio.until_followed(old, LATER);
+        trio.until_settled(LATER);
         trio.switchover(&[]).good();
         let new = trio.until_other(old, SOON);
         order.push(new.address);
@@ -115,7 +116,7 @@ fn a_copy_under_way_is_refused_as_a_target() {
         master.ask(&["SET", &format!("key{number}"), "x"]);
     }
     target.restart();
-    until("cache2 copies", LATER, || {
+    trio.until("cache2 copies", LATER, || {
         (target.info("master_sync_in_progress") == "1").then_some(())
     });
     trio.switchover(&["--to", "cache2"]).refused("cache2");

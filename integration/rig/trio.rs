@@ -161,17 +161,8 @@ impl Trio {
     /// If nobody is in time.
     #[track_caller]
     pub fn until_other(&self, than: &Redis, within: Duration) -> &Redis {
-        let other = super::soon(within, || {
+        self.until(&format!("another than {} is named", than.name), within, || {
             self.named().filter(|named| named.address != than.address)
-        });
-        other.unwrap_or_else(|| {
-            panic!(
-                "waited {} s in vain for another master than {}:\n{}\n{}",
-                within.as_secs_f64(),
-                than.name,
-                self.agent.sengu(&["explain", SERVICE]).all(),
-                self.agent.tail()
-            )
         })
     }
 
@@ -181,22 +172,16 @@ impl Trio {
         self.agent.until_name(MASTER, &[server.address.ip()], within);
     }
 
-    /// Waits until all others follow this one.
+    /// Waits until all others that run follow this one.
     ///
     /// # Panics
     /// If they do not in time.
     #[track_caller]
     pub fn until_followed(&self, master: &Redis, within: Duration) {
-        for other in self.servers.iter().filter(|other| other.address != master.address) {
-            let follows = super::soon(within, || other.follows(master.address).then_some(()));
-            assert!(
-                follows.is_some(),
-                "{} does not follow {} after {within:?}:\n{}\n{}",
-                other.name,
-                master.name,
-                self.agent.sengu(&["explain", SERVICE]).all(),
-                self.agent.tail()
-            );
+        let others = self.servers.iter().filter(|other| other.address != master.address);
+        for other in others.filter(|other| !other.exited()) {
+            let what = format!("{} follows {}", other.name, master.name);
+            self.until(&what, within, || other.follows(master.address).then_some(()));
         }
     }
 
@@ -211,6 +196,33 @@ impl Trio {
     #[must_use]
     pub fn ips(&self) -> Vec<IpAddr> {
         self.servers.iter().map(|server| server.address.ip()).collect()
+    }
+
+    /// Waits until the agent has seen all others that run follow the one that is named.
+    ///
+    /// # Panics
+    /// If it has not in time.
+    #[track_caller]
+    pub fn until_settled(&self, within: Duration) {
+        self.agent.until_status(SERVICE, "nothing is wrong", within, |status| {
+            status["problems"].as_array().is_some_and(Vec::is_empty) && status["doing"].is_null()
+        });
+    }
+
+    /// Waits for something, and shows what the agent thinks if it does not come.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    #[track_caller]
+    pub fn until<T>(&self, what: &str, within: Duration, look: impl FnMut() -> Option<T>) -> T {
+        super::soon(within, look).unwrap_or_else(|| {
+            panic!(
+                "waited {} s in vain until {what}:\n{}\n{}",
+                within.as_secs_f64(),
+                self.agent.sengu(&["explain", SERVICE]).all(),
+                self.agent.tail()
+            )
+        })
     }
 
     /// Asks for a switchover.
