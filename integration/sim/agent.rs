@@ -145,14 +145,7 @@ impl Door {
 impl Agent {
     /// A host without an agent's process yet.
     pub(crate) fn new(host: usize, clock: HostClock) -> Self {
-        Self {
-            host,
-            clock,
-            life: None,
-            lives: 0,
-            remembered: BTreeSet::new(),
-            watch_late: 0,
-        }
+        Self { host, clock, life: None, lives: 0, remembered: BTreeSet::new(), watch_late: 0 }
     }
 
     fn config(&self, world: &World, number: u64) -> Config {
@@ -173,19 +166,15 @@ impl Agent {
     }
 
     fn service(&self, world: &World, service: usize) -> ServiceConfig {
-        let on_host = world.databases.iter().filter(|db| {
-            db.host == self.host && db.id.service == service
-        });
+        let on_host =
+            world.databases.iter().filter(|db| db.host == self.host && db.id.service == service);
         ServiceConfig {
             kind: sengu_core::policy::DatabaseKind::Redis,
             policy: world.options.policy.clone(),
             instances: on_host
                 .map(|db| {
-                    let config = InstanceConfig {
-                        address: db.address,
-                        zone: None,
-                        priority: db.priority,
-                    };
+                    let config =
+                        InstanceConfig { address: db.address, zone: None, priority: db.priority };
                     (db.id.name(), config)
                 })
                 .collect(),

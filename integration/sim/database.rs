@@ -127,7 +127,13 @@ pub(crate) enum Reply {
 
 impl Database {
     /// An instance without a process yet.
-    pub(crate) fn new(id: Id, host: usize, address: SocketAddr, starts_fenced: bool, priority: u32) -> Self {
+    pub(crate) fn new(
+        id: Id,
+        host: usize,
+        address: SocketAddr,
+        starts_fenced: bool,
+        priority: u32,
+    ) -> Self {
         Self {
             id,
             host,
@@ -178,10 +184,7 @@ impl Process {
         let position = Position::Redis(RedisPosition {
             id: history_name(self.copy.history),
             offset: self.copy.offset,
-            second: self
-                .copy
-                .second
-                .map(|(id, until)| Ancestor { id: history_name(id), until }),
+            second: self.copy.second.map(|(id, until)| Ancestor { id: history_name(id), until }),
         });
         let replica = self.source.is_some();
         InstanceState {
@@ -248,10 +251,7 @@ impl World {
     pub(crate) fn plan_work(&mut self, db: usize) {
         let service_time = self.random.database.between(10, 60);
         let Some(process) = self.databases[db].process.as_mut() else { return };
-        if process.working
-            || process.stopped
-            || process.sessions.values().all(VecDeque::is_empty)
-        {
+        if process.working || process.stopped || process.sessions.values().all(VecDeque::is_empty) {
             return;
         }
         process.working = true;
@@ -425,7 +425,11 @@ impl World {
         let copy = Copy::from_disk(&database.disk, history, now);
         database.process = Some(Process::new(life, boot_id, source, copy));
         let id = database.id;
-        say!(self, "{id} starts (life {life}), {}", if source.is_some() { "fenced" } else { "taking writes" });
+        say!(
+            self,
+            "{id} starts (life {life}), {}",
+            if source.is_some() { "fenced" } else { "taking writes" }
+        );
         self.tell(Fact::Started { instance: id });
         self.tell_writable(db);
         self.plan(100 * MILLI, Happening::ReplicaCron { db, life });
@@ -473,8 +477,7 @@ impl World {
         let writable = database.writable();
         if writable != database.told_writable {
             database.told_writable = writable;
-            let fact =
-                Fact::Writable { instance: database.id, term: database.opened, writable };
+            let fact = Fact::Writable { instance: database.id, term: database.opened, writable };
             self.tell(fact);
         }
     }

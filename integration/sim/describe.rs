@@ -29,7 +29,9 @@ fn value_of(key: &str, value: &[u8]) -> String {
             let state = match &record.state {
                 MasterState::Taken { cause } => format!("taken ({cause:?})"),
                 MasterState::Giving { to, position, .. } => format!("giving to {to} at {position}"),
-                MasterState::Vacant { proof, cause, .. } => format!("vacant ({proof:?}, {cause:?})"),
+                MasterState::Vacant { proof, cause, .. } => {
+                    format!("vacant ({proof:?}, {cause:?})")
+                }
                 other => other.word().to_owned(),
             };
             let unproven: Vec<_> = record.unproven.iter().map(|it| it.instance.as_str()).collect();
@@ -38,8 +40,9 @@ fn value_of(key: &str, value: &[u8]) -> String {
                 record.term, record.holder.instance, record.promise, record.failed
             )
         }),
-        "finals" => FinalRecord::decode(value)
-            .map(|record| format!("{} unfit {:?} ({})", record.applied, record.unfit, record.boot_id)),
+        "finals" => FinalRecord::decode(value).map(|record| {
+            format!("{} unfit {:?} ({})", record.applied, record.unfit, record.boot_id)
+        }),
         "requests" => RequestRecord::decode(value)
             .map(|record| format!("{:?} term {:?} {:?}", record.ask, record.term, record.stand)),
         "instances" => InstanceRecord::decode(value).map(|record| {
@@ -54,8 +57,9 @@ fn value_of(key: &str, value: &[u8]) -> String {
                 record.quarantine
             )
         }),
-        "history" => HistoryRecord::decode(value)
-            .map(|record| format!("to {} loss {:?} hooks {:?}", record.to, record.loss, record.hooks)),
+        "history" => HistoryRecord::decode(value).map(|record| {
+            format!("to {} loss {:?} hooks {:?}", record.to, record.loss, record.hooks)
+        }),
         _ => Ok(format!("({} bytes)", value.len())),
     };
     text.unwrap_or_else(|error| format!("unreadable: {error}"))

@@ -8,9 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use sengu_core::event::{
-    ActionId, Armed, Command, ControlOutcome, Event, LookOutcome, Outcome,
-};
+use sengu_core::event::{ActionId, Armed, Command, ControlOutcome, Event, LookOutcome, Outcome};
 use sengu_core::name::{BootId, Term};
 use sengu_core::observation::{Answer, Observation, Process};
 use sengu_core::time::Time;
@@ -322,10 +320,8 @@ impl World {
         let lane = life.lanes.entry(db).or_default();
         let Some((_, id)) = lane.current.filter(|(current, _)| *current == call) else { return };
         lane.current = None;
-        let failed = |error: &str, untouched| ControlOutcome::Failed {
-            error: error.to_owned(),
-            untouched,
-        };
+        let failed =
+            |error: &str, untouched| ControlOutcome::Failed { error: error.to_owned(), untouched };
         let outcome = match reply {
             Reply::State(state, boot_id) => ControlOutcome::Done { boot_id, state: *state },
             Reply::Busy => failed("a script runs", true),

@@ -89,7 +89,12 @@ impl World {
             }
             Fault::StallAgent => {
                 let until = self.now + self.random.fault.between(100 * MILLI, 3 * lease);
-                say!(self, "h{} agent's loop hangs for {} ms", host + 1, (until - self.now) / MILLI);
+                say!(
+                    self,
+                    "h{} agent's loop hangs for {} ms",
+                    host + 1,
+                    (until - self.now) / MILLI
+                );
                 if let Some(life) = self.agents[host].life.as_mut() {
                     life.stalled_until = until;
                 }

@@ -145,7 +145,11 @@ impl Options {
         if limits {
             kinds.extend([Fault::LoseAgent, Fault::StopAgent]);
         }
-        let gap = random.pick(&[(SECOND / 5, 3 * SECOND), (SECOND, 8 * SECOND), (4 * SECOND, 20 * SECOND)]);
+        let gap = random.pick(&[
+            (SECOND / 5, 3 * SECOND),
+            (SECOND, 8 * SECOND),
+            (4 * SECOND, 20 * SECOND),
+        ]);
         Self {
             seed,
             hosts,

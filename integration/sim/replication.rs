@@ -239,7 +239,8 @@ impl World {
     }
 
     fn begin_copy(&mut self, db: usize, source: (usize, u64), epoch: u64) {
-        let slow = if self.options.faults.contains(&Fault::SlowCopy) { 12 * SECOND } else { SECOND };
+        let slow =
+            if self.options.faults.contains(&Fault::SlowCopy) { 12 * SECOND } else { SECOND };
         let wait = self.random.database.skewed(150 * MILLI, slow);
         let (id, from) = (self.databases[db].id, self.databases[source.0].id);
         let process = self.databases[db].process.as_mut().expect("it asked");
@@ -338,13 +339,7 @@ impl World {
     }
 
     /// A replica takes entries from its source.
-    pub(crate) fn take_feed(
-        &mut self,
-        db: usize,
-        epoch: u64,
-        after: u64,
-        entries: &[Option<u64>],
-    ) {
+    pub(crate) fn take_feed(&mut self, db: usize, epoch: u64, after: u64, entries: &[Option<u64>]) {
         let now = self.now;
         let database = &mut self.databases[db];
         let process = database.process.as_mut().expect("a process runs the command");

@@ -135,7 +135,11 @@ impl World {
             if let Some(report) = life.machine.report(now, &name) {
                 let (doing, refusals) = (report.doing, report.refusals);
                 let problems = report.problems;
-                say!(self, "h{} explains: doing {doing:?}, refusals {refusals:?}, problems {problems:?}", host + 1);
+                say!(
+                    self,
+                    "h{} explains: doing {doing:?}, refusals {refusals:?}, problems {problems:?}",
+                    host + 1
+                );
             }
         }
     }

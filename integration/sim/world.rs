@@ -263,9 +263,7 @@ impl World {
 
     /// Can one host's processes reach another's?
     pub(crate) fn reaches(&self, from: usize, to: usize) -> bool {
-        self.host_up(from)
-            && self.host_up(to)
-            && !self.cut.contains(&(from.min(to), from.max(to)))
+        self.host_up(from) && self.host_up(to) && !self.cut.contains(&(from.min(to), from.max(to)))
     }
 
     /// Can a host's agent reach the store?

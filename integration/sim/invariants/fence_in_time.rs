@@ -103,18 +103,14 @@ mod tests {
         vec![
             (0, master(1, 1, MasterState::Serving)),
             (0, Fact::Writable { instance: r(1), term: Term(1), writable: true }),
-            (
-                10,
-                Fact::BeatAcknowledged { instance: r(1), term: Term(1), deadline: 4000 * MILLI },
-            ),
+            (10, Fact::BeatAcknowledged { instance: r(1), term: Term(1), deadline: 4000 * MILLI }),
         ]
     }
 
     #[test]
     fn a_fence_before_the_deadline_holds() {
         let mut history = begin();
-        history
-            .push((3900, Fact::Writable { instance: r(1), term: Term(1), writable: false }));
+        history.push((3900, Fact::Writable { instance: r(1), term: Term(1), writable: false }));
         history.push((4100, Fact::Moment));
         assert_eq!(feed(FenceInTime::new(&layout()), history), Ok(()));
     }

@@ -62,8 +62,7 @@ impl NamedIsServing {
     /// A term becomes serving: does its holder take writes?
     fn serving(&self, service: usize, holder: Option<Id>, term: Term) -> Result<(), String> {
         let Some(holder) = holder else { return Ok(()) };
-        let adopted =
-            self.states.get(&service).is_none_or(|(_, state)| *state == "unmanaged");
+        let adopted = self.states.get(&service).is_none_or(|(_, state)| *state == "unmanaged");
         let good = if adopted {
             self.open.contains_key(&holder)
         } else {
@@ -144,25 +143,31 @@ mod tests {
             change(&mut fact);
             check([(1, fact)])
         };
-        assert!(with(|fact| {
-            if let Fact::Named { beat_age, .. } = fact {
-                *beat_age = Some(4000 * MILLI);
-            }
-        })
-        .expect_err("old beat")
-        .contains("last beat"));
-        assert!(with(|fact| {
-            if let Fact::Named { fresh_age, .. } = fact {
-                *fresh_age = 4000 * MILLI;
-            }
-        })
-        .is_err());
-        assert!(with(|fact| {
-            if let Fact::Named { serving, .. } = fact {
-                *serving = false;
-            }
-        })
-        .is_err());
+        assert!(
+            with(|fact| {
+                if let Fact::Named { beat_age, .. } = fact {
+                    *beat_age = Some(4000 * MILLI);
+                }
+            })
+            .expect_err("old beat")
+            .contains("last beat")
+        );
+        assert!(
+            with(|fact| {
+                if let Fact::Named { fresh_age, .. } = fact {
+                    *fresh_age = 4000 * MILLI;
+                }
+            })
+            .is_err()
+        );
+        assert!(
+            with(|fact| {
+                if let Fact::Named { serving, .. } = fact {
+                    *serving = false;
+                }
+            })
+            .is_err()
+        );
         assert!(check([(1, named(2, 2)), (2, named(1, 1))]).is_err());
     }
 

@@ -93,8 +93,7 @@ impl Invariant for StartsFenced {
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
         self.note(fact);
-        let wrong: BTreeSet<Id> =
-            self.open.iter().copied().filter(|id| self.wrong(*id)).collect();
+        let wrong: BTreeSet<Id> = self.open.iter().copied().filter(|id| self.wrong(*id)).collect();
         self.since.retain(|id, _| wrong.contains(id));
         for id in wrong {
             let since = *self.since.entry(id).or_insert(at);

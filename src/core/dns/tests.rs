@@ -16,7 +16,6 @@ use crate::record::{
     NodeRecord, Owner as RecordOwner, Promise, Proof, Record as _, key,
 };
 use crate::time::Wall;
-use crate::time::Wall;
 
 const NOW: Time = Time(1_000_000_000);
 const MASTER: &str = "10.0.0.1:6379";
