@@ -115,11 +115,12 @@ fn a_copy_under_way_is_refused_as_a_target() {
     for number in 0..200 {
         master.ask(&["SET", &format!("key{number}"), "x"]);
     }
-    target.restart();
+    target.restart_emptied();
     trio.until("cache2 copies", LATER, || {
         (target.info("master_sync_in_progress") == "1").then_some(())
     });
     trio.switchover(&["--to", "cache2"]).refused("cache2");
+    assert!(target.info("master_sync_in_progress") == "1", "the copy was over too early");
     master.ask(&["CONFIG", "SET", "rdb-key-save-delay", "0"]);
     trio.until_master(master, SOON);
 }

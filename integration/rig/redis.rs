@@ -257,6 +257,13 @@ impl Redis {
         self.wait_answering();
     }
 
+    /// The same with nothing on its disk.
+    pub fn restart_emptied(&self) {
+        self.kill();
+        self.shared.empty();
+        self.restart();
+    }
+
     /// A new connection.
     ///
     /// # Panics
