@@ -12,6 +12,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -43,6 +44,9 @@ pub use socket::SocketError;
 /// How many terms of history are answered by default, and at most.
 const HISTORY_DEFAULT: u64 = 20;
 const HISTORY_MAX: u64 = 1000;
+
+/// How long a request waits for the first look at a service that the agent has just learnt of.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// How often a txn is planned again because the service changed meanwhile.
 const ATTEMPTS: u32 = 4;
@@ -249,10 +253,7 @@ async fn place(
     let by = request::asker(&asking.by, &user, &desk.shell.context.place.host)?;
     let _turn = desk.one_at_a_time.lock().await;
     for _ in 0..ATTEMPTS {
-        let catalog = desk.shell.catalog()?;
-        if catalog.service(&service).is_none() {
-            return Err(unknown_service(Some(&catalog), &service));
-        }
+        let catalog = known(&desk, &service).await?;
         let now = clock::now();
         let id = request::id(&asking.ask, now.wall);
         let draft = request::place(&catalog, &service, &asking, &by, id, now.wall)?;
@@ -269,6 +270,31 @@ async fn place(
         }
     }
     Err(busy(&service))
+}
+
+/// The catalog, once it has the service. One of the configuration gets there with the first look
+/// at its instances, which is waited for: a fresh agent refuses nobody for being fresh.
+async fn known(desk: &Desk, service: &ServiceName) -> Result<Arc<Catalog>, Denied> {
+    let mut bell = desk.shell.context.view.bell();
+    let looked = async {
+        loop {
+            bell.mark_unchanged();
+            let catalog = desk.shell.catalog()?;
+            if catalog.service(service).is_some() {
+                return Ok(catalog);
+            }
+            if desk.agent.report(service, clock::now()).await.is_none() {
+                return Err(unknown_service(Some(&catalog), service));
+            }
+            if bell.changed().await.is_err() {
+                return Err(unknown_service(Some(&catalog), service));
+            }
+        }
+    };
+    let late = || {
+        Denied(Trouble::new(503, format!("no instance of {service} was looked at yet; try again")))
+    };
+    tokio::time::timeout(FIRST_LOOK, looked).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn busy(service: &ServiceName) -> Denied {

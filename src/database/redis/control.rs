@@ -139,7 +139,8 @@ async fn run(
         observe::spawn_upkeep(shared);
     }
     change.expected.check(&told.state).map_err(Failure::unsure)?;
-    Ok((process, told.state))
+    let settings = observe::last_settings(shared, &process);
+    Ok((process, InstanceState { settings, ..told.state }))
 }
 
 /// The control connection, found to answer, and what the server behind it is like.

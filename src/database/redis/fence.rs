@@ -82,6 +82,8 @@ async fn ladder(
     match rung {
         Rung::Fenced(process, state) => {
             observe::spawn_upkeep(shared);
+            let settings = observe::last_settings(shared, &process);
+            let state = InstanceState { settings, ..state };
             ControlOutcome::Done { boot_id: process.boot_id().clone(), state }
         }
         Rung::Exited(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },

@@ -146,18 +146,27 @@ async fn settings(
     found: &Result<Arc<Process>, FindError>,
     deadline: Instant,
 ) -> Settings {
-    let killable = match found {
-        Err(error) => Verdict::Bad(error.to_string()),
-        Ok(process) => match process.killable() {
-            Ok(()) => Verdict::Good,
-            Err(error) => Verdict::Bad(format!(
-                "process {} of {} cannot be signalled ({error}): run the agent as root",
-                process.pid(),
-                shared.name
-            )),
-        },
-    };
     judge_start(shared, told, found.as_ref().ok(), deadline).await;
+    match found {
+        Ok(process) => last_settings(shared, process),
+        Err(error) => Settings {
+            starts_fenced: lock(&shared.starts_fenced).clone(),
+            killable: Verdict::Bad(error.to_string()),
+        },
+    }
+}
+
+/// What is known without a look at a disk: for the answers of commands, which have no time for
+/// one and must not unsay what the last probe has found.
+pub(super) fn last_settings(shared: &Shared, process: &Process) -> Settings {
+    let killable = match process.killable() {
+        Ok(()) => Verdict::Good,
+        Err(error) => Verdict::Bad(format!(
+            "process {} of {} cannot be signalled ({error}): run the agent as root",
+            process.pid(),
+            shared.name
+        )),
+    };
     Settings { starts_fenced: lock(&shared.starts_fenced).clone(), killable }
 }
 
