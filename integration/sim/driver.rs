@@ -352,14 +352,7 @@ impl World {
     // Fences.
 
     /// Starts a fence of an instance.
-    fn fence(
-        &mut self,
-        at: Life,
-        db: usize,
-        origin: Origin,
-        kill: bool,
-        budget: Duration,
-    ) {
+    fn fence(&mut self, at: Life, db: usize, origin: Origin, kill: bool, budget: Duration) {
         let run = self.number();
         let decided = self.now;
         let name = self.databases[db].id;

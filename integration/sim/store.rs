@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use sengu_core::event::{ActionId, Event, Outcome, TxnOutcome};
-use sengu_core::kv::{Change, Kv, KeyValue, Op, Revision, Txn, TxnReply};
+use sengu_core::kv::{Change, KeyValue, Kv, Op, Revision, Txn, TxnReply};
 use sengu_core::name::{BootId, InstanceName, Term};
 use sengu_core::record::{BeatRecord, FinalRecord, MasterRecord, MasterState, Record};
 use sengu_core::time::Time;
@@ -89,10 +89,9 @@ impl World {
         }
         let answer = match request {
             Request::Read => Answer::Read(self.store.kv.revision()),
-            Request::Load => Answer::Load(
-                self.store.kv.revision(),
-                self.store.kv.entries().cloned().collect(),
-            ),
+            Request::Load => {
+                Answer::Load(self.store.kv.revision(), self.store.kv.entries().cloned().collect())
+            }
             Request::Txn(id, txn) => match self.commit(&txn, &format!("h{}", life.host + 1)) {
                 Ok((reply, kept)) => Answer::Txn(id, reply, kept),
                 Err(why) => Answer::Refused(id, why),
@@ -109,11 +108,7 @@ impl World {
     ///
     /// # Errors
     /// Why the store refuses it: it is beyond a bound.
-    pub(crate) fn commit(
-        &mut self,
-        txn: &Txn,
-        by: &str,
-    ) -> Result<(TxnReply, Vec<Kept>), String> {
+    pub(crate) fn commit(&mut self, txn: &Txn, by: &str) -> Result<(TxnReply, Vec<Kept>), String> {
         let finals: Vec<bool> = txn.then.iter().map(|op| self.final_stands(op)).collect();
         let before = self.store.kv.revision();
         let reply = self.store.kv.apply(txn).map_err(|refused| refused.to_string())?.reply;
