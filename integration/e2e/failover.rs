@@ -32,9 +32,9 @@ fn killed_master_under_clients(settings: &Settings) {
 
     assert_eq!(watcher.masters(), [old.address.ip(), new.address.ip()]);
     let seen = watcher.seen();
-    let withdrawn = seen.iter().any(|(at, answer)| {
-        *at >= killed && answer.as_deref().is_some_and(<[_]>::is_empty)
-    });
+    let withdrawn = seen
+        .iter()
+        .any(|(at, answer)| *at >= killed && answer.as_deref().is_some_and(<[_]>::is_empty));
     assert!(withdrawn, "no empty answer between the two masters: {seen:?}");
     let named = watcher.named(new.address.ip(), killed).expect("it was named");
     assert!(named - killed < SOON, "named after {:?}", named - killed);

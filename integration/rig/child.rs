@@ -24,7 +24,11 @@ impl Child {
     ///
     /// # Errors
     /// If the file or the program cannot be opened.
-    pub fn start(arguments: &[String], log: &Path, environment: &[(&str, &str)]) -> io::Result<Self> {
+    pub fn start(
+        arguments: &[String],
+        log: &Path,
+        environment: &[(&str, &str)],
+    ) -> io::Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
         // The kernel ends it if the starting thread ends without dropping it.
         let process = Command::new("setpriv")

@@ -39,12 +39,7 @@ pub fn put(server: SocketAddr, path: &str, body: &[u8]) -> io::Result<Response> 
 ///
 /// # Errors
 /// If the connection breaks or the answer takes too long.
-pub fn request(
-    server: SocketAddr,
-    method: &str,
-    path: &str,
-    body: &[u8],
-) -> io::Result<Response> {
+pub fn request(server: SocketAddr, method: &str, path: &str, body: &[u8]) -> io::Result<Response> {
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: sengu\r\nconnection: close\r\n\

@@ -78,9 +78,9 @@ impl Flavour {
 
 /// Where `integration/servers` puts it.
 fn cached_tree() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))
-    });
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     cache.unwrap_or_default().join("sengu-servers/valkey")
 }
 
@@ -191,8 +191,7 @@ impl Redis {
             starts: AtomicU32::new(1),
             over: AtomicBool::new(false),
         });
-        let mut server =
-            Self { name: name.to_owned(), address, file, shared, keeper: None };
+        let mut server = Self { name: name.to_owned(), address, file, shared, keeper: None };
         server.wait_answering();
         let shared = Arc::clone(&server.shared);
         server.keeper = Some(thread::spawn(move || keep(&shared)));

@@ -33,9 +33,7 @@ impl Reply {
             Self::Bulk(bytes) => {
                 String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned()
             }
-            Self::List(items) => {
-                items.iter().map(Self::text).collect::<Vec<_>>().join(" ")
-            }
+            Self::List(items) => items.iter().map(Self::text).collect::<Vec<_>>().join(" "),
         }
     }
 

@@ -118,9 +118,8 @@ impl Trio {
         for (index, server) in servers.iter().enumerate() {
             let (name, address) = (&server.name, server.address);
             let lines = settings.instances.get(index).cloned().unwrap_or_default();
-            config += &format!(
-                "[service.{SERVICE}.instance.{name}]\naddress = \"{address}\"\n{lines}\n"
-            );
+            config +=
+                &format!("[service.{SERVICE}.instance.{name}]\naddress = \"{address}\"\n{lines}\n");
         }
         config + &settings.outputs
     }
