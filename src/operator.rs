@@ -4,6 +4,7 @@
 //! decides. Who asked is taken from the socket's peer, not from what the client says. Errors are
 //! `{"error": "…"}`, in words for the operator.
 
+mod records;
 mod request;
 mod socket;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use crate::http::query::Params;
 use crate::http::read::{Topic, read};
 use crate::http::server::{Limits, Listener, PeerUser, Server};
 use crate::http::{Context, Shell, body, write};
+pub use records::Records;
 pub use request::{Asking, Placed, Tracked};
 pub use socket::SocketError;
 
@@ -120,6 +122,7 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/v1/sengu/history/{service}", get(history))
         .route("/v1/sengu/request/{service}", post(place))
         .route("/v1/sengu/request/{service}/{id}", get(track).delete(remove))
+        .route("/v1/sengu/records", get(records))
         .route("/v1/sengu/checks", get(checks))
         .route("/v1/sengu/reload", post(reload))
         .fallback(unknown_path)
@@ -342,6 +345,12 @@ async fn track(
         return Err(Denied(Trouble::new(404, format!("{service} has no request {id}"))));
     };
     Ok(meta.on(good(&Tracked { id, index: meta.index, request })))
+}
+
+/// Every record but KV values, so that a command can make the agent's picture.
+async fn records(State(desk): State<Arc<Desk>>) -> Reply {
+    let catalog = desk.shell.catalog()?;
+    Ok(good(&Records::of(&catalog, clock::time())))
 }
 
 async fn checks(State(desk): State<Arc<Desk>>) -> Response {

@@ -14,7 +14,7 @@ use crate::kv::{Compare, Op, OpResult, Revision, Txn};
 use crate::lease::{Beats, beat_interval};
 use crate::name::{InstanceId, ServiceName, Term};
 use crate::policy::{Config, Judge};
-use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Record, key};
+use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
 use crate::report::ServiceReport;
 use crate::service::{Cx, Service};
 use crate::time::{Now, Time};
@@ -338,11 +338,22 @@ impl Machine {
                     .beats
                     .deadline(name, record.term)
                     .is_some_and(|deadline| now.time + fence >= deadline);
-                let keeps = !late && service.keeps(record, config);
+                let promised = record.promise != Promise::None;
+                let keeps = promised && !late && service.keeps(record, config);
                 keeps.then(|| (name.clone(), record.term))
             })
             .collect();
-        self.beats.kept.retain(|name, kept| naming.get(name) == Some(&kept.term));
+        // A deadline stands until its fence has fired or the term is another's: a beat that comes
+        // too late to be sent must not disarm the very fence that is due.
+        let (services, catalog) = (&self.services, &self.catalog);
+        self.beats.kept.retain(|name, kept| {
+            let view = catalog.service(name);
+            let record = view.and_then(|view| view.master.as_ref()).map(|at| &at.record);
+            record.is_some_and(|record| {
+                record.term == kept.term
+                    && services.get(name).is_some_and(|own| own.must_fence(record, config))
+            })
+        });
         if naming.is_empty() {
             return;
         }
