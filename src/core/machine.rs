@@ -295,10 +295,10 @@ impl Machine {
         }
         let key = key::node(config.host.as_str());
         let known = self.catalog.get(&key);
-        let old = known.and_then(|entry| NodeRecord::decode(&entry.value).ok());
+        let old = self.catalog.registry().node(config.host.as_str()).map(|kept| &kept.record);
         let address = config.address;
         let good = |old: &NodeRecord| old.address == address && old.owner == Owner::Managed;
-        if old.as_ref().is_some_and(good) {
+        if old.is_some_and(good) {
             return;
         }
         let record = NodeRecord {
