@@ -12,7 +12,7 @@ use sengu_core::record::HookOutcome;
 use super::agent::{Pending, micros};
 use super::crash::Side;
 use super::database::Ask;
-use super::driver::{Caller, Origin};
+use super::driver::Caller;
 use super::fact::{Fact, SERVICES};
 use super::schedule::MILLI;
 use super::store::Request;
@@ -48,7 +48,7 @@ impl World {
                 let db = self.database_of(&instance);
                 if let Command::Fence { kill } = command {
                     self.begin_action(at, id, Pending::Fence, within + Duration::from_millis(5));
-                    self.fence(at, db, Origin::Action(id), kill, within);
+                    self.ordered_fence(at, db, (id, term), kill, within);
                 } else {
                     self.begin_action(at, id, Pending::Control(db, false), within);
                     self.control(at, id, db, term, command);

@@ -71,7 +71,7 @@ pub(crate) struct Fence {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Origin {
+enum Origin {
     /// The loop asked.
     Action(ActionId),
     /// The fence thread's deadline for this term.
@@ -269,13 +269,7 @@ impl World {
         let decided = self.now;
         let Some(life) = self.life(at) else { return };
         let lane = life.lanes.entry(db).or_default();
-        if term < lane.newest {
-            let error = format!("term {term} is older than term {}", lane.newest);
-            let outcome = ControlOutcome::Failed { error, untouched: true };
-            self.finish(at, id, Outcome::Control(outcome));
-            return;
-        }
-        lane.newest = term;
+        lane.newest = lane.newest.max(term);
         lane.queue.push_back(Control { id, term, command, decided });
         self.run_lane(at, db);
     }
@@ -291,7 +285,14 @@ impl World {
         if lane.session == 0 {
             lane.session = fresh;
         }
-        let session = lane.session;
+        let (session, newest) = (lane.session, lane.newest);
+        if term < newest {
+            let error = format!("decided in term {term}, which is over");
+            let outcome = ControlOutcome::Failed { error, untouched: true };
+            self.finish(at, id, Outcome::Control(outcome));
+            self.run_lane(at, db);
+            return;
+        }
         if !life.pending.contains_key(&id) {
             self.run_lane(at, db);
             return;
@@ -351,19 +352,14 @@ impl World {
     // Fences.
 
     /// Starts a fence of an instance.
-    pub(crate) fn fence(
-        &mut self,
-        at: Life,
-        db: usize,
-        origin: Origin,
-        kill: bool,
-        budget: Duration,
-    ) {
+    fn fence(&mut self, at: Life, db: usize, origin: Origin, kill: bool, budget: Duration) {
         let run = self.number();
         let decided = self.now;
         let name = self.databases[db].id;
         say!(self, "h{} agent: fences {name} ({origin:?})", at.host + 1);
-        self.flush_lane(at, db);
+        if let Some(lane) = self.life(at).and_then(|life| life.lanes.get_mut(&db)) {
+            lane.session = 0;
+        }
         let boot_id = self.databases[db].process.as_ref().map(|process| process.boot_id.clone());
         let life = self.databases[db].process.as_ref().map_or(0, |process| process.life);
         let Some(running) = self.life(at) else { return };
@@ -384,20 +380,6 @@ impl World {
         }
         self.plan(micros(budget) / 2, Happening::FenceRung { life: at, run });
         self.plan(micros(budget), Happening::FenceSpent { life: at, run });
-    }
-
-    /// What waits in the lane is older than the fence: it never runs.
-    fn flush_lane(&mut self, at: Life, db: usize) {
-        let Some(life) = self.life(at) else { return };
-        let lane = life.lanes.entry(db).or_default();
-        lane.session = 0;
-        let waiting: Vec<ActionId> =
-            std::mem::take(&mut lane.queue).into_iter().map(|control| control.id).collect();
-        for id in waiting {
-            let error = "a fence came first".to_owned();
-            let outcome = ControlOutcome::Failed { error, untouched: true };
-            self.finish(at, id, Outcome::Control(outcome));
-        }
     }
 
     fn fence_answered(&mut self, at: Life, run: u64, reply: Reply) {
@@ -487,6 +469,22 @@ impl World {
         let Armed { instance, term, .. } = life.armed.1[index].clone();
         let db = self.database_of(&instance);
         self.fence(at, db, Origin::Thread(term), kill, budget);
+    }
+
+    /// A fence that the loop asked for: commands of older terms that wait do not run any more.
+    pub(crate) fn ordered_fence(
+        &mut self,
+        at: Life,
+        db: usize,
+        (id, term): (ActionId, Term),
+        kill: bool,
+        budget: Duration,
+    ) {
+        if let Some(life) = self.life(at) {
+            let lane = life.lanes.entry(db).or_default();
+            lane.newest = lane.newest.max(term);
+        }
+        self.fence(at, db, Origin::Action(id), kill, budget);
     }
 
     /// The core's name of a database.

@@ -260,8 +260,7 @@ impl World {
         let keys: Vec<String> = self
             .store
             .kv
-            .all()
-            .iter()
+            .entries()
             .filter(|entry| entry.key.starts_with("requests/"))
             .filter(|entry| String::from_utf8_lossy(&entry.value).contains("\"standing\""))
             .map(|entry| entry.key.to_string())

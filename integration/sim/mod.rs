@@ -16,7 +16,6 @@ mod driver;
 mod fact;
 mod fault;
 mod invariants;
-mod kv;
 mod options;
 mod person;
 mod random;

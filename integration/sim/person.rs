@@ -39,7 +39,7 @@ impl World {
             then: vec![Op::Put { key: key.clone(), value: record.encode(), lease: 0 }],
             otherwise: Vec::new(),
         };
-        self.commit(&txn, "a person");
+        self.commit(&txn, "a person").ok()?;
         Some(key.to_string())
     }
 
@@ -80,7 +80,7 @@ impl World {
         if self.store.kv.get(key).is_some() {
             say!(self, "a person ends {key}");
             let txn = Txn { then: vec![Op::Delete(key.into())], ..Txn::default() };
-            self.commit(&txn, "a person");
+            self.commit(&txn, "a person").expect("one small operation is within bounds");
         }
     }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use sengu_core::event::{ActionId, Event, Outcome, TxnOutcome};
-use sengu_core::kv::{KeyValue, Op, Revision, Txn, TxnReply};
+use sengu_core::kv::{Change, KeyValue, Kv, Op, Revision, Txn, TxnReply};
 use sengu_core::name::{BootId, InstanceName, Term};
 use sengu_core::record::{BeatRecord, FinalRecord, MasterRecord, MasterState, Record};
 use sengu_core::time::Time;
@@ -16,7 +16,6 @@ use sengu_core::time::Time;
 use super::agent::Waiting;
 use super::describe::describe;
 use super::fact::{Fact, Id, SERVICES};
-use super::kv::Kv;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::world::{Happening, Life, World, say};
 
@@ -51,8 +50,8 @@ pub(crate) enum Answer {
     Load(Revision, Vec<Arc<KeyValue>>),
     /// To a read.
     Read(Revision),
-    /// Nobody leads: certainly not done.
-    Refused(ActionId),
+    /// Certainly not done, and why.
+    Refused(ActionId, String),
 }
 
 /// A term that a committed beat keeps: it still stood in the record when it was committed.
@@ -81,7 +80,7 @@ impl World {
             match (self.random.store.below(10), &request) {
                 (0..4, _) => self.plan(held, Happening::StoreArrive { life, sent, request }),
                 (4, Request::Txn(id, _)) => {
-                    let answer = Answer::Refused(*id);
+                    let answer = Answer::Refused(*id, "no leader".to_owned());
                     self.plan(MILLI, Happening::StoreAnswer { life, sent, answer });
                 }
                 _ => {}
@@ -90,11 +89,13 @@ impl World {
         }
         let answer = match request {
             Request::Read => Answer::Read(self.store.kv.revision()),
-            Request::Load => Answer::Load(self.store.kv.revision(), self.store.kv.all()),
-            Request::Txn(id, txn) => {
-                let (reply, kept) = self.commit(&txn, &format!("h{}", life.host + 1));
-                Answer::Txn(id, reply, kept)
+            Request::Load => {
+                Answer::Load(self.store.kv.revision(), self.store.kv.entries().cloned().collect())
             }
+            Request::Txn(id, txn) => match self.commit(&txn, &format!("h{}", life.host + 1)) {
+                Ok((reply, kept)) => Answer::Txn(id, reply, kept),
+                Err(why) => Answer::Refused(id, why),
+            },
         };
         let lost = self.random.store.permille(self.options.lost_replies) && !self.calm;
         if !lost {
@@ -104,10 +105,13 @@ impl World {
     }
 
     /// The store does a txn; everyone's watch will hear of it.
-    pub(crate) fn commit(&mut self, txn: &Txn, by: &str) -> (TxnReply, Vec<Kept>) {
+    ///
+    /// # Errors
+    /// Why the store refuses it: it is beyond a bound.
+    pub(crate) fn commit(&mut self, txn: &Txn, by: &str) -> Result<(TxnReply, Vec<Kept>), String> {
         let finals: Vec<bool> = txn.then.iter().map(|op| self.final_stands(op)).collect();
         let before = self.store.kv.revision();
-        let reply = self.store.kv.apply(txn);
+        let reply = self.store.kv.apply(txn).map_err(|refused| refused.to_string())?.reply;
         let mut kept = Vec::new();
         if reply.revision > before {
             if self.trace.on && !beat_only(txn) {
@@ -122,7 +126,7 @@ impl World {
         } else if self.trace.on && !reply.succeeded {
             say!(self, "store: {by} failed its conditions: {}", describe(txn, &reply));
         }
-        (reply, kept)
+        Ok((reply, kept))
     }
 
     /// Would this write over a final of the same life?
@@ -251,7 +255,11 @@ impl World {
         if !life.watching || life.view >= revision {
             return;
         }
-        let changes = self.store.kv.changes(life.view, revision);
+        let Ok(mut changes) = self.store.kv.changes_since(life.view) else {
+            self.lose_watch(at.host);
+            return;
+        };
+        changes.retain(|change: &Change| change.revision <= revision);
         life.view = revision;
         self.push(at, Event::Changed { revision, changes });
         self.answer_waiting(at);
@@ -263,8 +271,8 @@ impl World {
             return;
         }
         match answer {
-            Answer::Refused(id) => {
-                let outcome = TxnOutcome::Refused("no leader".to_owned());
+            Answer::Refused(id, why) => {
+                let outcome = TxnOutcome::Refused(why);
                 self.finish(at, id, Outcome::Txn(outcome));
             }
             Answer::Load(revision, entries) => {

@@ -342,7 +342,17 @@ impl Machine {
                 keeps.then(|| (name.clone(), record.term))
             })
             .collect();
-        self.beats.kept.retain(|name, kept| naming.get(name) == Some(&kept.term));
+        // A deadline stands until its fence has fired or the term is another's: a beat that comes
+        // too late to be sent must not disarm the very fence that is due.
+        let (services, catalog) = (&self.services, &self.catalog);
+        self.beats.kept.retain(|name, kept| {
+            let view = catalog.service(name);
+            let record = view.and_then(|view| view.master.as_ref()).map(|at| &at.record);
+            record.is_some_and(|record| {
+                record.term == kept.term
+                    && services.get(name).is_some_and(|own| own.must_fence(record, config))
+            })
+        });
         if naming.is_empty() {
             return;
         }

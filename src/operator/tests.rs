@@ -30,6 +30,7 @@ fn report() -> ServiceReport {
         since: None,
         master: Some(InstanceName::new("cache1").expect("a name")),
         address: None,
+        holder: None,
         withdrawn: None,
         policy: None,
         instances: vec![],
@@ -307,6 +308,7 @@ fn past(rig: &Rig, number: u32, stand: Stand) -> (String, RequestRecord) {
         at: Wall(wall.0 - 100_000 + i64::from(number)),
         until: Wall(wall.0 - 50_000),
         stand,
+        hooks: std::collections::BTreeMap::new(),
         unknown: Map::new(),
     };
     (format!("{number:013}-00000000"), record)

@@ -131,7 +131,11 @@ impl Stage {
     }
 
     pub(crate) fn vacant(&mut self, now: Time, of: &str, name: &str, address: &str) {
-        let state = MasterState::Vacant { proof: Proof::Exited, cause: Cause::ProcessExited };
+        let state = MasterState::Vacant {
+            proof: Proof::Exited,
+            cause: Cause::ProcessExited,
+            noticed: Wall(0),
+        };
         self.master(now, of, name, address, false, state);
     }
 

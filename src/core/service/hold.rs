@@ -20,6 +20,11 @@ use super::{CLOSED_LOOKS, Cx, Service, put};
 
 /// How long a promotion may take.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a promotion may take: so much of a short lease that a beat leaves time for it.
+fn promote_within(judge: Judge) -> Duration {
+    PROMOTE_WITHIN.min(judge.lease() / 3)
+}
 /// How many histories a term remembers.
 const ORIGINS: usize = 16;
 
@@ -212,7 +217,7 @@ impl Service {
         let term = at.record.term;
         if let Judge::Shared { fence, .. } = cx.config.judge {
             let left = cx.beats.deadline(cx.name, term).map(|deadline| deadline.since(cx.now.time));
-            if left.is_none_or(|left| left < PROMOTE_WITHIN + fence) {
+            if left.is_none_or(|left| left < promote_within(cx.config.judge) + fence) {
                 self.doing = Some(format!("waiting for a beat before {name} is promoted"));
                 return; // The next beat's answer brings us here again.
             }
@@ -236,7 +241,8 @@ impl Service {
             return;
         }
         let boot_id = at.record.holder.boot_id.clone();
-        own.command(cx, name, term, Command::Promote { boot_id }, PROMOTE_WITHIN);
+        let within = promote_within(cx.config.judge);
+        own.command(cx, name, term, Command::Promote { boot_id }, within);
     }
 
     /// The candidate could not be promoted: fenced again, and passed over.

@@ -212,6 +212,17 @@ impl Service {
             })
     }
 
+    /// Does the fence's deadline of this term stand: it is held here, and was not fenced yet?
+    pub(crate) fn must_fence(&self, record: &MasterRecord, config: &Config) -> bool {
+        matches!(record.state, MasterState::Taken { .. } | MasterState::Serving)
+            && record.holder.host == config.host
+            && record.holder.agent == config.agent
+            && self
+                .own
+                .get(&record.holder.instance)
+                .is_some_and(|own| own.fired != Some(record.term))
+    }
+
     /// Without an answer of the store, everything held here is fenced.
     pub(crate) fn fence_unanswered(&mut self, cx: &mut Cx<'_>) {
         let kill = cx.settings.policy.kill;

@@ -198,12 +198,15 @@ impl Own {
     pub(crate) fn ended(&mut self, now: Now, outcome: ControlOutcome) {
         self.acted = now.time;
         match outcome {
-            ControlOutcome::Done { boot_id, state } => {
+            ControlOutcome::Done { boot_id, mut state } => {
                 if self.exited.as_ref().is_some_and(|(gone, _)| *gone == boot_id) {
                     return;
                 }
                 if self.boot_id.as_ref() != Some(&boot_id) {
                     self.new_life(boot_id);
+                } else if let Some(known) = &self.known {
+                    // Looks judge the settings; a command has no time for that.
+                    state.settings = known.state.settings.clone();
                 }
                 self.error = None;
                 self.told(now, now.time, state);

@@ -92,14 +92,17 @@ impl Service {
         at: &At<RequestRecord>,
         stand: Stand,
     ) {
-        if let Stand::Refused(why) = &stand {
-            cx.out.say(cx.name, false, format!("refused: {why}"));
-        }
         let mut request = at.record.clone();
         request.stand = stand;
         let key = request_key(cx, id);
         let when = vec![Compare::Modified(key.clone(), at.revision)];
-        self.write(cx, Txn { when, then: vec![put(key, &request)], otherwise: Vec::new() });
+        let then = vec![put(key, &request)];
+        let written = self.write(cx, Txn { when, then, otherwise: Vec::new() });
+        if let Stand::Refused(why) = &request.stand
+            && written.is_some()
+        {
+            cx.out.say(cx.name, false, format!("refused: {why}"));
+        }
     }
 
     pub(super) fn end_request_of(
