@@ -64,7 +64,7 @@ impl Store {
             meta: meta.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             unknown: serde_json::Map::new(),
         };
-        self.put(format!("nodes/{name}"), record.encode());
+        self.put(crate::consul::record::key::node(name).to_string(), record.encode());
     }
 
     fn instance(&mut self, name: &str, host: &str, address: &str, role: Role) {
