@@ -12,7 +12,7 @@ use crate::catalog::Catalog;
 use crate::event::{Action, ActionId, Armed, Event, Outcome, Saying, TxnOutcome};
 use crate::kv::{Compare, Op, OpResult, Revision, Txn};
 use crate::lease::{Beats, beat_interval};
-use crate::name::{InstanceId, ServiceName, Term};
+use crate::name::{InstanceId, InstanceName, ServiceName, Term};
 use crate::policy::{Config, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Record, key};
 use crate::report::ServiceReport;
@@ -156,6 +156,39 @@ impl Machine {
             return None;
         }
         Some(crate::service::report(now, name, &view, &self.catalog, service))
+    }
+
+    /// What a switchover asked for at this moment would come to; nothing is done or kept.
+    ///
+    /// # Errors
+    /// Why it would be refused, in the words of the refusal.
+    pub fn would_switch(
+        &self,
+        now: Now,
+        name: &ServiceName,
+        to: Option<&InstanceName>,
+    ) -> Result<InstanceName, String> {
+        let view = self.catalog.service(name).cloned().unwrap_or_default();
+        let Some((config, settings, service)) = self.config.as_ref().and_then(|config| {
+            Some((config, config.services.get(name)?, self.services.get(name)?))
+        }) else {
+            return Err(format!("service {name} is not in this host's configuration"));
+        };
+        // What a decision would put here falls away with it.
+        let (mut beats, mut out) = (Beats::default(), Out::default());
+        let cx = Cx {
+            now,
+            config,
+            settings,
+            name,
+            view: &view,
+            catalog: &self.catalog,
+            beats: &mut beats,
+            out: &mut out,
+            trusted: false,
+            doubted: self.doubted,
+        };
+        service.would_switch(&cx, to)
     }
 
     fn absorb(&mut self, now: Now, event: Event) -> Touched {
