@@ -193,7 +193,10 @@ impl Process {
             source: self.source,
             link_up: matches!(self.link, Link::Up { .. }),
             syncing: matches!(self.link, Link::Copying { .. }),
-            never_synced: replica && !self.copy.provable,
+            never_synced: replica
+                && !matches!(self.link, Link::Up { .. })
+                && !self.copy.provable
+                && self.copy.data.is_empty(),
             received: position.clone(),
             applied: position,
             silent_for: replica.then(|| Duration::from_micros(at - self.copy.heard)),

@@ -170,7 +170,7 @@ impl Options {
             lost_requests: random.pick(&[0, 0, 10, 100]),
             lost_replies: random.pick(&[0, 0, 10, 100]),
             unfenced: random.permille(60).then(|| random.index(instances)),
-            priorities: (0..instances).map(|_| random.pick(&[10, 10, 10, 20, 0])).collect(),
+            priorities: Self::draw_priorities(random, instances),
             hooks: Phase::ALL.into_iter().filter(|_| random.permille(250)).collect(),
             person: random.permille(600),
             clients: (usize_of(random.between(1, 2)), instances, 1),
@@ -235,6 +235,16 @@ impl Options {
         }
         let fence = Duration::from_millis(random.between(300, 900)).min(lease / 4);
         Judge::Shared { lease, fence }
+    }
+
+    /// Some are never promoted, but never all but one.
+    fn draw_priorities(random: &mut Random, instances: usize) -> Vec<u32> {
+        let mut drawn: Vec<u32> =
+            (0..instances).map(|_| random.pick(&[10, 10, 10, 20, 0])).collect();
+        for priority in drawn.iter_mut().take(2) {
+            *priority = (*priority).max(10);
+        }
+        drawn
     }
 
     fn draw_policy(random: &mut Random) -> Policy {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sengu_core::catalog::Named;
+use sengu_core::name::InstanceName;
 use sengu_core::policy::{Failover, Rejoin};
 use sengu_core::position::Position;
 use sengu_core::record::{Ask, MasterRecord, MasterState};
@@ -104,8 +105,9 @@ impl World {
         }
         for service in 0..self.options.services {
             if self.resting(service).is_err() {
-                say!(self, "nobody can be proven to have everything: a person decides");
-                self.ask(service, Ask::Failover { to: None, lossy: true }, false);
+                let to = self.fullest(service);
+                say!(self, "nobody can be proven to have everything: a person decides for {to:?}");
+                self.ask(service, Ask::Failover { to, lossy: true }, false);
             }
         }
         if self.wait(FORCED_REST).is_err() && self.judges.violation.is_none() {
@@ -113,6 +115,17 @@ impl World {
                 self.unrest(service, "even after a person forced a failover");
             }
         }
+    }
+
+    /// The copy that a person would choose: the one with the most data that may be promoted.
+    fn fullest(&self, service: usize) -> Option<InstanceName> {
+        let size = |db: &usize| {
+            let process = self.databases[*db].process.as_ref();
+            process.map_or(0, |process| process.copy.data.len())
+        };
+        let may = |db: &usize| self.databases[*db].priority > 0;
+        let best = self.of_service(service).into_iter().filter(may).max_by_key(size)?;
+        Some(self.databases[best].id.name())
     }
 
     fn unrest(&mut self, service: usize, when: &str) {

@@ -14,7 +14,7 @@ use crate::kv::{Compare, Op, OpResult, Revision, Txn};
 use crate::lease::{Beats, beat_interval};
 use crate::name::{InstanceId, InstanceName, ServiceName, Term};
 use crate::policy::{Config, Judge};
-use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Record, key};
+use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
 use crate::report::ServiceReport;
 use crate::service::{Cx, Service};
 use crate::time::{Now, Time};
@@ -371,7 +371,8 @@ impl Machine {
                     .beats
                     .deadline(name, record.term)
                     .is_some_and(|deadline| now.time + fence >= deadline);
-                let keeps = !late && service.keeps(record, config);
+                let promised = record.promise != Promise::None;
+                let keeps = promised && !late && service.keeps(record, config);
                 keeps.then(|| (name.clone(), record.term))
             })
             .collect();

@@ -103,7 +103,8 @@ impl Service {
                 && **other != master.instance
                 && record.health == Health::Up
                 && patient
-                && (record.syncing
+                // One that never had a copy says `syncing` too: it waits, as this one does.
+                && (record.syncing && record.source == Some(master.address)
                     || (*other < name && !record.link_up && record.quarantine.is_none()))
         });
         here.map(|(other, _)| other.clone()).or_else(|| elsewhere.map(|(other, _)| other.clone()))

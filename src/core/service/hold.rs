@@ -11,7 +11,8 @@ use crate::observation::Role;
 use crate::policy::{Failover, Judge};
 use crate::position::Covering;
 use crate::record::{
-    Ask, Cause, Holder, HookOutcome, HookStand, MasterRecord, MasterState, Phase, Proof, Stand, key,
+    Ask, Cause, Holder, HookOutcome, HookStand, MasterRecord, MasterState, Phase, Promise, Proof,
+    Stand, key,
 };
 use crate::time::{Now, Wall};
 
@@ -215,7 +216,9 @@ impl Service {
 
     fn promote(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, name: &InstanceName) {
         let term = at.record.term;
-        if let Judge::Shared { fence, .. } = cx.config.judge {
+        if let Judge::Shared { fence, .. } = cx.config.judge
+            && at.record.promise != Promise::None
+        {
             let left = cx.beats.deadline(cx.name, term).map(|deadline| deadline.since(cx.now.time));
             if left.is_none_or(|left| left < promote_within(cx.config.judge) + fence) {
                 self.doing = Some(format!("waiting for a beat before {name} is promoted"));
@@ -370,8 +373,12 @@ impl Service {
             format: crate::record::FORMAT,
             term: old.map_or(Term(0), |old| old.term).next(),
             state,
+            promise: if self.may_kill(cx, &holder.instance) {
+                promise(cx.config.judge)
+            } else {
+                Promise::None
+            },
             holder,
-            promise: promise(cx.config.judge),
             unproven,
             origins: old.map(|old| old.origins.clone()).unwrap_or_default(),
             failed: old.map(|old| old.failed.clone()).unwrap_or_default(),
@@ -379,6 +386,12 @@ impl Service {
             since: cx.now.wall,
             unknown: old.map(|old| old.unknown.clone()).unwrap_or_default(),
         }
+    }
+
+    /// fence-in-time: only who may end a process, and can, promises to be fenced in time.
+    fn may_kill(&self, cx: &Cx<'_>, name: &InstanceName) -> bool {
+        let state = self.own.get(name).and_then(Own::state);
+        cx.settings.policy.kill && state.is_some_and(|state| state.settings.killable.is_good())
     }
 
     /// Enough attempts in this incident: a person must look.

@@ -556,4 +556,10 @@ pub(super) fn unprepared(name: &InstanceName, record: &InstanceRecord, wrong: &m
             Verdict::Unknown => wrong.push(format!("`{name}`: not looked at yet")),
         }
     }
+    if !record.policy.kill {
+        wrong.push(format!(
+            "`{name}`: `auto` needs a fence that always ends: set `kill = true`, or \
+             `failover = \"manual\"`"
+        ));
+    }
 }

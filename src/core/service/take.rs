@@ -13,7 +13,7 @@ use crate::policy::{Failover, Judge};
 use crate::position::{Covering, Position};
 use crate::record::{
     Ask, Cause, FORMAT, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord,
-    MasterState, Proof, Step, key,
+    MasterState, Proof, Step, Unfit, key,
 };
 use crate::time::Wall;
 
@@ -376,8 +376,13 @@ impl Service {
                     (Err(why), None, instance.record.priority)
                 }
             };
+            // A drain may end, or begin, after the final was written.
+            let unfit = match unfit {
+                None | Some(Unfit::Drained) => cx.view.drained(name).then_some(Unfit::Drained),
+                other => other,
+            };
             let unfit = match &mandate.only {
-                Some(only) if only != name => unfit.or(Some(crate::record::Unfit::NeverPromote)),
+                Some(only) if only != name => unfit.or(Some(Unfit::NeverPromote)),
                 _ => unfit,
             };
             copies.push(Copy { instance: name.clone(), position, unfit, priority });
@@ -654,7 +659,7 @@ impl Own {
         (*at == term && self.boot_id.as_ref() == Some(boot_id)).then(|| self.state())?
     }
 
-    fn unfit_at_detach(&self) -> Option<crate::record::Unfit> {
+    fn unfit_at_detach(&self) -> Option<Unfit> {
         self.detached.as_ref().and_then(|(_, _, unfit)| *unfit)
     }
 
