@@ -1,3 +1,5 @@
-//! Rig and helpers of the tests.
+//! What the tests share: the rig that starts real servers, agents and clients on loopback
+//! addresses, and the simulator. It holds no judgement of sengu's own.
 
+pub mod rig;
 pub mod sim;

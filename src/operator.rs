@@ -4,6 +4,7 @@
 //! decides. Who asked is taken from the socket's peer, not from what the client says. Errors are
 //! `{"error": "…"}`, in words for the operator.
 
+mod records;
 mod request;
 mod socket;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -22,8 +24,8 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use sengu_core::catalog::Catalog;
 use sengu_core::consul::Found;
-use sengu_core::name::{ServiceName, Term};
-use sengu_core::record::{HistoryRecord, RequestRecord};
+use sengu_core::name::{InstanceName, ServiceName, Term};
+use sengu_core::record::{Ask, HistoryRecord, RequestRecord};
 use sengu_core::report::ServiceReport;
 use sengu_core::time::Now;
 use serde_json::json;
@@ -35,12 +37,16 @@ use crate::http::query::Params;
 use crate::http::read::{Topic, read};
 use crate::http::server::{Limits, Listener, PeerUser, Server};
 use crate::http::{Context, Shell, body, write};
-pub use request::{Asking, Placed, Tracked};
+pub use records::Records;
+pub use request::{Asking, Placed, Rehearsed, Tracked};
 pub use socket::SocketError;
 
 /// How many terms of history are answered by default, and at most.
 const HISTORY_DEFAULT: u64 = 20;
 const HISTORY_MAX: u64 = 1000;
+
+/// How long a request waits for the first look at a service that the agent has just learnt of.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// How often a txn is planned again because the service changed meanwhile.
 const ATTEMPTS: u32 = 4;
@@ -53,6 +59,16 @@ pub trait Agent: Send + Sync + 'static {
 
     /// One service, in the words of `explain`; `None` if it is not known.
     async fn report(&self, service: &ServiceName, now: Now) -> Option<ServiceReport>;
+
+    /// Whom a switchover would move to if it were asked for now. Nothing is written.
+    ///
+    /// # Errors
+    /// Why it would be refused.
+    async fn would_switch(
+        &self,
+        service: &ServiceName,
+        to: Option<&InstanceName>,
+    ) -> Result<InstanceName, String>;
 
     /// Reads the configuration again and tells what changed.
     ///
@@ -116,6 +132,7 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/v1/sengu/history/{service}", get(history))
         .route("/v1/sengu/request/{service}", post(place))
         .route("/v1/sengu/request/{service}/{id}", get(track).delete(remove))
+        .route("/v1/sengu/records", get(records))
         .route("/v1/sengu/checks", get(checks))
         .route("/v1/sengu/reload", post(reload))
         .fallback(unknown_path)
@@ -246,17 +263,16 @@ async fn place(
     let by = request::asker(&asking.by, &user, &desk.shell.context.place.host)?;
     let _turn = desk.one_at_a_time.lock().await;
     for _ in 0..ATTEMPTS {
-        let catalog = desk.shell.catalog()?;
-        if catalog.service(&service).is_none() {
-            return Err(unknown_service(Some(&catalog), &service));
-        }
+        let catalog = known(&desk, &service).await?;
         let now = clock::now();
         let id = request::id(&asking.ask, now.wall);
         let draft = request::place(&catalog, &service, &asking, &by, id, now.wall)?;
         if asking.dry_run {
-            let report = desk.agent.report(&service, now).await;
-            let shown = json!({ "dry_run": true, "request": draft.record, "report": report });
-            return Ok(good(&shown));
+            let Ask::Switchover { to } = &asking.ask else {
+                return Err(Denied(Trouble::bad("only a switchover can be asked for dry")));
+            };
+            let target = desk.agent.would_switch(&service, to.as_ref()).await;
+            return Ok(good(&Rehearsed::of(service, target)));
         }
         drop(catalog);
         let reply = write::send(&desk.shell, draft.txn).await?;
@@ -266,6 +282,31 @@ async fn place(
         }
     }
     Err(busy(&service))
+}
+
+/// The catalog, once it has the service. One of the configuration gets there with the first look
+/// at its instances, which is waited for: a fresh agent refuses nobody for being fresh.
+async fn known(desk: &Desk, service: &ServiceName) -> Result<Arc<Catalog>, Denied> {
+    let mut bell = desk.shell.context.view.bell();
+    let looked = async {
+        loop {
+            bell.mark_unchanged();
+            let catalog = desk.shell.catalog()?;
+            if catalog.service(service).is_some() {
+                return Ok(catalog);
+            }
+            if desk.agent.report(service, clock::now()).await.is_none() {
+                return Err(unknown_service(Some(&catalog), service));
+            }
+            if bell.changed().await.is_err() {
+                return Err(unknown_service(Some(&catalog), service));
+            }
+        }
+    };
+    let late = || {
+        Denied(Trouble::new(503, format!("no instance of {service} was looked at yet; try again")))
+    };
+    tokio::time::timeout(FIRST_LOOK, looked).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn busy(service: &ServiceName) -> Denied {
@@ -316,6 +357,12 @@ async fn track(
         return Err(Denied(Trouble::new(404, format!("{service} has no request {id}"))));
     };
     Ok(meta.on(good(&Tracked { id, index: meta.index, request })))
+}
+
+/// Every record but KV values, so that a command can make the agent's picture.
+async fn records(State(desk): State<Arc<Desk>>) -> Reply {
+    let catalog = desk.shell.catalog()?;
+    Ok(good(&Records::of(&catalog, clock::time())))
 }
 
 async fn checks(State(desk): State<Arc<Desk>>) -> Response {

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sengu_core::event::{ActionId, Command, ControlOutcome, Event, Outcome};
-use sengu_core::name::{InstanceId, Term};
-use sengu_core::observation::Answer;
+use sengu_core::name::{BootId, InstanceId, Term};
+use sengu_core::observation::{Answer, Observation, Verdict};
+use sengu_core::time::Time;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
@@ -20,6 +21,8 @@ use crate::database::Database;
 
 /// Commands that wait at most; the core sends one at a time.
 const LANE: usize = 16;
+/// While a rung of the fence is missing it is tried again so often.
+const REHEARSE_AGAIN: Duration = Duration::from_secs(60);
 /// How much later than its deadline a driver may come back before it is given up.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -151,6 +154,37 @@ async fn await_exit(
     }
 }
 
+/// Whether a fence was tried out, for which life, and what is missing.
+#[derive(Default)]
+struct Rehearsal {
+    tried: Option<(Option<BootId>, Time)>,
+    wrong: Option<String>,
+}
+
+impl Rehearsal {
+    /// Once for each life, and again every minute while something is missing: without every rung
+    /// the instance does not count as one that can be fenced.
+    async fn judge(&mut self, database: &dyn Database, seen: &mut Observation) {
+        let Answer::State(state) = &mut seen.answer else { return };
+        let now = clock::time();
+        let due = self.tried.as_ref().is_none_or(|(life, at)| {
+            *life != seen.boot_id || (self.wrong.is_some() && now.since(*at) > REHEARSE_AGAIN)
+        });
+        if due {
+            self.wrong = database.rehearse().await.err();
+            self.tried = Some((seen.boot_id.clone(), now));
+            if let Some(why) = &self.wrong {
+                tracing::warn!("a fence is not possible in full: {why}");
+            }
+        }
+        if let Some(why) = &self.wrong
+            && state.settings.killable == Verdict::Good
+        {
+            state.settings.killable = Verdict::Bad(why.clone());
+        }
+    }
+}
+
 async fn observe(
     id: InstanceId,
     database: Arc<dyn Database>,
@@ -161,9 +195,11 @@ async fn observe(
 ) {
     // What fails is asked about again soon: the first of several failures is not yet a verdict.
     let soon = (interval / 4).max(Duration::from_millis(50));
+    let mut rehearsal = Rehearsal::default();
     loop {
         let sent = clock::time();
-        let observation = database.observe(timeout).await;
+        let mut observation = database.observe(timeout).await;
+        rehearsal.judge(&*database, &mut observation).await;
         let wait = match observation.answer {
             Answer::State(_) => interval,
             Answer::Refused | Answer::Silent | Answer::Error(_) | Answer::Loading => soon,

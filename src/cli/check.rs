@@ -89,7 +89,10 @@ impl Options {
 fn verdict(reports: &[CheckReport], options: &Options) -> (PluginExit, String) {
     let name = options.name.as_deref().unwrap_or("checks");
     let Some(worst) = reports.iter().map(|report| judge(report, options.max_age)).max() else {
-        let text = format!("UNKNOWN: no check matches `{name}`; `sengu check` shows all");
+        let text = match &options.name {
+            Some(name) => format!("UNKNOWN: no check matches `{name}`; `sengu check` shows all"),
+            None => "UNKNOWN: no check has a result".to_owned(),
+        };
         return (PluginExit::Unknown, text);
     };
     let count = crate::config::count(reports.len(), "result");

@@ -93,7 +93,7 @@ pub(super) fn troubled() -> ServiceReport {
         master: None,
         holder: Some(name("b2")),
         address: None,
-        withdrawn: Some("its process exited".into()),
+        withdrawn: Some("it exited".into()),
         policy: Some(Policy::default()),
         instances: vec![copy],
         problems: vec!["nobody is master, and no copy can take over".into()],

@@ -1,18 +1,28 @@
-//! `sengu render`: render the templates of the configuration now, or only tell what would change.
+//! `sengu render`: what the templates of the configuration give now. Writes no file: the agent does.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
-use super::{Exit, Global};
-use crate::config::{Config, TemplateConfig};
+use sengu_core::catalog::Picture;
 
-/// Render the templates of the configuration file once, without waiting for a change
+use super::{Exit, Global, print};
+use crate::clock;
+use crate::config::{Config, TemplateConfig};
+use crate::operator::Records;
+use crate::template::{self, RenderContext};
+use crate::view::View;
+
+/// Show what the templates of the configuration file give now
+///
+/// Prints the whole file, or with `--dry-run` what would change in it. Writes nothing: a running
+/// agent keeps the files.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Only these destinations
     destinations: Vec<PathBuf>,
-    /// Write nothing; print what would change
+    /// Print what would change, as a diff
     #[arg(long)]
     dry_run: bool,
 }
@@ -21,7 +31,7 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     let config = global.configuration()?;
     let chosen = chosen(&config, &options.destinations)?;
     anyhow::ensure!(!chosen.is_empty(), "there is no [[template]] in {}", global.config.display());
-    render(&config, &chosen, options.dry_run)
+    render(global, &config, &chosen, options.dry_run)
 }
 
 fn chosen<'a>(config: &'a Config, wanted: &[PathBuf]) -> anyhow::Result<Vec<&'a TemplateConfig>> {
@@ -35,7 +45,35 @@ fn chosen<'a>(config: &'a Config, wanted: &[PathBuf]) -> anyhow::Result<Vec<&'a 
     wanted.iter().map(find).collect()
 }
 
-// TO BE CONNECTED: the template module and the agent's catalog.
-fn render(_config: &Config, _chosen: &[&TemplateConfig], _dry_run: bool) -> anyhow::Result<Exit> {
-    anyhow::bail!("this build cannot render")
+fn render(
+    global: &Global,
+    config: &Config,
+    chosen: &[&TemplateConfig],
+    dry_run: bool,
+) -> anyhow::Result<Exit> {
+    let records: Records = global.agent()?.get("/v1/sengu/records")?;
+    let now = clock::time();
+    let catalog = Arc::new(records.catalog(now));
+    let context = RenderContext {
+        host: config.host.clone(),
+        datacenter: config.datacenter.clone(),
+        domains: config.dns.domains.clone(),
+        view: Arc::new(View::default()),
+        state_dir: config.data_dir.join("templates"),
+    };
+    let picture = Picture::Known(catalog);
+    for template in chosen {
+        let text = template::render_once(template, &context, &picture, now)?;
+        if !dry_run {
+            print::bytes(text.as_bytes());
+            continue;
+        }
+        let difference = template::difference(template, &text)?;
+        if difference.is_empty() {
+            print::text(&format!("{} would not change", template.destination.display()));
+        } else {
+            print::bytes(difference.as_bytes());
+        }
+    }
+    Ok(Exit::Done)
 }

@@ -61,10 +61,19 @@ mod tests {
 
     #[test]
     fn secrets_become_stars_and_places_stay() {
-        let text = "host = \"a\"\nPassword = \"hunter2\"\n[x]\napi_token = \"\"\"\nhunter2\n\"\"\"\n\
-                    password = hunter2 is no TOML\nlist = [{ secret = \"hunter2\" }]\n";
-        let (table, _) = DeTable::parse_recoverable(text);
-        let shown = out(text, table.get_ref());
+        let text = [
+            "host = \"a\"",
+            "Password = \"hunter2\"",
+            "[x]",
+            "api_token = \"\"\"",
+            "hunter2",
+            "\"\"\"",
+            "password = hunter2 is no TOML",
+            "list = [{ secret = \"hunter2\" }]",
+        ]
+        .join("\n");
+        let (table, _) = DeTable::parse_recoverable(&text);
+        let shown = out(&text, table.get_ref());
         assert!(!shown.contains("hunter2"), "{shown}");
         assert_eq!(shown.len(), text.len());
         assert!(shown.starts_with("host = \"a\"\nPassword =*"), "{shown}");

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
+use crate::consul::registry::Registry;
 use crate::kv::{Change, Key, KeyValue, Revision};
 use crate::name::{InstanceName, ServiceName, Term};
 use crate::observation::Role;
@@ -38,7 +39,11 @@ pub struct Catalog {
     pub revision: Revision,
     /// Until when it may name masters: the send of the last linearizable answer, plus the lease.
     pub valid_until: Time,
+    /// Services whose master this agent does not vouch for: it has not looked at it in this life,
+    /// or the store takes no writes about it.
+    pub unvouched: OrdSet<ServiceName>,
     entries: OrdMap<Key, Arc<KeyValue>>,
+    registry: Registry,
     services: OrdMap<ServiceName, Arc<ServiceView>>,
     beats: OrdMap<String, BeatView>,
     loaded: Revision,
@@ -165,6 +170,12 @@ impl Catalog {
             .map(|(_, entry)| entry)
     }
 
+    /// What clients registered.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The services that have an instance or a master record.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceName, &Arc<ServiceView>)> {
         self.services.iter()
@@ -186,6 +197,9 @@ impl Catalog {
     #[must_use]
     pub fn master(&self, service: &ServiceName, now: Time) -> Named<'_> {
         match self.services.get(service) {
+            Some(_) if self.unvouched.contains(service) => {
+                Named::Withdrawn("this agent has no fresh knowledge of the master")
+            }
             Some(view) if now < self.valid_until => view.master(now),
             Some(_) => Named::Withdrawn("the store has not answered for a lease"),
             None => Named::Withdrawn("no such service"),
@@ -228,6 +242,8 @@ impl Catalog {
                 if kind == "master" {
                     self.match_beats(&service);
                 }
+            } else {
+                self.registry.put(kind, &entry);
             }
         }
         self.entries.insert(key, entry);
@@ -243,6 +259,8 @@ impl Catalog {
             if self.services.get(&service).is_some_and(|view| view.is_empty()) {
                 self.services.remove(&service);
             }
+        } else {
+            self.registry.remove(kind, key);
         }
     }
 

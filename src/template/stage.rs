@@ -119,6 +119,7 @@ impl Stage {
             process: Process::default(),
             starts_fenced: Verdict::Good,
             killable: Verdict::Good,
+            in_step: None,
             quarantine: None,
             unknown: Default::default(),
         };
@@ -131,7 +132,11 @@ impl Stage {
     }
 
     pub(crate) fn vacant(&mut self, now: Time, of: &str, name: &str, address: &str) {
-        let state = MasterState::Vacant { proof: Proof::Exited, cause: Cause::ProcessExited };
+        let state = MasterState::Vacant {
+            proof: Proof::Exited,
+            cause: Cause::ProcessExited,
+            noticed: Wall(0),
+        };
         self.master(now, of, name, address, false, state);
     }
 

@@ -50,7 +50,7 @@ fn a_service_without_master() {
     check(
         &fixture::troubled(),
         r"
-bar: no master is named (vacant, term 3, last held by b2) since 2026-11-21 20:00:00: its process exited
+bar: no master is named (vacant, term 3, last held by b2) since 2026-11-21 20:00:00: it exited
 
 problems
   nobody is master, and no copy can take over

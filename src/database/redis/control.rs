@@ -53,6 +53,8 @@ enum Expected {
     Anything,
     Master,
     ReplicaOf(SocketAddr),
+    /// A copy of a closed port, with nothing received that is not applied.
+    Detached(SocketAddr),
 }
 
 /// Carries out a command that is no fence.
@@ -137,7 +139,8 @@ async fn run(
         observe::spawn_upkeep(shared);
     }
     change.expected.check(&told.state).map_err(Failure::unsure)?;
-    Ok((process, told.state))
+    let settings = observe::last_settings(shared, &process);
+    Ok((process, InstanceState { settings, ..told.state }))
 }
 
 /// The control connection, found to answer, and what the server behind it is like.
@@ -181,7 +184,7 @@ async fn change(command: &Command, before: &InstanceState) -> Result<Change, Fai
             Change {
                 commands: vec![read_only(), replica_of(closed)],
                 main: 1,
-                expected: Expected::ReplicaOf(closed),
+                expected: Expected::Detached(closed),
             }
         }
         Command::Promote { .. } => Change {
@@ -221,13 +224,20 @@ impl Expected {
             Self::Anything => true,
             Self::Master => state.role == Role::Master && state.writable,
             Self::ReplicaOf(source) => is_copy_of(state, *source),
+            Self::Detached(source) => {
+                is_copy_of(state, *source) && !state.link_up && state.received == state.applied
+            }
         };
         if held {
             return Ok(());
         }
         let source = state.source.map_or_else(|| "nobody".to_owned(), |source| source.to_string());
         let writes = if state.writable { "takes writes" } else { "takes none" };
-        Err(format!("it reads back as a {} of {source} that {writes}", state.role))
+        let (received, applied) = (&state.received, &state.applied);
+        Err(format!(
+            "it reads back as a {} of {source} that {writes}, received {received}, applied {applied}",
+            state.role
+        ))
     }
 }
 

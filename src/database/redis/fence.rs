@@ -4,7 +4,8 @@
 //! port, end every session whose changes could still run and every client's, then read back. A
 //! busy script is asked to end. Last rung: SIGKILL by pidfd, for a server that is stopped, does
 //! not answer, or runs a script that cannot be ended; what lies in the sockets of such a server
-//! would be carried out and acknowledged when it wakes.
+//! would be carried out and acknowledged when it wakes. A copy that reads its data is not
+//! killed for it: it takes no writes, and would begin to read anew.
 //!
 //! A signal that was *sent* counts: the process runs no more of its own code, even if its exit
 //! is held up by a disk. So [`ControlOutcome::Exited`] is told as soon as the exit is seen or
@@ -40,6 +41,9 @@ enum Rung {
     Fenced(Arc<Process>, InstanceState),
     Exited(BootId),
     Failed(String),
+    /// Not done either, and nothing that a kill would mend: it takes no writes and will take
+    /// none, but cannot be told so while it reads its data.
+    Loading(String),
 }
 
 /// Fences, within the time given.
@@ -78,9 +82,12 @@ async fn ladder(
     match rung {
         Rung::Fenced(process, state) => {
             observe::spawn_upkeep(shared);
+            let settings = observe::last_settings(shared, &process);
+            let state = InstanceState { settings, ..state };
             ControlOutcome::Done { boot_id: process.boot_id().clone(), state }
         }
         Rung::Exited(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },
+        Rung::Loading(reason) => shared.give_up(&reason, unsure),
         Rung::Failed(reason) if kill => shared.kill(process, &reason, unsure, deadline).await,
         Rung::Failed(reason) => shared.give_up(&reason, unsure),
     }
@@ -125,7 +132,8 @@ async fn ask_to_refuse(
                 Ok(Err(fault)) => fault,
                 Err(_) => {
                     shared.abandon_fence();
-                    Fault::Silent
+                    // Slow: what it told before says more than that.
+                    continue;
                 }
             };
             // An unkillable script may still end by itself, for which only somebody without a
@@ -154,7 +162,10 @@ async fn ask_to_refuse(
         }
     })
     .await;
-    ended.unwrap_or_else(|_| Rung::Failed(last.to_string()))
+    ended.unwrap_or_else(|_| match last {
+        Fault::LoadingCopy => Rung::Loading(last.to_string()),
+        _ => Rung::Failed(last.to_string()),
+    })
 }
 
 /// One attempt of the first rung, believed only if it reads back.
@@ -204,7 +215,11 @@ async fn attempt(
         return Err(end_script(shared, &mut session).await);
     }
     for reply in &done[..required] {
-        checked(reply)?;
+        match checked(reply) {
+            // Which kind of loading, it tells itself.
+            Err(Fault::Loading) => return Err(read(told).err().unwrap_or(Fault::Loading)),
+            other => other?,
+        };
     }
     sessions_are_gone(&done[required..sent - 1], older.len())?;
     let told = read(told)?;

@@ -4,19 +4,14 @@
 //! longer answers can still be watched, judged and killed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sengu_core::name::BootId;
-use tokio::time::Instant;
 
 use super::{Shared, lock};
 use crate::process::{FindError, Process, find};
 
 /// A server that never answered is taken for one if its program is named like this.
 const PROGRAMS: [&str; 3] = ["redis", "valkey", "keydb"];
-
-/// A search without a hint looks at every process: not more often than this.
-const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// A verified process.
 #[derive(Clone)]
@@ -45,19 +40,14 @@ impl Shared {
         self.known.borrow().as_ref().map(|known| Arc::clone(&known.process))
     }
 
-    /// The process when the server tells nothing: the one known if it lives, else a new one
-    /// that listens in its place, else the exited one.
+    /// The process when the server tells nothing of itself: the one known if it lives, else a
+    /// new one that listens in its place, else the exited one.
     pub(super) fn process_unasked(&self) -> Option<Arc<Process>> {
         let known = self.process();
         if known.as_ref().is_some_and(|process| !process.is_gone()) {
             return known;
         }
-        let mut searched = lock(&self.searched);
-        if searched.is_some_and(|at| at.elapsed() < SEARCH_PAUSE) {
-            return known;
-        }
-        *searched = Some(Instant::now());
-        drop(searched);
+        // Looks at every process, but only if there is somebody who listens.
         self.search().or(known)
     }
 

@@ -34,7 +34,7 @@ use sengu_core::observation::{Observation, Verdict};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use self::connection::{Dialer, Session};
 use self::known::Known;
@@ -79,8 +79,6 @@ struct Shared {
     fence_runtime: Option<Handle>,
     /// The process behind the address, as last verified.
     known: watch::Sender<Option<Known>>,
-    /// When a process was last searched for without a hint.
-    searched: Mutex<Option<Instant>>,
     /// Whose exit was told last.
     exit_told: Mutex<Option<BootId>>,
     sessions: Mutex<Sessions>,
@@ -118,7 +116,6 @@ impl RedisDatabase {
             dialer,
             fence_runtime: config.fence_runtime,
             known: watch::Sender::new(None),
-            searched: Mutex::default(),
             exit_told: Mutex::default(),
             sessions: Mutex::default(),
             lane: tokio::sync::Mutex::default(),

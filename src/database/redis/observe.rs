@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use redis::Value;
 use redis::aio::MultiplexedConnection;
 use sengu_core::event::LookOutcome;
 use sengu_core::observation::{self, Answer, Observation, Role, Settings, Verdict};
@@ -17,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::connection::Session;
 use super::file::{Start, verdict};
 use super::reply::Fault;
-use super::state::{Told, question, read};
+use super::state::{Told, question, read, server};
 use super::{Shared, lock};
 use crate::process::{FindError, Process};
 
@@ -40,7 +41,8 @@ pub(super) struct Standing {
 /// The role probe.
 pub(super) async fn observe(shared: &Arc<Shared>, within: Duration) -> Observation {
     let deadline = Instant::now() + within;
-    match timeout_at(deadline, ask(shared)).await.unwrap_or(Err(Fault::Silent)) {
+    let replies = timeout_at(deadline, ask(shared)).await.unwrap_or(Err(Fault::Silent));
+    match replies.as_deref().map_err(Fault::clone).and_then(read) {
         Ok(mut told) => {
             let found = shared.identify(told.pid, &told.run_id);
             resolve(shared, &mut told, deadline).await;
@@ -49,7 +51,16 @@ pub(super) async fn observe(shared: &Arc<Shared>, within: Duration) -> Observati
             let process = found.ok();
             seen(process, Answer::State(told.state))
         }
-        Err(fault) => seen(shared.process_unasked(), fault.answer()),
+        Err(fault) => {
+            let server = replies.ok().and_then(|replies| server(&replies));
+            let process = match server.map(|(pid, run_id)| shared.identify(pid, &run_id)) {
+                Some(found) => found.ok(),
+                None => shared.process_unasked(),
+            };
+            let answer = fault.answer();
+            // Somebody answered, so it was not the one that has exited.
+            seen(process.filter(|process| !(answer.alive() && process.is_gone())), answer)
+        }
     }
 }
 
@@ -82,7 +93,7 @@ fn seen(process: Option<Arc<Process>>, answer: Answer) -> Observation {
     }
 }
 
-async fn ask(shared: &Shared) -> Result<Told, Fault> {
+async fn ask(shared: &Shared) -> Result<Vec<Value>, Fault> {
     let mut standing = shared.standing.lock().await;
     let mut pipeline = redis::pipe();
     question(&mut pipeline);
@@ -102,7 +113,7 @@ async fn ask(shared: &Shared) -> Result<Told, Fault> {
         match shared.dialer.ask(&mut connection, &mut pipeline).await {
             Ok(replies) => {
                 standing.late = 0;
-                return read(&replies);
+                return Ok(replies);
             }
             Err(fault) => {
                 standing.connection = None;
@@ -135,18 +146,27 @@ async fn settings(
     found: &Result<Arc<Process>, FindError>,
     deadline: Instant,
 ) -> Settings {
-    let killable = match found {
-        Err(error) => Verdict::Bad(error.to_string()),
-        Ok(process) => match process.killable() {
-            Ok(()) => Verdict::Good,
-            Err(error) => Verdict::Bad(format!(
-                "process {} of {} cannot be signalled ({error}): run the agent as root",
-                process.pid(),
-                shared.name
-            )),
-        },
-    };
     judge_start(shared, told, found.as_ref().ok(), deadline).await;
+    match found {
+        Ok(process) => last_settings(shared, process),
+        Err(error) => Settings {
+            starts_fenced: lock(&shared.starts_fenced).clone(),
+            killable: Verdict::Bad(error.to_string()),
+        },
+    }
+}
+
+/// What is known without a look at a disk: for the answers of commands, which have no time for
+/// one and must not unsay what the last probe has found.
+pub(super) fn last_settings(shared: &Shared, process: &Process) -> Settings {
+    let killable = match process.killable() {
+        Ok(()) => Verdict::Good,
+        Err(error) => Verdict::Bad(format!(
+            "process {} of {} cannot be signalled ({error}): run the agent as root",
+            process.pid(),
+            shared.name
+        )),
+    };
     Settings { starts_fenced: lock(&shared.starts_fenced).clone(), killable }
 }
 

@@ -27,6 +27,8 @@ pub(super) enum Fault {
     TooManyClients,
     /// It reads its data.
     Loading,
+    /// It reads its data, as a read-only copy, which it will still be after.
+    LoadingCopy,
     /// It runs a script.
     Busy,
     /// It runs a script that has written and cannot be stopped.
@@ -46,6 +48,7 @@ impl Fault {
             Self::Denied(_)
             | Self::TooManyClients
             | Self::Loading
+            | Self::LoadingCopy
             | Self::Busy
             | Self::Unkillable
             | Self::Server(_)
@@ -61,7 +64,7 @@ impl Fault {
             Self::Silent => Answer::Silent,
             Self::Denied(text) => Answer::AuthFailed(text),
             Self::TooManyClients => Answer::TooManyClients,
-            Self::Loading => Answer::Loading,
+            Self::Loading | Self::LoadingCopy => Answer::Loading,
             Self::Busy | Self::Unkillable => Answer::Busy,
             Self::Broken(text) | Self::Server(text) | Self::Odd(text) => Answer::Error(text),
         }
@@ -127,6 +130,9 @@ impl fmt::Display for Fault {
             Self::Silent => f.write_str("no answer in time"),
             Self::TooManyClients => f.write_str("no connection left (`maxclients`)"),
             Self::Loading => f.write_str("the server reads its data from disk"),
+            Self::LoadingCopy => {
+                f.write_str("the server reads its data from disk, as a copy that takes no writes")
+            }
             Self::Busy => f.write_str("the server is busy in a script"),
             Self::Unkillable => {
                 f.write_str("the server is busy in a script that has written: only a kill ends it")

@@ -49,10 +49,18 @@ pub(super) fn question(pipeline: &mut Pipeline) {
     }
 }
 
+/// Which server answered [`question`], if it told at least that: pid and run id.
+pub(super) fn server(replies: &[Value]) -> Option<(u32, String)> {
+    let mut info = Info::default();
+    info.add(replies.first()?).ok()?;
+    Some((info.number("process_id")?, info.text("run_id")?.to_owned()))
+}
+
 /// Reads the answers to [`question`].
 ///
 /// # Errors
-/// The first error reply, [`Fault::Loading`] while it loads, [`Fault::Odd`] if it is no Redis.
+/// The first error reply, [`Fault::Loading`] or
+/// [`Fault::LoadingCopy`] while it loads, [`Fault::Odd`] if it is no Redis.
 pub(super) fn read(replies: &[Value]) -> Result<Told, Fault> {
     let [server, replication, persistence, keyspace, priority, min_replicas] = replies else {
         return Err(Fault::Odd(format!("{} replies, expected {QUESTIONS}", replies.len())));
@@ -62,7 +70,8 @@ pub(super) fn read(replies: &[Value]) -> Result<Told, Fault> {
         info.add(section)?;
     }
     if info.is_set("loading") {
-        return Err(Fault::Loading);
+        let copy = info.text("role") == Some("slave") && info.is_set("slave_read_only");
+        return Err(if copy { Fault::LoadingCopy } else { Fault::Loading });
     }
     let missing = |key: &str| Fault::Odd(format!("no `{key}` in INFO"));
     let role = match info.text("role").ok_or_else(|| missing("role"))? {

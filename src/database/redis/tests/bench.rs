@@ -42,6 +42,7 @@ impl RedisBench {
 
     /// Starts a server with more lines in its file.
     pub(super) fn start_with(&self, start: Start, lines: &str) -> RedisServer {
+        let mut said = String::new();
         for _ in 0..20 {
             // The port is free now; should another test take it first, the server ends at once.
             let free = TcpListener::bind("127.0.0.1:0").expect("binds");
@@ -53,17 +54,16 @@ impl RedisBench {
                 file(address, start, folder.path(), lines),
             )
             .expect("written");
-            if let Some(child) = self.spawn(folder.path(), true) {
-                let command = self.command.clone();
-                let database = database(address, PASSWORD);
-                return RedisServer { command, address, folder, child, database };
+            match spawn(&self.command, folder.path(), true) {
+                Ok(child) => {
+                    let command = self.command.clone();
+                    let database = database(address, PASSWORD);
+                    return RedisServer { command, address, folder, child, database };
+                }
+                Err(last) => said = last,
             }
         }
-        panic!("{:?} did not start on 20 ports", self.command);
-    }
-
-    fn spawn(&self, folder: &Path, wait: bool) -> Option<Child> {
-        spawn(&self.command, folder, wait)
+        panic!("{:?} did not start on 20 ports; it said: {said}", self.command);
     }
 }
 
@@ -82,12 +82,14 @@ fn file(address: SocketAddr, start: Start, folder: &Path, lines: &str) -> String
     )
 }
 
-/// Starts a server; with `wait`, until it says that it takes connections, `None` if it ends
-/// before.
-fn spawn(command: &[String], folder: &Path, wait: bool) -> Option<Child> {
+/// Starts a server; with `wait`, until it says that it takes connections. Its last words if it
+/// ends before.
+fn spawn(command: &[String], folder: &Path, wait: bool) -> Result<Child, String> {
     let mut child = Command::new(&command[0])
         .args(&command[1..])
         .arg(folder.join("redis.conf"))
+        // The locale of the tests may not exist where the server comes from.
+        .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -96,15 +98,15 @@ fn spawn(command: &[String], folder: &Path, wait: bool) -> Option<Child> {
     let mut log = BufReader::new(child.stdout.take().expect("piped"));
     let mut line = String::new();
     while wait && !line.contains("Ready to accept connections") {
-        line.clear();
+        let said = std::mem::take(&mut line);
         if log.read_line(&mut line).expect("a log") == 0 {
             child.wait().expect("ended");
-            return None;
+            return Err(said);
         }
     }
     // Read on, so that it is never held up by a full pipe; ends with it.
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-    Some(child)
+    Ok(child)
 }
 
 /// A driver for that address.
@@ -201,7 +203,14 @@ impl Server for RedisServer {
 
     async fn start_again(&mut self) {
         self.end();
-        self.child = spawn(&self.command, self.folder.path(), true).expect("starts again");
+        // Somebody's outgoing connection may hold the port for a moment.
+        for _ in 0..20 {
+            if let Ok(child) = spawn(&self.command, self.folder.path(), true) {
+                self.child = child;
+                return;
+            }
+        }
+        panic!("{:?} did not start again on {}", self.command, self.address);
     }
 }
 

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use sengu_core::event::{Command, ControlOutcome};
+use sengu_core::event::{Command, ControlOutcome, LookOutcome};
 use sengu_core::observation::{Answer, Process};
 
 use super::bench::{PASSWORD, RedisBench, database, login};
 use crate::database::Database;
-use crate::database::suite::{COMMAND, PROBE, Server, Start, done, life, observed, state};
+use crate::database::suite::{
+    COMMAND, Client, PROBE, Server, Start, Written, done, life, observed, state,
+};
+
+/// 10 ms for each key of 1000 bytes, looking at its clients between two.
+const LOADS_SLOWLY: &str = "key-load-delay 10000\nloading-process-events-interval-bytes 1024\n\
+                            rdbcompression no";
 
 #[tokio::test]
 async fn a_full_client_table_is_alive_and_still_fenced() {
@@ -30,10 +36,10 @@ async fn a_full_client_table_is_alive_and_still_fenced() {
 
 #[tokio::test]
 async fn a_server_that_loads_its_data_is_alive() {
-    let lines = "key-load-delay 20000\nloading-process-events-interval-bytes 1024";
+    let lines = LOADS_SLOWLY;
     let mut server = RedisBench::redis().start_with(Start::Open, lines);
     let mut client = server.client().await;
-    client.ask(&["DEBUG", "POPULATE", "300", "key", "1000"]).await.expect("populated");
+    client.ask(&["DEBUG", "POPULATE", "400", "key", "1000"]).await.expect("populated");
     client.ask_for(&["SAVE"], Duration::from_secs(10)).await.expect("saved");
     assert!(server.folder().join("dump.rdb").exists());
     life(server.database()).await;
@@ -44,6 +50,57 @@ async fn a_server_that_loads_its_data_is_alive() {
     let promote = Command::Promote { boot_id: seen.boot_id.expect("found") };
     let outcome = server.database().control(promote, COMMAND).await;
     assert!(matches!(&outcome, ControlOutcome::Failed { untouched: true, .. }), "{outcome:?}");
+    // It would take writes once it has loaded, so a fence ends it.
+    let outcome = server.database().control(Command::Fence { kill: true }, COMMAND).await;
+    assert!(matches!(&outcome, ControlOutcome::Exited { .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_copy_that_loads_its_data_is_not_killed() {
+    let lines = LOADS_SLOWLY;
+    let mut server = RedisBench::redis().start_with(Start::Fenced, lines);
+    let boot_id = life(server.database()).await;
+    done(server.database(), Command::Promote { boot_id }).await;
+    let mut client = server.client().await;
+    client.ask(&["DEBUG", "POPULATE", "400", "key", "1000"]).await.expect("populated");
+    client.ask_for(&["SAVE"], Duration::from_secs(10)).await.expect("saved");
+    server.start_again_unready();
+    observed(server.database(), |seen| seen.answer == Answer::Loading).await;
+    let outcome = server.database().control(Command::Fence { kill: true }, COMMAND).await;
+    let ControlOutcome::Failed { error, .. } = outcome else {
+        panic!("ended or fenced: {outcome:?}");
+    };
+    assert!(error.contains("takes no writes"), "{error}");
+    let state = state(server.database(), |_| true).await;
+    assert!(!state.writable && !state.never_synced, "{state:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_connections_and_lives_is_not_dead() {
+    let server = RedisBench::redis().start_with(Start::Open, "");
+    let boot_id = life(server.database()).await;
+    let mut client = server.client().await;
+    client.ask(&["CONFIG", "SET", "port", "0"]).await.expect("its listener is closed");
+    client.ask(&["CLIENT", "KILL", "TYPE", "normal"]).await.expect("only this one is left");
+    let seen = observed(server.database(), |seen| seen.answer == Answer::Refused).await;
+    assert_eq!(seen.boot_id.as_ref(), Some(&boot_id));
+    assert_ne!(seen.process, Process::Gone);
+    assert_eq!(client.write("still").await, Written::Acknowledged);
+    let within = Duration::from_millis(300);
+    let outcome = server.database().control(Command::Fence { kill: false }, within).await;
+    assert!(matches!(&outcome, ControlOutcome::Failed { .. }), "{outcome:?}");
+    let outcome = server.database().control(Command::Fence { kill: true }, within).await;
+    assert_eq!(outcome, ControlOutcome::Exited { boot_id: Some(boot_id) });
+    assert_ne!(client.write("late").await, Written::Acknowledged);
+}
+
+#[tokio::test]
+async fn a_master_short_of_replicas_is_one_and_a_look_at_it_proves_nothing() {
+    let server = RedisBench::redis().start_with(Start::Open, "min-replicas-to-write 1");
+    assert!(state(server.database(), |_| true).await.writable);
+    assert_eq!(server.client().await.write("a").await, Written::Refused);
+    let look = server.database().look(server.address(), PROBE).await;
+    assert_eq!(look, LookOutcome::Unknown);
 }
 
 #[tokio::test]
@@ -121,7 +178,7 @@ async fn a_copy_in_its_first_full_sync_is_seen_so() {
     let bench = RedisBench::redis();
     let master = bench.start_with(Start::Open, "rdb-key-save-delay 20000");
     let mut client = master.client().await;
-    client.ask(&["DEBUG", "POPULATE", "300", "key", "1000"]).await.expect("populated");
+    client.ask(&["DEBUG", "POPULATE", "400", "key", "1000"]).await.expect("populated");
     let replica = bench.start_with(Start::ReplicaOf(master.address()), "");
     let copy = state(replica.database(), |state| state.syncing).await;
     assert!(copy.never_synced && !copy.link_up && !copy.writable, "{copy:?}");

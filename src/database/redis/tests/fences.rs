@@ -8,10 +8,15 @@ use redis::Pipeline;
 use rustix::process::Signal;
 use sengu_core::event::{Command, ControlOutcome};
 use sengu_core::observation::{Answer, Role};
+use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::bench::RedisBench;
+use super::bench::{PASSWORD, RedisBench, RedisServer};
+use crate::config::Credentials;
+use crate::database::Database;
 use crate::database::redis::control::words;
+use crate::database::redis::reply::Fault;
+use crate::database::redis::{RedisConfig, RedisDatabase};
 use crate::database::suite::{
     COMMAND, Client, Server, Start, Written, done, life, observed, state,
 };
@@ -58,8 +63,7 @@ async fn a_script_that_has_written_is_killed_or_the_fence_fails() {
     let run = client.ask_for(&eval, Duration::from_secs(20));
     let check = async {
         observed(server.database(), |seen| seen.answer == Answer::Busy).await;
-        let within = Duration::from_millis(300);
-        let failed = server.database().control(Command::Fence { kill: false }, within).await;
+        let failed = server.database().control(Command::Fence { kill: false }, COMMAND / 2).await;
         let ControlOutcome::Failed { error, untouched: false } = failed else {
             panic!("fenced: {failed:?}");
         };
@@ -101,6 +105,26 @@ async fn nothing_that_was_queued_before_a_fence_runs_after_it() {
         assert!(!done(server.database(), fence).await.writable);
         assert_eq!(server.client().await.write("late").await, Written::Refused);
     }
+}
+
+#[tokio::test]
+async fn a_session_older_than_a_fence_carries_nothing_after_it() {
+    let server = RedisBench::redis().start_with(Start::Fenced, "");
+    life(server.database()).await;
+    let shared = Arc::clone(&server.database.0);
+    let lane = shared.lane.lock().await;
+    let (mut session, _) = shared.control_session(0).await.expect("opened");
+    drop(lane);
+    let mut other = server.client().await;
+    done(server.database(), Command::Fence { kill: false }).await;
+    // As if it had been on its way all the time.
+    let mut promote = Pipeline::new();
+    promote.add_command(words(&["REPLICAOF", "NO", "ONE"]));
+    let late = shared.dialer.ask(&mut session.connection, &mut promote).await;
+    assert!(matches!(late, Err(Fault::Broken(_))), "{late:?}");
+    // An earlier agent's session is like any client's.
+    assert!(other.ask(&["REPLICAOF", "NO", "ONE"]).await.is_err_and(|error| error.is_io_error()));
+    assert!(!state(server.database(), |_| true).await.writable);
 }
 
 #[tokio::test]
@@ -165,4 +189,51 @@ async fn a_copy_of_a_promoted_copy_needs_no_full_copy() {
     let stats = new.client().await.ask(&["INFO", "stats"]).await.expect("answers");
     let stats = crate::database::redis::reply::text(&stats).expect("text");
     assert!(stats.contains("sync_full:0") && stats.contains("sync_partial_ok:2"), "{stats}");
+}
+
+#[tokio::test]
+async fn a_writable_server_that_follows_ends_its_sessions_and_can_be_fenced_after() {
+    let bench = RedisBench::redis();
+    let source = bench.start_with(Start::Open, "").address();
+    let server = bench.start_with(Start::Open, "");
+    life(server.database()).await;
+    server.database().rehearse().await.expect("all rungs are possible");
+    let mut client = server.client().await;
+    assert_eq!(client.write("mine").await, Written::Acknowledged);
+    let following = done(server.database(), Command::Follow { source }).await;
+    assert!(!following.writable && following.source == Some(source));
+    assert_eq!(client.write("late").await, Written::Unknown, "its session was kept");
+    assert_eq!(client.write("later").await, Written::Refused);
+    assert!(!done(server.database(), Command::Fence { kill: false }).await.writable);
+}
+
+#[test]
+fn a_fence_on_its_own_runtime_needs_no_other() {
+    let own = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let own = own.expect("a runtime");
+    let other = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let server = RedisBench::redis().start_with(Start::Open, "");
+    let config = RedisConfig { fence_runtime: Some(own.handle().clone()), ..config(&server) };
+    let database = RedisDatabase::new(config).expect("no files to read");
+    other.block_on(async {
+        life(&database).await;
+        database.rehearse().await.expect("all rungs are possible");
+    });
+    // The runtime that looks is stuck from here on: nothing drives its connections.
+    let fence = database.control(Command::Fence { kill: false }, COMMAND);
+    let outcome = own.block_on(fence);
+    assert!(
+        matches!(&outcome, ControlOutcome::Done { state, .. } if !state.writable),
+        "{outcome:?}"
+    );
+}
+
+fn config(server: &RedisServer) -> RedisConfig {
+    RedisConfig {
+        name: "cache1".parse().expect("a name"),
+        address: server.address(),
+        credentials: Some(Credentials { user: None, password: PASSWORD.to_owned() }),
+        tls: None,
+        fence_runtime: None,
+    }
 }

@@ -4,6 +4,7 @@
 mod bench;
 mod faults;
 mod fences;
+mod tls;
 
 mod redis {
     use super::bench::RedisBench;

@@ -1,0 +1,26 @@
+//! The rig: real database servers, the real agent and clients, as child processes and threads of
+//! a test, each test on loopback addresses of its own.
+//!
+//! Everything that a rig started ends with it, by process id; nothing else is ever touched. Every
+//! wait is for an event and has a bound, and a wait that fails says what it waited for and shows
+//! the end of the agent's log. Nothing here knows how sengu decides.
+
+pub mod agent;
+pub mod child;
+pub mod dns;
+pub mod http;
+pub mod place;
+pub mod redis;
+pub mod resp;
+pub mod trio;
+pub mod wait;
+pub mod watcher;
+pub mod writer;
+
+pub use agent::{Agent, Told};
+pub use place::Place;
+pub use redis::{Flavour, Redis, Supervision};
+pub use trio::{Settings, Trio};
+pub use wait::{soon, until};
+pub use watcher::Watcher;
+pub use writer::{Ack, Writer};

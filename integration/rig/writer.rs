@@ -1,0 +1,203 @@
+//! Clients that write without a break and keep every acknowledgement with its time.
+//!
+//! A *pinned* one never looks at a name again; a *following* one asks DNS before each connection,
+//! and asks again when its server closes, errs or refuses writes. Each write is a serial that is
+//! never used twice, pushed to a list, so that what was lost or came twice can be told from the
+//! databases alone.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::dns;
+use super::resp::{Reply, Resp};
+
+/// How long an answer may take before the client connects again.
+const PATIENCE: Duration = Duration::from_millis(1000);
+/// Between two writes, and between two attempts to connect.
+const PACE: Duration = Duration::from_millis(1);
+
+/// One acknowledged write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ack {
+    /// What was written.
+    pub serial: u64,
+    /// Who acknowledged it.
+    pub by: SocketAddr,
+    /// Sent.
+    pub sent: Instant,
+    /// Acknowledged.
+    pub acked: Instant,
+}
+
+/// Whom it writes to.
+#[derive(Debug, Clone)]
+enum Whom {
+    Pinned(SocketAddr),
+    Following { dns: SocketAddr, name: String, port: u16 },
+}
+
+impl Whom {
+    fn resolve(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Pinned(address) => Some(*address),
+            Self::Following { dns, name, port } => {
+                let first: Option<IpAddr> = dns::addresses(*dns, name).first().copied();
+                Some(SocketAddr::new(first?, *port))
+            }
+        }
+    }
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Writer {
+    /// The list that it pushes to.
+    pub key: String,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    acks: Mutex<Vec<Ack>>,
+    over: AtomicBool,
+}
+
+impl Writer {
+    /// One that always writes to the same address.
+    #[must_use]
+    pub fn pinned(key: &str, address: SocketAddr) -> Self {
+        Self::start(key, Whom::Pinned(address))
+    }
+
+    /// One that follows a name.
+    #[must_use]
+    pub fn following(key: &str, dns: SocketAddr, name: &str, port: u16) -> Self {
+        Self::start(key, Whom::Following { dns, name: name.to_owned(), port })
+    }
+
+    fn start(key: &str, whom: Whom) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (mine, list) = (Arc::clone(&shared), key.to_owned());
+        let thread = thread::spawn(move || {
+            let mut serial = 0;
+            while !mine.over.load(Ordering::SeqCst) {
+                // Whatever ends a connection, the next one is tried.
+                let _ = write(&mine, &list, &whom, &mut serial);
+                thread::sleep(PACE);
+            }
+        });
+        Self { key: key.to_owned(), shared, thread: Some(thread) }
+    }
+
+    /// All acknowledgements so far, in order.
+    #[must_use]
+    pub fn acks(&self) -> Vec<Ack> {
+        self.shared.acks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Acknowledgements by one address so far.
+    #[must_use]
+    pub fn acked_by(&self, address: SocketAddr) -> usize {
+        self.acks().iter().filter(|ack| ack.by == address).count()
+    }
+
+    /// Waits until one address has acknowledged so many writes.
+    ///
+    /// # Panics
+    /// If it has not within 10 s.
+    #[track_caller]
+    pub fn until_acked_by(&self, address: SocketAddr, count: usize) {
+        let what = format!("{address} has acknowledged {count} writes of {}", self.key);
+        super::until(&what, Duration::from_secs(10), || {
+            (self.acked_by(address) >= count).then_some(())
+        });
+    }
+
+    /// Ends it and gives back what was acknowledged.
+    #[must_use]
+    pub fn end(mut self) -> Vec<Ack> {
+        self.finish();
+        self.acks()
+    }
+
+    fn finish(&mut self) {
+        self.shared.over.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            // It does not panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn write(shared: &Shared, key: &str, whom: &Whom, serial: &mut u64) -> io::Result<()> {
+    let Some(address) = whom.resolve() else { return Ok(()) };
+    let mut connection = Resp::connect(address, PATIENCE)?;
+    while !shared.over.load(Ordering::SeqCst) {
+        *serial += 1;
+        let text = serial.to_string();
+        let sent = Instant::now();
+        let reply = connection.ask(&["RPUSH", key, &text])?;
+        let acked = Instant::now();
+        let Reply::Number(_) = reply else { return Ok(()) };
+        let ack = Ack { serial: *serial, by: address, sent, acked };
+        shared.acks.lock().unwrap_or_else(PoisonError::into_inner).push(ack);
+        thread::sleep(PACE);
+    }
+    Ok(())
+}
+
+/// The invariant above all: once a later master has acknowledged a write, no earlier one does.
+/// `order` is the order in which they were masters.
+///
+/// A write counts against it that was *sent* after the later one's first acknowledgement came, so
+/// that no scheduling of the clients can make a false alarm.
+///
+/// # Panics
+/// With the two acknowledgements that break it.
+#[track_caller]
+pub fn assert_one_master_at_a_time(order: &[SocketAddr], acks: &[Ack]) {
+    for (index, earlier) in order.iter().enumerate() {
+        for later in &order[index + 1..] {
+            if earlier == later {
+                continue;
+            }
+            let by = |address: &SocketAddr| {
+                let address = *address;
+                acks.iter().filter(move |ack| ack.by == address)
+            };
+            let Some(first) = by(later).min_by_key(|ack| ack.acked) else { continue };
+            let late = by(earlier).find(|ack| ack.sent > first.acked);
+            assert!(
+                late.is_none(),
+                "{earlier} acknowledged {late:?} after {later} had acknowledged {first:?}"
+            );
+        }
+    }
+}
+
+/// Serials that were acknowledged and are not in the list.
+#[must_use]
+pub fn lost(acks: &[Ack], list: &[String]) -> Vec<u64> {
+    let there: BTreeSet<u64> = list.iter().filter_map(|item| item.parse().ok()).collect();
+    acks.iter().map(|ack| ack.serial).filter(|serial| !there.contains(serial)).collect()
+}
+
+/// The longest time without any acknowledgement.
+#[must_use]
+pub fn gap(acks: &[Ack]) -> Duration {
+    let mut times: Vec<Instant> = acks.iter().map(|ack| ack.acked).collect();
+    times.sort_unstable();
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+}
