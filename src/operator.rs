@@ -24,8 +24,8 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use sengu_core::catalog::Catalog;
 use sengu_core::consul::Found;
-use sengu_core::name::{ServiceName, Term};
-use sengu_core::record::{HistoryRecord, RequestRecord};
+use sengu_core::name::{InstanceName, ServiceName, Term};
+use sengu_core::record::{Ask, HistoryRecord, RequestRecord};
 use sengu_core::report::ServiceReport;
 use sengu_core::time::Now;
 use serde_json::json;
@@ -38,7 +38,7 @@ use crate::http::read::{Topic, read};
 use crate::http::server::{Limits, Listener, PeerUser, Server};
 use crate::http::{Context, Shell, body, write};
 pub use records::Records;
-pub use request::{Asking, Placed, Tracked};
+pub use request::{Asking, Placed, Rehearsed, Tracked};
 pub use socket::SocketError;
 
 /// How many terms of history are answered by default, and at most.
@@ -59,6 +59,16 @@ pub trait Agent: Send + Sync + 'static {
 
     /// One service, in the words of `explain`; `None` if it is not known.
     async fn report(&self, service: &ServiceName, now: Now) -> Option<ServiceReport>;
+
+    /// Whom a switchover would move to if it were asked for now. Nothing is written.
+    ///
+    /// # Errors
+    /// Why it would be refused.
+    async fn would_switch(
+        &self,
+        service: &ServiceName,
+        to: Option<&InstanceName>,
+    ) -> Result<InstanceName, String>;
 
     /// Reads the configuration again and tells what changed.
     ///
@@ -258,9 +268,11 @@ async fn place(
         let id = request::id(&asking.ask, now.wall);
         let draft = request::place(&catalog, &service, &asking, &by, id, now.wall)?;
         if asking.dry_run {
-            let report = desk.agent.report(&service, now).await;
-            let shown = json!({ "dry_run": true, "request": draft.record, "report": report });
-            return Ok(good(&shown));
+            let Ask::Switchover { to } = &asking.ask else {
+                return Err(Denied(Trouble::bad("only a switchover can be asked for dry")));
+            };
+            let target = desk.agent.would_switch(&service, to.as_ref()).await;
+            return Ok(good(&Rehearsed::of(service, target)));
         }
         drop(catalog);
         let reply = write::send(&desk.shell, draft.txn).await?;

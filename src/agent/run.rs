@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use sengu_core::event::Event;
-use sengu_core::name::{InstanceId, ServiceName};
+use sengu_core::name::{InstanceId, InstanceName, ServiceName};
 use sengu_core::policy::DatabaseKind;
 use sengu_core::report::ServiceReport;
 use sengu_core::time::Now;
@@ -258,6 +258,18 @@ impl operator::Agent for Desk {
 
     async fn report(&self, service: &ServiceName, _now: Now) -> Option<ServiceReport> {
         self.ask(Some(service.clone())).await.pop()
+    }
+
+    async fn would_switch(
+        &self,
+        service: &ServiceName,
+        to: Option<&InstanceName>,
+    ) -> Result<InstanceName, String> {
+        let (reply, answer) = oneshot::channel();
+        let query = Query::WouldSwitch(service.clone(), to.cloned(), reply);
+        let ends = || "the agent ends".to_owned();
+        self.queries.send(query).await.map_err(|_| ends())?;
+        answer.await.map_err(|_| ends())?
     }
 
     async fn checks(&self) -> serde_json::Value {

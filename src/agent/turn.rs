@@ -12,7 +12,7 @@ use std::time::Duration;
 use sengu_core::event::{Action, ActionId, Event, LookOutcome, Outcome, TxnOutcome};
 use sengu_core::kv::Revision;
 use sengu_core::machine::Machine;
-use sengu_core::name::{InstanceId, ServiceName};
+use sengu_core::name::{InstanceId, InstanceName, ServiceName};
 use sengu_core::policy::Judge;
 use sengu_core::record::HookOutcome;
 use sengu_core::report::ServiceReport;
@@ -37,6 +37,8 @@ const JUMP: Duration = Duration::from_millis(500);
 pub enum Query {
     /// Every service, or one.
     Report(Option<ServiceName>, oneshot::Sender<Vec<ServiceReport>>),
+    /// Whom a switchover would move to, or why it would be refused.
+    WouldSwitch(ServiceName, Option<InstanceName>, oneshot::Sender<Result<InstanceName, String>>),
     /// A new configuration of the core, with its instances and hooks.
     Configure(Box<Parts>, oneshot::Sender<()>),
 }
@@ -287,6 +289,10 @@ impl Turner {
                 };
                 // Who asked may have gone.
                 let _ = reply.send(reports);
+            }
+            Query::WouldSwitch(service, to, reply) => {
+                // Who asked may have gone.
+                let _ = reply.send(self.machine.would_switch(clock::now(), &service, to.as_ref()));
             }
             Query::Configure(parts, reply) => {
                 self.parts = *parts;

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use sengu_core::name::ServiceName;
 use sengu_core::record::{Ask, RequestRecord, Stand};
-use sengu_core::report::ServiceReport;
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, ClientError, PATIENCE, segment};
-use super::explain::explain;
-use super::print::Look;
 use super::{Exit, Global, print, words};
+use crate::operator::Rehearsed;
 
 /// How long one look at a request may wait for news.
 const LOOK: Duration = Duration::from_secs(10);
@@ -107,19 +105,24 @@ pub(super) fn rehearse(
     asking: &Asking,
 ) -> anyhow::Result<Exit> {
     let body = Body { dry_run: true, ..body(ask, asking, None) };
-    let answer: serde_json::Value = global.agent()?.post(&path(service), &body)?;
+    let answer: Rehearsed = global.agent()?.post(&path(service), &body)?;
     if global.json {
         print::json(&answer);
-    } else {
-        let report = answer.get("report").cloned().unwrap_or_default();
-        let report = serde_json::from_value::<Option<ServiceReport>>(report)
-            .map_err(|error| ClientError::Strange(error.to_string()))?;
-        print::text(&format!("{service}: {} can be asked for; nothing was", words::ask(ask)));
-        if let Some(report) = report {
-            print::text(&format!("\n{}", explain(&report, &Look::of_stdout())));
-        }
     }
-    Ok(Exit::Done)
+    Ok(match (answer.to, answer.refused) {
+        (Some(to), None) => {
+            if !global.json {
+                print::text(&format!("would move mastership to {to}"));
+            }
+            Exit::Done
+        }
+        (_, why) => {
+            if !global.json {
+                print::note(&format!("refused: {}", why.unwrap_or_default()));
+            }
+            Exit::Failed
+        }
+    })
 }
 
 /// Writes a standing request, which is in force at once. `done` tells so.

@@ -18,7 +18,7 @@ pub(super) struct Options {
     /// To this instance; else to the best
     #[arg(long, value_name = "INSTANCE")]
     to: Option<InstanceName>,
-    /// Only tell what speaks against it
+    /// Only tell whom it would move to, or why it would be refused
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

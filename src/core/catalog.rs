@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use imbl::OrdMap;
 
+use crate::consul::registry::Registry;
 use crate::kv::{Change, Key, KeyValue, Revision};
 use crate::name::{InstanceName, ServiceName, Term};
 use crate::observation::Role;
@@ -39,6 +40,7 @@ pub struct Catalog {
     /// Until when it may name masters: the send of the last linearizable answer, plus the lease.
     pub valid_until: Time,
     entries: OrdMap<Key, Arc<KeyValue>>,
+    registry: Registry,
     services: OrdMap<ServiceName, Arc<ServiceView>>,
     beats: OrdMap<String, BeatView>,
     loaded: Revision,
@@ -165,6 +167,12 @@ impl Catalog {
             .map(|(_, entry)| entry)
     }
 
+    /// What clients registered.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The services that have an instance or a master record.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceName, &Arc<ServiceView>)> {
         self.services.iter()
@@ -228,6 +236,8 @@ impl Catalog {
                 if kind == "master" {
                     self.match_beats(&service);
                 }
+            } else {
+                self.registry.put(kind, &entry);
             }
         }
         self.entries.insert(key, entry);
@@ -243,6 +253,8 @@ impl Catalog {
             if self.services.get(&service).is_some_and(|view| view.is_empty()) {
                 self.services.remove(&service);
             }
+        } else {
+            self.registry.remove(kind, key);
         }
     }
 

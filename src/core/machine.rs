@@ -12,7 +12,7 @@ use crate::catalog::Catalog;
 use crate::event::{Action, ActionId, Armed, Event, Outcome, Saying, TxnOutcome};
 use crate::kv::{Compare, Op, OpResult, Revision, Txn};
 use crate::lease::{Beats, beat_interval};
-use crate::name::{InstanceId, ServiceName, Term};
+use crate::name::{InstanceId, InstanceName, ServiceName, Term};
 use crate::policy::{Config, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
 use crate::report::ServiceReport;
@@ -158,6 +158,39 @@ impl Machine {
         Some(crate::service::report(now, name, &view, &self.catalog, service))
     }
 
+    /// What a switchover asked for at this moment would come to; nothing is done or kept.
+    ///
+    /// # Errors
+    /// Why it would be refused, in the words of the refusal.
+    pub fn would_switch(
+        &self,
+        now: Now,
+        name: &ServiceName,
+        to: Option<&InstanceName>,
+    ) -> Result<InstanceName, String> {
+        let view = self.catalog.service(name).cloned().unwrap_or_default();
+        let Some((config, settings, service)) = self.config.as_ref().and_then(|config| {
+            Some((config, config.services.get(name)?, self.services.get(name)?))
+        }) else {
+            return Err(format!("service {name} is not in this host's configuration"));
+        };
+        // What a decision would put here falls away with it.
+        let (mut beats, mut out) = (Beats::default(), Out::default());
+        let cx = Cx {
+            now,
+            config,
+            settings,
+            name,
+            view: &view,
+            catalog: &self.catalog,
+            beats: &mut beats,
+            out: &mut out,
+            trusted: false,
+            doubted: self.doubted,
+        };
+        service.would_switch(&cx, to)
+    }
+
     fn absorb(&mut self, now: Now, event: Event) -> Touched {
         match event {
             Event::Configured(config) => self.configure(config),
@@ -295,10 +328,10 @@ impl Machine {
         }
         let key = key::node(config.host.as_str());
         let known = self.catalog.get(&key);
-        let old = known.and_then(|entry| NodeRecord::decode(&entry.value).ok());
+        let old = self.catalog.registry().node(config.host.as_str()).map(|kept| &kept.record);
         let address = config.address;
         let good = |old: &NodeRecord| old.address == address && old.owner == Owner::Managed;
-        if old.as_ref().is_some_and(good) {
+        if old.is_some_and(good) {
             return;
         }
         let record = NodeRecord {

@@ -45,7 +45,7 @@ pub struct Asking {
     /// ten years (which is also the most) for a drain.
     #[serde(default)]
     pub within_secs: Option<u64>,
-    /// Only tell what would be written, with the service's report.
+    /// Only tell what a switchover would come to; nothing is written.
     #[serde(default)]
     pub dry_run: bool,
 }
@@ -57,6 +57,29 @@ pub struct Placed {
     pub id: String,
     /// The store's revision after it; wait for changes above this.
     pub revision: Revision,
+}
+
+/// What a switchover would come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// The service.
+    pub service: ServiceName,
+    /// Always true.
+    pub dry_run: bool,
+    /// Whom mastership would move to; none: it would be refused.
+    pub to: Option<InstanceName>,
+    /// Why it would be refused.
+    pub refused: Option<String>,
+}
+
+impl Rehearsed {
+    pub(super) fn of(service: ServiceName, target: Result<InstanceName, String>) -> Self {
+        let (to, refused) = match target {
+            Ok(to) => (Some(to), None),
+            Err(why) => (None, Some(why)),
+        };
+        Self { service, dry_run: true, to, refused }
+    }
 }
 
 /// A request, and the index to wait above.

@@ -51,6 +51,13 @@ impl Agent for Fixed {
     async fn report(&self, name: &ServiceName, _: Now) -> Option<ServiceReport> {
         (*name == service()).then(report)
     }
+    async fn would_switch(
+        &self,
+        _: &ServiceName,
+        to: Option<&InstanceName>,
+    ) -> Result<InstanceName, String> {
+        to.cloned().ok_or_else(|| "there is no replica".to_owned())
+    }
     async fn reload(&self) -> Result<String, String> {
         Err("sengu.toml line 3: unknown key".to_owned())
     }
@@ -240,9 +247,12 @@ async fn a_dry_run_writes_nothing() {
     let running = Running::start().await;
     running.rig.with_service(Promise::None).await;
     let before = running.rig.context.view.catalog().expect("a catalog").revision;
-    let shown = running.ask(json!({"ask": {"switchover": {}}, "dry_run": true})).await.json();
-    assert_eq!(shown["request"]["term"], 7);
-    assert_eq!(shown["report"]["refusals"], json!(["cooldown"]));
+    let dry = |ask: Value| running.ask(json!({"ask": ask, "dry_run": true}));
+    let shown = dry(json!({"switchover": {"to": "cache2"}})).await.json();
+    assert_eq!((&shown["to"], &shown["refused"]), (&json!("cache2"), &Value::Null));
+    let shown = dry(json!({"switchover": {}})).await.json();
+    assert_eq!((&shown["to"], &shown["refused"]), (&Value::Null, &json!("there is no replica")));
+    assert_eq!(dry(json!("release")).await.status, 400);
     assert_eq!(running.rig.context.view.catalog().expect("a catalog").revision, before);
 }
 
@@ -279,7 +289,7 @@ async fn what_makes_no_sense_is_refused_in_words() {
     let early = running.ask(json!({"ask": "pause"})).await;
     assert_eq!(
         (early.status, error(&early).as_str()),
-        (404, "no service foo-redis; none is known yet")
+        (503, "no instance of foo-redis was looked at yet; try again")
     );
     running.rig.with_service(Promise::None).await;
     for (body, status, text) in [

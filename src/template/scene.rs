@@ -11,11 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use sengu_core::catalog::{Catalog, Named, ServiceView};
+use sengu_core::consul::record::ServiceRecord;
 use sengu_core::name::{InstanceName, ServiceName};
-use sengu_core::record::{InstanceRecord, NodeRecord, Record};
+use sengu_core::record::InstanceRecord;
 use sengu_core::time::Time;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::RenderContext;
 use super::order::{Order, hash};
@@ -71,29 +71,6 @@ pub(crate) struct Said {
     pub(crate) left_out: BTreeSet<String>,
 }
 
-/// What of `services/NODE/ID` matters here.
-#[derive(Debug, Deserialize)]
-struct Registered {
-    node: String,
-    id: String,
-    name: String,
-    #[serde(default)]
-    tags: Vec<String>,
-    #[serde(default)]
-    address: Option<String>,
-    #[serde(default)]
-    port: u16,
-}
-
-/// What of `checks/NODE/ID` matters here.
-#[derive(Debug, Deserialize)]
-struct Check {
-    node: String,
-    #[serde(default)]
-    service_id: Option<String>,
-    status: String,
-}
-
 impl Scene {
     /// A catalog as of `now`, seen from a host.
     pub(crate) fn new(catalog: Arc<Catalog>, now: Time, context: &RenderContext) -> Self {
@@ -107,7 +84,8 @@ impl Scene {
 
     /// All hosts.
     pub(crate) fn hosts(&self, order: Order) -> Vec<Host> {
-        let mut hosts: Vec<Host> = records(&self.catalog, "nodes/", NodeRecord::decode)
+        let nodes = self.catalog.registry().nodes().map(|kept| &kept.record);
+        let mut hosts: Vec<Host> = nodes
             .filter(|node| self.clean("host", &node.name))
             .map(|node| Host { name: node.name.to_lowercase(), address: node.address })
             .collect();
@@ -205,51 +183,35 @@ impl Scene {
         });
     }
 
-    fn registered(&self) -> impl Iterator<Item = Registered> {
-        records(&self.catalog, "services/", json)
+    fn registered(&self) -> impl Iterator<Item = &ServiceRecord> {
+        self.catalog.registry().services().map(|kept| &kept.record)
     }
 
     fn registered_servers(&self, name: &str) -> Vec<Server> {
-        let failing: Vec<Check> = records(&self.catalog, "checks/", json::<Check>)
-            .filter(|check| check.status == "critical")
-            .collect();
-        let fails = |entry: &Registered| {
-            failing.iter().any(|check| {
-                check.node.eq_ignore_ascii_case(&entry.node)
-                    && check.service_id.as_ref().is_none_or(|id| *id == entry.id)
-            })
-        };
+        let failing = self.catalog.registry().failing();
         self.registered()
-            .filter(|entry| entry.name.eq_ignore_ascii_case(name) && !fails(entry))
+            .filter(|entry| entry.name.eq_ignore_ascii_case(name) && !failing.hits(entry))
             .filter(|entry| self.clean("host", &entry.node) && self.clean("instance", &entry.id))
             .filter_map(|entry| {
-                let address = self.address_of(&entry)?;
-                let tags = entry.tags.into_iter().filter(|tag| self.clean("tag", tag)).collect();
-                let host = entry.node.to_lowercase();
-                Some(Server { instance: entry.id, host, address, port: entry.port, tags })
+                let address = self.address_of(entry)?;
+                let tags = entry.tags.iter().filter(|tag| self.clean("tag", tag));
+                Some(Server {
+                    instance: entry.id.clone(),
+                    host: entry.node.to_lowercase(),
+                    address,
+                    port: entry.port,
+                    tags: tags.cloned().collect(),
+                })
             })
             .collect()
     }
 
-    /// Its own, else its node's.
-    fn address_of(&self, entry: &Registered) -> Option<IpAddr> {
-        match entry.address.as_deref().map(str::trim).filter(|own| !own.is_empty()) {
-            Some(own) => {
-                let address = own.parse().ok();
-                if address.is_none() {
-                    self.leave_out(format!(
-                        "{:?} of {:?}: its address is a name",
-                        entry.id, entry.node
-                    ));
-                }
-                address
-            }
-            None => {
-                let key = format!("nodes/{}", entry.node.to_lowercase());
-                let node = NodeRecord::decode(&self.catalog.get(&key)?.value).ok()?;
-                Some(node.address)
-            }
+    fn address_of(&self, entry: &ServiceRecord) -> Option<IpAddr> {
+        let address = self.catalog.registry().address(entry);
+        if let Err(why) = &address {
+            self.leave_out(format!("{:?} of {:?}: {why}", entry.id, entry.node));
         }
+        address.ok()
     }
 
     fn clean(&self, kind: &str, text: &str) -> bool {
@@ -277,18 +239,6 @@ fn server(name: &InstanceName, record: &InstanceRecord, tag: &str) -> Server {
         port: record.address.port(),
         tags: vec![tag.to_owned()],
     }
-}
-
-fn records<'a, T: 'a>(
-    catalog: &'a Catalog,
-    prefix: &'a str,
-    decode: impl Fn(&[u8]) -> Result<T, String> + 'a,
-) -> impl Iterator<Item = T> + 'a {
-    catalog.range(prefix).filter_map(move |entry| decode(&entry.value).ok())
-}
-
-fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 /// Is one of these no longer the one to name?
@@ -321,8 +271,8 @@ pub(crate) fn expiry(masters: &Masters, catalog: &Catalog, now: Time) -> Option<
 
 /// Hosts and services that the catalog knows.
 pub(crate) fn entries(catalog: &Catalog) -> usize {
-    catalog.range("nodes/").count()
-        + catalog.range("services/").count()
+    catalog.registry().nodes().count()
+        + catalog.registry().services().count()
         + catalog.services().filter(|(_, view)| !view.instances.is_empty()).count()
 }
 

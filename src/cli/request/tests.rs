@@ -51,7 +51,9 @@ async fn posted(
         return Err((StatusCode::CONFLICT, Json(error)));
     }
     if told.sent.lock().expect("alone").last().is_some_and(|sent| sent["dry_run"] == true) {
-        return Ok(Json(json!({"dry_run": true, "report": fixture::well()})));
+        return Ok(Json(
+            json!({"service": "foo", "dry_run": true, "to": "cache2", "refused": null}),
+        ));
     }
     Ok(Json(json!({"id": "r1", "revision": 7})))
 }

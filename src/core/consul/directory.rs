@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use super::Found;
 use super::health::{Check, node_checks, service_checks};
-use super::record::{ServiceRecord, key};
+use super::record::ServiceRecord;
+use super::registry::Kept;
 use super::row::{Entry, FlatEntry, Node, NodeServices, Service, Weights};
 use crate::catalog::{At, Catalog, Named, ServiceView};
 use crate::kv::Revision;
 use crate::name::{HostName, InstanceName, ServiceName};
-use crate::record::{InstanceRecord, NodeRecord, Owner, Record};
+use crate::record::{InstanceRecord, NodeRecord, Owner};
 use crate::time::Time;
 
 /// Consul's own service, which every server registers.
@@ -210,10 +211,8 @@ impl<'a> Directory<'a> {
     /// Every node by its lower-case name: registered ones, agents' hosts, the own host.
     pub(super) fn all_nodes(&self) -> BTreeMap<String, Node> {
         let mut nodes = BTreeMap::new();
-        for entry in self.catalog.range("nodes/") {
-            let Ok(record) = NodeRecord::decode(&entry.value) else { continue };
-            let at = (entry.created, entry.modified);
-            nodes.insert(record.name.to_lowercase(), self.recorded(record, at));
+        for kept in self.catalog.registry().nodes() {
+            nodes.insert(kept.record.name.to_lowercase(), self.recorded(kept));
         }
         for (_, view) in self.catalog.services() {
             for at in view.instances.values() {
@@ -236,11 +235,12 @@ impl<'a> Directory<'a> {
         node.agent = true;
     }
 
-    fn recorded(&self, record: NodeRecord, (created, modified): (Revision, Revision)) -> Node {
-        let mut node = self.agent_node(&record.name, record.address, modified);
-        node.id = record.id.unwrap_or_default();
-        node.meta = record.meta;
-        node.create_index = created;
+    fn recorded(&self, kept: &Kept<NodeRecord>) -> Node {
+        let record = &kept.record;
+        let mut node = self.agent_node(&record.name, record.address, kept.modified);
+        node.id = record.id.clone().unwrap_or_default();
+        node.meta.clone_from(&record.meta);
+        node.create_index = kept.created;
         node.agent = record.owner == Owner::Managed;
         node
     }
@@ -382,22 +382,17 @@ impl<'a> Directory<'a> {
     }
 
     fn registered_entries(&self, node: &Node) -> Vec<Entry> {
-        let prefix = key::service(&node.node, "");
         let of_node = node_checks(self, node);
-        self.catalog
-            .range(&prefix)
-            .filter_map(|entry| {
-                let record = ServiceRecord::decode(&entry.value).ok()?;
-                // A name that sengu manages by now is sengu's alone.
-                if self.managed(&record.name).is_some() {
-                    return None;
-                }
-                let service = registered(record, (entry.created, entry.modified));
-                let mut checks = of_node.clone();
-                checks.extend(service_checks(self, node, &service));
-                Some(Entry { node: node.clone(), service, checks })
-            })
-            .collect()
+        let services = self.catalog.registry().services_on(&node.node);
+        // A name that sengu manages by now is sengu's alone.
+        let own = services.filter(|kept| self.managed(&kept.record.name).is_none());
+        own.map(|kept| {
+            let service = registered(kept);
+            let mut checks = of_node.clone();
+            checks.extend(service_checks(self, node, &service));
+            Entry { node: node.clone(), service, checks }
+        })
+        .collect()
     }
 }
 
@@ -407,7 +402,8 @@ pub fn managed_id(service: &ServiceName, instance: &InstanceName) -> String {
     format!("{service}-{instance}")
 }
 
-fn registered(record: ServiceRecord, (created, modified): (Revision, Revision)) -> Service {
+fn registered(kept: &Kept<ServiceRecord>) -> Service {
+    let record = kept.record.clone();
     Service {
         id: record.id,
         service: record.name,
@@ -417,7 +413,7 @@ fn registered(record: ServiceRecord, (created, modified): (Revision, Revision)) 
         port: record.port,
         weights: Weights { passing: 1, warning: 1 },
         enable_tag_override: false,
-        create_index: created,
-        modify_index: modified,
+        create_index: kept.created,
+        modify_index: kept.modified,
     }
 }

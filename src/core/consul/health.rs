@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use super::Found;
 use super::directory::{Directory, KINDS};
-use super::record::{CheckRecord, Status, key};
+use super::record::{CheckRecord, Status};
+use super::registry::Kept;
 use super::row::{Entry, Node, Service};
-use crate::kv::{KeyValue, Revision};
-use crate::record::{Health, InstanceRecord, Record};
+use crate::kv::Revision;
+use crate::record::{Health, InstanceRecord};
 
 /// A row of `health/…`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -117,11 +118,12 @@ impl Check {
         check
     }
 
-    fn registered(node: &Node, record: CheckRecord, entry: &KeyValue) -> Self {
-        let mut check = Self::of_node(node, &record.id, &record.name, record.status, record.output);
-        check.notes = record.notes;
-        check.create_index = entry.created;
-        check.modify_index = entry.modified;
+    fn registered(node: &Node, kept: &Kept<CheckRecord>) -> Self {
+        let (record, output) = (&kept.record, kept.record.output.clone());
+        let mut check = Self::of_node(node, &record.id, &record.name, record.status, output);
+        check.notes.clone_from(&record.notes);
+        check.create_index = kept.created;
+        check.modify_index = kept.modified;
         check
     }
 }
@@ -158,13 +160,9 @@ fn registered_checks<'a>(
     node: &'a Node,
     service_id: Option<&'a str>,
 ) -> impl Iterator<Item = Check> + 'a {
-    let prefix = key::check(&node.node, "");
-    let entries: Vec<_> = directory.catalog.range(&prefix).cloned().collect();
-    entries.into_iter().filter_map(move |entry| {
-        let record = CheckRecord::decode(&entry.value).ok()?;
-        (record.service_id.as_deref() == service_id)
-            .then(|| Check::registered(node, record, &entry))
-    })
+    let checks = directory.catalog.registry().checks_on(&node.node);
+    let about = checks.filter(move |kept| kept.record.service_id.as_deref() == service_id);
+    about.map(|kept| Check::registered(node, kept))
 }
 
 impl Directory<'_> {

@@ -12,6 +12,7 @@ pub mod json;
 pub mod kv;
 pub mod record;
 pub mod register;
+pub mod registry;
 pub mod row;
 #[cfg(test)]
 mod tests;

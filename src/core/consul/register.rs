@@ -95,12 +95,9 @@ pub fn deregister(directory: &Directory<'_>, body: &[u8]) -> Result<Plan, Refusa
 }
 
 fn remove_service(directory: &Directory<'_>, node: &str, id: &str) -> Vec<Op> {
-    let prefix = key::check(node, "");
-    let about = |value: &[u8]| {
-        CheckRecord::decode(value).is_ok_and(|check| check.service_id.as_deref() == Some(id))
-    };
-    let checks = directory.catalog.range(&prefix).filter(|entry| about(&entry.value));
-    let checks = checks.map(|entry| Op::Delete(Arc::clone(&entry.key)));
+    let checks = directory.catalog.registry().checks_on(node).map(|kept| &kept.record);
+    let checks = checks.filter(|check| check.service_id.as_deref() == Some(id));
+    let checks = checks.map(|check| Op::Delete(key::check(node, &check.id)));
     std::iter::once(Op::Delete(key::service(node, id))).chain(checks).collect()
 }
 

@@ -7,10 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use serde::Deserialize;
-
 use crate::catalog::Catalog;
-use crate::record::{NodeRecord, Owner, Record as _};
+use crate::consul::record::ServiceRecord;
+use crate::record::{NodeRecord, Owner};
 
 /// One place where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,29 +26,6 @@ pub struct Endpoint {
     pub healthy: bool,
 }
 
-/// What of `services/NODE/ID` matters here.
-#[derive(Debug, Deserialize)]
-struct ServiceEntry {
-    node: String,
-    id: String,
-    name: String,
-    #[serde(default)]
-    tags: Vec<String>,
-    #[serde(default)]
-    address: Option<String>,
-    #[serde(default)]
-    port: u16,
-}
-
-/// What of `checks/NODE/ID` matters here.
-#[derive(Debug, Deserialize)]
-struct CheckEntry {
-    node: String,
-    #[serde(default)]
-    service_id: Option<String>,
-    status: String,
-}
-
 /// Nodes, registered services and addresses of one catalog, by name in lower case.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
@@ -60,18 +36,21 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Reads a catalog's nodes, registered services and checks.
+    /// Puts a catalog's nodes, registered services and their health in order.
     #[must_use]
     pub fn of(catalog: &Catalog) -> Self {
         let mut directory = Self::default();
-        for node in read(catalog, "nodes/", |bytes| NodeRecord::decode(bytes).ok()) {
-            let name = node.name.to_ascii_lowercase();
-            directory.nodes_at.entry(node.address).or_default().insert(name.clone());
-            directory.nodes.insert(name, node);
+        let registry = catalog.registry();
+        for kept in registry.nodes() {
+            let name = kept.record.name.to_ascii_lowercase();
+            directory.nodes_at.entry(kept.record.address).or_default().insert(name.clone());
+            directory.nodes.insert(name, kept.record.clone());
         }
-        let failing = Failing::of(catalog);
-        for entry in read(catalog, "services/", json::<ServiceEntry>) {
-            directory.register(entry, &failing);
+        let failing = registry.failing();
+        for kept in registry.services() {
+            if let Ok(address) = registry.address(&kept.record) {
+                directory.register(&kept.record, address, !failing.hits(&kept.record));
+            }
         }
         for (name, view) in catalog.services() {
             for at in view.instances.values() {
@@ -82,23 +61,14 @@ impl Directory {
         directory
     }
 
-    fn register(&mut self, entry: ServiceEntry, failing: &Failing) {
-        let node = entry.node.to_ascii_lowercase();
-        let own = entry.address.as_deref().map(str::trim).filter(|address| !address.is_empty());
-        let address = match own {
-            Some(address) => address.parse().ok(),
-            None => self.nodes.get(&node).map(|node| node.address),
-        };
-        let Some(address) = address else { return };
-        let healthy =
-            !failing.nodes.contains(&node) && !failing.services.contains(&(node, entry.id));
-        let name = entry.name.to_ascii_lowercase();
+    fn register(&mut self, record: &ServiceRecord, address: IpAddr, healthy: bool) {
+        let name = record.name.to_ascii_lowercase();
         self.services_at.entry(address).or_default().insert(name.clone());
         self.services.entry(name).or_default().push(Endpoint {
             address,
-            port: entry.port,
-            tags: entry.tags,
-            node: entry.node,
+            port: record.port,
+            tags: record.tags.clone(),
+            node: record.node.clone(),
             healthy,
         });
     }
@@ -129,40 +99,4 @@ impl Directory {
     pub fn services_at(&self, address: IpAddr) -> impl Iterator<Item = &str> {
         self.services_at.get(&address).into_iter().flatten().map(String::as_str)
     }
-}
-
-/// Nodes and services with a check that is neither passing nor warning.
-#[derive(Debug, Default)]
-struct Failing {
-    nodes: BTreeSet<String>,
-    services: BTreeSet<(String, String)>,
-}
-
-impl Failing {
-    fn of(catalog: &Catalog) -> Self {
-        let mut failing = Self::default();
-        for check in read(catalog, "checks/", json::<CheckEntry>) {
-            if matches!(check.status.as_str(), "passing" | "warning") {
-                continue;
-            }
-            let node = check.node.to_ascii_lowercase();
-            match check.service_id.filter(|id| !id.is_empty()) {
-                Some(id) => failing.services.insert((node, id)),
-                None => failing.nodes.insert(node),
-            };
-        }
-        failing
-    }
-}
-
-fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
-    serde_json::from_slice(bytes).ok()
-}
-
-fn read<'a, T>(
-    catalog: &'a Catalog,
-    prefix: &'a str,
-    decode: impl Fn(&'a [u8]) -> Option<T>,
-) -> impl Iterator<Item = T> {
-    catalog.range(prefix).filter_map(move |entry| decode(&entry.value))
 }

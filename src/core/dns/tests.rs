@@ -64,7 +64,7 @@ impl Store {
             meta: meta.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             unknown: serde_json::Map::new(),
         };
-        self.put(format!("nodes/{name}"), record.encode());
+        self.put(crate::consul::record::key::node(name).to_string(), record.encode());
     }
 
     fn instance(&mut self, name: &str, host: &str, address: &str, role: Role) {
@@ -120,13 +120,14 @@ impl Store {
     fn web(&mut self, node: &str, id: &str, address: &str, port: u16, tags: &[&str]) {
         let value = json!({ "format": 1, "node": node, "id": id, "name": "Web", "tags": tags,
             "address": address, "port": port, "meta": {}, "owner": "catalog" });
-        self.json(&format!("services/{node}/{id}"), &value);
+        self.json(&crate::consul::record::key::service(node, id), &value);
     }
 
     fn check(&mut self, node: &str, service: Option<&str>, status: &str) {
-        let value = json!({ "format": 1, "node": node, "id": "c", "service_id": service,
-            "status": status });
-        self.json(&format!("checks/{node}/{}-c", service.unwrap_or("node")), &value);
+        let value = json!({ "format": 1, "node": node, "id": "c", "name": "c",
+            "service_id": service, "status": status });
+        let id = format!("{}-c", service.unwrap_or("node"));
+        self.json(&crate::consul::record::key::check(node, &id), &value);
     }
 
     fn picture(&self) -> Picture {
@@ -297,7 +298,7 @@ fn critical_is_never_returned() {
     assert_eq!(store.row("web.service.consul", Kind::Aaaa), "fd00::2");
     store.check("web1", None, "critical");
     assert_eq!(store.row("web.service.consul", Kind::A), "no data", "the node's check counts");
-    store.check("web2", Some("web-2"), "what's this");
+    store.check("web2", Some("web-2"), "critical");
     assert_eq!(store.row("web.service.consul", Kind::A), "no name", "nobody healthy is no name");
     assert_eq!(store.row("web1.node.consul", Kind::A), "10.1.0.1", "a node has its address");
 }
@@ -306,7 +307,7 @@ fn critical_is_never_returned() {
 fn a_managed_name_is_never_mixed_with_a_registered_one() {
     let mut store = Store::new();
     let value = json!({ "format": 1, "node": "web1", "id": "x", "name": "foo-redis",
-        "tags": ["master"], "address": "10.6.6.6", "port": 6379 });
+        "tags": ["master"], "address": "10.6.6.6", "port": 6379, "owner": "catalog" });
     store.json("services/web1/x", &value);
     assert_eq!(store.row("master.foo-redis.service.consul", Kind::A), "10.0.0.1");
     store.master(MasterState::Lapsed, Promise::None);

@@ -325,6 +325,26 @@ impl Service {
         }
     }
 
+    /// What [`Service::switching`] would agree to, without a request.
+    pub(crate) fn would_switch(
+        &self,
+        cx: &Cx<'_>,
+        asked: Option<&InstanceName>,
+    ) -> Result<InstanceName, String> {
+        let adopt = || format!("{0} is not adopted: run `sengu adopt {0}` first", cx.name);
+        let at = cx.view.master.as_ref().ok_or_else(adopt)?;
+        match &at.record.state {
+            MasterState::Serving => self.target(cx, at, asked),
+            MasterState::Unmanaged => Err(adopt()),
+            MasterState::Taken { .. } | MasterState::Giving { .. } => {
+                Err("mastership is moving at this moment; wait until it is served".to_owned())
+            }
+            MasterState::Vacant { .. } | MasterState::Lapsed | MasterState::FenceFailed { .. } => {
+                Err(format!("no master works; `sengu failover {}` chooses another", cx.name))
+            }
+        }
+    }
+
     /// Whom to hand over to.
     fn target(
         &self,
@@ -376,7 +396,10 @@ impl Service {
             return Err(format!("replica {name} has priority 0 (never promote)"));
         }
         if cx.view.drained(name) {
-            return Err(format!("replica {name} is drained: `sengu drain --off` ends that"));
+            return Err(format!(
+                "replica {name} is drained: `sengu undrain {} {name}` ends that",
+                cx.name
+            ));
         }
         if let Some(why) = &record.quarantine {
             return Err(format!("replica {name} is quarantined: {why}"));

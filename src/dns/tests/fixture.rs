@@ -87,7 +87,7 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
     ];
     for n in 0..many {
         let value = json!({ "format": 1, "node": "n", "id": format!("m{n}"), "name": "many",
-            "tags": [], "address": format!("10.7.0.{n}"), "port": 1000 + u16::from(n) });
+            "tags": [], "address": format!("10.7.0.{n}"), "port": 1000 + u16::from(n), "owner": "catalog" });
         let value = serde_json::to_vec(&value).expect("plain");
         entries.push(entry(&format!("services/n/m{n}"), value.into()));
     }

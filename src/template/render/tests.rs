@@ -48,11 +48,11 @@ fn stage() -> Stage {
     stage.serving(NOW, "foo-redis", "db1", "10.0.0.1:6379", false);
     stage.json(
         "services/db2/web-1",
-        r#"{"format":1,"node":"db2","id":"web-1","name":"Web","tags":["blue","a b"],"port":80}"#,
+        r#"{"format":1,"node":"db2","id":"web-1","name":"Web","tags":["blue","a b"],"port":80,"owner":"catalog"}"#,
     );
     stage.json(
         "services/db3/web-2",
-        r#"{"format":1,"node":"db3","id":"web-2","name":"web","address":"10.9.9.9","port":81}"#,
+        r#"{"format":1,"node":"db3","id":"web-2","name":"web","address":"10.9.9.9","port":81,"owner":"catalog"}"#,
     );
     stage.fresh(NOW);
     stage
@@ -131,10 +131,13 @@ fn functions_answer_and_hand_out_values() {
 fn critical_checks_take_registered_servers_out() {
     let mut stage = stage();
     let ports = "{% for s in service(name='web', order='sorted') %}{{ s.port }} {% endfor %}";
-    stage.json("checks/db2/up", r#"{"node":"db2","service_id":"web-1","status":"critical"}"#);
+    stage.json("checks/db2/up", r#"{"format":1,"id":"up","name":"up","node":"db2","service_id":"web-1","status":"critical"}"#);
     assert_eq!(text(ports, &stage.catalog), "81 ");
-    stage.json("checks/db2/up", r#"{"node":"db2","service_id":"web-1","status":"warning"}"#);
-    stage.json("checks/db3/host", r#"{"node":"db3","status":"critical"}"#);
+    stage.json("checks/db2/up", r#"{"format":1,"id":"up","name":"up","node":"db2","service_id":"web-1","status":"warning"}"#);
+    stage.json(
+        "checks/db3/host",
+        r#"{"format":1,"id":"host","name":"host","node":"db3","status":"critical"}"#,
+    );
     assert_eq!(text(ports, &stage.catalog), "80 ");
 }
 

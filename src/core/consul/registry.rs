@@ -1,0 +1,223 @@
+//! What clients registered: nodes, services and checks of one catalog, read once per change.
+//!
+//! The one reader of `nodes/…`, `services/…` and `checks/…`: Consul's dialect, DNS and templates
+//! all see the same records, the same address for a service and the same checks that count
+//! against it. A record that cannot be read is as good as not there. Nothing here depends on the
+//! time, and nothing is written.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use super::record::{CheckRecord, ServiceRecord, Status, key};
+use crate::kv::{Key, KeyValue, Revision};
+use crate::record::{NodeRecord, Record};
+
+/// Registered records by their keys.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    nodes: OrdMap<Key, Arc<Kept<NodeRecord>>>,
+    services: OrdMap<Key, Arc<Kept<ServiceRecord>>>,
+    checks: OrdMap<Key, Arc<Kept<CheckRecord>>>,
+}
+
+/// A record and the revisions of its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept<T> {
+    /// The revision at which it came to be.
+    pub created: Revision,
+    /// The revision of its last change.
+    pub modified: Revision,
+    /// The record.
+    pub record: T,
+}
+
+/// Why a registered service has no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoAddress {
+    /// Its address is a host name; nothing here follows other names.
+    #[error("its address is a name")]
+    Name,
+    /// It has none of its own, and its node is not registered.
+    #[error("its node is not known")]
+    NoNode,
+}
+
+impl Registry {
+    /// Takes a record of one of its kinds; others are passed over.
+    pub(crate) fn put(&mut self, kind: &str, entry: &KeyValue) {
+        match kind {
+            "nodes" => put(&mut self.nodes, entry),
+            "services" => put(&mut self.services, entry),
+            "checks" => put(&mut self.checks, entry),
+            _ => {}
+        }
+    }
+
+    /// Forgets one.
+    pub(crate) fn remove(&mut self, kind: &str, key: &str) {
+        match kind {
+            "nodes" => drop(self.nodes.remove(key)),
+            "services" => drop(self.services.remove(key)),
+            "checks" => drop(self.checks.remove(key)),
+            _ => {}
+        }
+    }
+
+    /// All nodes, by their lower-case names.
+    pub fn nodes(&self) -> impl Iterator<Item = &Kept<NodeRecord>> {
+        self.nodes.values().map(Arc::as_ref)
+    }
+
+    /// A node by its name, in any case.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Kept<NodeRecord>> {
+        self.nodes.get(&*key::node(name)).map(Arc::as_ref)
+    }
+
+    /// All services, by node and id.
+    pub fn services(&self) -> impl Iterator<Item = &Kept<ServiceRecord>> {
+        self.services.values().map(Arc::as_ref)
+    }
+
+    /// The services of a node, by id.
+    pub fn services_on(&self, node: &str) -> impl Iterator<Item = &Kept<ServiceRecord>> {
+        under(&self.services, key::service(node, ""))
+    }
+
+    /// The checks of a node and of its services, by id.
+    pub fn checks_on(&self, node: &str) -> impl Iterator<Item = &Kept<CheckRecord>> {
+        under(&self.checks, key::check(node, ""))
+    }
+
+    /// Where a service listens: its own address, else its node's.
+    ///
+    /// # Errors
+    /// [`NoAddress`].
+    pub fn address(&self, service: &ServiceRecord) -> Result<IpAddr, NoAddress> {
+        match service.address.as_deref().map(str::trim).filter(|own| !own.is_empty()) {
+            Some(own) => own.parse().map_err(|_| NoAddress::Name),
+            None => {
+                let node = self.node(&service.node).ok_or(NoAddress::NoNode)?;
+                Ok(node.record.address)
+            }
+        }
+    }
+
+    /// What has a critical check.
+    #[must_use]
+    pub fn failing(&self) -> Failing<'_> {
+        let critical = self.checks.values().map(|kept| &kept.record);
+        let critical = critical.filter(|check| check.status == Status::Critical);
+        let about = |check: &'_ CheckRecord| check.node.to_lowercase();
+        Failing {
+            of: critical
+                .map(|check| {
+                    (about(check), check.service_id.as_deref().filter(|id| !id.is_empty()))
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Nodes, and services on nodes, with a critical check.
+#[derive(Debug)]
+pub struct Failing<'a> {
+    of: BTreeSet<(String, Option<&'a str>)>,
+}
+
+impl Failing<'_> {
+    /// Has this service a critical check, or its node?
+    #[must_use]
+    pub fn hits(&self, service: &ServiceRecord) -> bool {
+        let node = service.node.to_lowercase();
+        self.of.contains(&(node.clone(), None)) || self.of.contains(&(node, Some(&service.id)))
+    }
+}
+
+fn put<T: Record + Clone>(map: &mut OrdMap<Key, Arc<Kept<T>>>, entry: &KeyValue) {
+    match T::decode(&entry.value) {
+        Ok(record) => {
+            let kept = Kept { created: entry.created, modified: entry.modified, record };
+            map.insert(Arc::clone(&entry.key), Arc::new(kept));
+        }
+        Err(_) => drop(map.remove(&entry.key)),
+    }
+}
+
+fn under<T>(map: &OrdMap<Key, Arc<Kept<T>>>, prefix: Key) -> impl Iterator<Item = &Kept<T>> {
+    map.range(Arc::clone(&prefix)..)
+        .take_while(move |(key, _)| key.starts_with(&*prefix))
+        .map(|(_, kept)| kept.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(key: &str, value: &serde_json::Value) -> KeyValue {
+        KeyValue {
+            key: key.into(),
+            value: value.to_string().into_bytes().into(),
+            created: 1,
+            modified: 2,
+            version: 1,
+            lease: 0,
+        }
+    }
+
+    fn service(id: &str, address: Option<&str>) -> serde_json::Value {
+        json!({"format": 1, "node": "Web1", "id": id, "name": "api", "port": 80,
+               "owner": "catalog", "address": address})
+    }
+
+    fn registry() -> Registry {
+        let mut registry = Registry::default();
+        let node = json!({"format": 1, "name": "Web1", "address": "10.0.0.1", "owner": "catalog"});
+        registry.put("nodes", &entry("nodes/web1", &node));
+        registry.put("services", &entry("services/web1/a", &service("a", None)));
+        registry.put("services", &entry("services/web1/b", &service("b", Some("10.0.0.2"))));
+        let check = json!({"format": 1, "node": "web1", "id": "c", "name": "c",
+                           "service_id": "b", "status": "critical"});
+        registry.put("checks", &entry("checks/web1/c", &check));
+        registry
+    }
+
+    #[test]
+    fn a_service_listens_at_its_own_address_or_its_nodes() {
+        let mut registry = registry();
+        let at = |registry: &Registry| -> Vec<Result<String, NoAddress>> {
+            let told = |kept: &Kept<ServiceRecord>| registry.address(&kept.record);
+            registry.services().map(|kept| Ok(told(kept)?.to_string())).collect()
+        };
+        assert_eq!(at(&registry), [Ok("10.0.0.1".to_owned()), Ok("10.0.0.2".to_owned())]);
+        registry.put("services", &entry("services/web1/b", &service("b", Some("db.example"))));
+        registry.remove("nodes", "nodes/web1");
+        assert_eq!(at(&registry), [Err(NoAddress::NoNode), Err(NoAddress::Name)]);
+    }
+
+    #[test]
+    fn a_critical_check_hits_its_service_or_all_of_its_node() {
+        let mut registry = registry();
+        let hit = |registry: &Registry| -> Vec<bool> {
+            let failing = registry.failing();
+            registry.services_on("WEB1").map(|kept| failing.hits(&kept.record)).collect()
+        };
+        assert_eq!(hit(&registry), [false, true]);
+        let check = json!({"format": 1, "node": "Web1", "id": "c", "name": "c",
+                           "status": "critical"});
+        registry.put("checks", &entry("checks/web1/c", &check));
+        assert_eq!(hit(&registry), [true, true]);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_there() {
+        let mut registry = registry();
+        registry.put("checks", &entry("checks/web1/c", &json!({"status": 7})));
+        assert_eq!(registry.checks_on("web1").count(), 0);
+    }
+}
