@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use integration::rig::trio::{MASTER, SERVICE};
-use integration::rig::{Agent, Place, Settings, Trio};
+use integration::rig::{Agent, Place, Settings, Trio, http};
 
 use crate::{LATER, SOON};
 
@@ -40,8 +40,21 @@ impl Drop for Disk {
     }
 }
 
+/// Writes values of this size until the store refuses; gives back what it said.
+fn until_refused(agent: &Agent, size: usize) -> String {
+    let value = vec![b'x'; size];
+    for number in 0..5000 {
+        let answer = http::put(agent.http, &format!("/v1/kv/{size}/{number}"), &value);
+        let answer = answer.expect("the agent answers");
+        if answer.status != 200 {
+            return answer.body;
+        }
+    }
+    panic!("the store never refused");
+}
+
 #[test]
-fn a_full_disk_under_the_store_ends_the_agent_with_a_word_and_nothing_is_lost() {
+fn a_full_disk_under_the_store_is_told_and_moves_go_on_when_there_is_room() {
     let settings = Settings::default();
     let place = Place::claim();
     let disk = Disk::mount(&place.path("data"), "4m");
@@ -55,25 +68,36 @@ fn a_full_disk_under_the_store_ends_the_agent_with_a_word_and_nothing_is_lost() 
     let mut trio = Trio { agent, servers, config, place };
     trio.adopt();
     let filler = disk.fill();
-    // It must write now, and cannot.
-    trio.servers[0].kill();
-    let ended = trio.agent.wait_ended(LATER);
-    assert!(ended.is_some_and(|status| status.code() == Some(1)), "{}", trio.agent.tail());
-    let log = trio.agent.tail();
-    assert!(log.contains("store"), "{log}");
-    assert!(log.contains("full") || log.contains("space"), "{log}");
-    assert_eq!(trio.writable(), []);
-
-    trio.agent.relaunch();
-    let again = trio.agent.wait_ended(SOON);
-    if again.is_some() {
-        assert!(trio.agent.tail().contains("data"), "{}", trio.agent.tail());
+    // A client uses up what the store had set aside, down to the last page.
+    for size in [400 << 10, 20 << 10, 1 << 10, 1] {
+        let told = until_refused(&trio.agent, size);
+        assert!(told.contains("no space left"), "{told}");
     }
+    let old = &trio.servers[0];
+    old.kill();
+    // Whatever can still be written: nobody is told to go where nobody is.
+    trio.until("the dead one is not named", LATER, || {
+        (!trio.agent.addresses(MASTER).contains(&old.address.ip())).then_some(())
+    });
     fs::remove_file(filler).expect("it can be removed");
-    trio.agent.restart();
-    let new = trio.until_other(&trio.servers[0], LATER);
-    assert_eq!(trio.writable(), [new.address]);
+    trio.until_other(old, LATER);
+    old.restart();
+    trio.until_steady(LATER);
     trio.agent.kill();
+    drop(disk);
+}
+
+#[test]
+fn an_agent_does_not_start_on_a_full_disk_and_says_why() {
+    let place = Place::claim();
+    let disk = Disk::mount(&place.path("data"), "64k");
+    disk.fill();
+    let mut agent = Agent::launch(&place, &Agent::head(&place));
+    let status = agent.wait_ended(LATER).expect("it ends");
+    assert_eq!(status.code(), Some(1), "{}", agent.tail());
+    let told = agent.tail();
+    assert!(told.contains(&place.path("data").display().to_string()), "{told}");
+    assert!(told.contains("full") || told.contains("space"), "{told}");
     drop(disk);
 }
 
