@@ -1,7 +1,7 @@
 //! What is true in the world, as the invariants are told it: facts in the order in which they
 //! came to be, from the databases' and the store's own record, never from what an agent believes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 
@@ -46,6 +46,8 @@ impl fmt::Display for Id {
 pub(crate) struct Layout {
     /// On which host each instance runs.
     pub(crate) hosts: BTreeMap<Id, usize>,
+    /// The instances whose own file does not start them fenced.
+    pub(crate) unfenced: BTreeSet<Id>,
     /// The lease.
     pub(crate) lease: Micros,
     /// How long an agent may need to see and end what should not be, when nothing hinders it.

@@ -8,10 +8,10 @@ use sengu_core::catalog::Named;
 use sengu_core::name::InstanceName;
 use sengu_core::policy::{Failover, Rejoin};
 use sengu_core::position::Position;
-use sengu_core::record::{Ask, MasterRecord, MasterState};
+use sengu_core::record::{Ask, FinalRecord, MasterRecord, MasterState, Record, key};
 
 use super::agent::service_name;
-use super::database::history_name;
+use super::database::{Database, history_name};
 use super::fact::Id;
 use super::invariants::Violation;
 use super::options::Options;
@@ -112,7 +112,10 @@ impl World {
         }
         if self.wait(FORCED_REST).is_err() && self.judges.violation.is_none() {
             for service in 0..self.options.services {
-                self.unrest(service, "even after a person forced a failover");
+                let all = self.of_service(service);
+                if all.into_iter().any(|db| holds_something(&self.databases[db])) {
+                    self.unrest(service, "even after a person forced a failover");
+                }
             }
         }
     }
@@ -233,6 +236,14 @@ impl World {
         self.of_service(service).into_iter().any(|db| self.is_candidate(db, &record))
     }
 
+    /// Does its own final, if it gave one, call it fit?
+    fn fit(&self, id: Id, record: &MasterRecord) -> bool {
+        let key = key::r#final(&service_name(id.service), record.term, &id.name());
+        let stands = self.store.kv.get(&key);
+        let stands = stands.and_then(|entry| FinalRecord::decode(&entry.value).ok());
+        stands.is_none_or(|record| record.unfit.is_none())
+    }
+
     fn is_candidate(&self, db: usize, record: &MasterRecord) -> bool {
         let database = &self.databases[db];
         let Some(process) = &database.process else { return false };
@@ -242,11 +253,18 @@ impl World {
             origin.id == name
         });
         database.priority > 0
+            && self.fit(database.id, record)
             && process.copy.provable
             && !matches!(process.link, Link::Copying { .. })
             && !record.failed.contains(&database.id.name())
             && known
     }
+}
+
+/// What a person forces needs at least one copy that holds something.
+fn holds_something(database: &Database) -> bool {
+    let process = database.process.as_ref();
+    database.priority > 0 && process.is_some_and(|process| !process.copy.data.is_empty())
 }
 
 #[cfg(test)]

@@ -448,6 +448,7 @@ fn lay_out(options: &Options, databases: &[Database]) -> Layout {
         + 3 * SECOND;
     Layout {
         hosts: databases.iter().map(|database| (database.id, database.host)).collect(),
+        unfenced: databases.iter().filter(|it| !it.starts_fenced).map(|it| it.id).collect(),
         lease: micros(options.judge.lease()),
         patience,
     }

@@ -146,7 +146,11 @@ fn judge<'a>(
     if terms.failed.contains(&copy.instance) {
         return Err(Refusal::Failed);
     }
-    if let Some(unfit) = copy.unfit {
+    // A person who names it, and accepts a loss, has looked at what sets it apart.
+    let forced = terms.lossy && terms.asked == Some(&copy.instance);
+    if let Some(unfit) = copy.unfit
+        && !(forced && matches!(unfit, Unfit::Quarantined | Unfit::Drained))
+    {
         return Err(Refusal::Unfit(unfit));
     }
     if terms.asked.is_some_and(|asked| *asked != copy.instance) {

@@ -82,6 +82,13 @@ pub const TABLE: &[Transition] = {
         row(Vacant, Taken, Next, "the first candidate's agent", "all finals seen, nobody vetoes"),
         row(Lapsed, Taken, Next, "the first candidate's agent", "all finals seen, nobody vetoes"),
         row(Giving, Taken, Next, "the named taker's agent", "it has all that was acknowledged"),
+        row(
+            Giving,
+            Vacant,
+            Same,
+            "the giver's agent, or any after a wait",
+            "the giver's process exited, or nobody has all that was acknowledged",
+        ),
         row(Serving, Taken, Next, "the holder's agent", "it reopens its own fenced instance"),
         row(Taken, Serving, Same, "the holder's agent", "promoted, and read back writable"),
         row(Serving, Giving, Same, "the holder's agent", "fenced, position read twice"),

@@ -3,10 +3,8 @@
 //! written once.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use sengu_core::name::Term;
-use sengu_core::record::MasterRecord;
 
 use super::super::fact::{Fact, Id};
 use super::super::schedule::Micros;
@@ -16,7 +14,8 @@ use super::{Breach, Invariant};
 #[derive(Default)]
 pub(crate) struct DetachThenFinal {
     finals: BTreeMap<Id, (Term, u64)>,
-    masters: BTreeMap<usize, Rc<MasterRecord>>,
+    /// The newest term that each instance held.
+    held: BTreeMap<Id, Term>,
 }
 
 impl Invariant for DetachThenFinal {
@@ -27,7 +26,9 @@ impl Invariant for DetachThenFinal {
     fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {
         match fact {
             Fact::Master { service, record: Some(record) } => {
-                self.masters.insert(*service, Rc::clone(record));
+                if let Some(holder) = Id::named(*service, &record.holder.instance) {
+                    self.held.insert(holder, record.term);
+                }
             }
             Fact::Final { instance, term, again: true, .. } => {
                 return Err(Breach::firm(format!(
@@ -38,11 +39,8 @@ impl Invariant for DetachThenFinal {
                 self.finals.insert(*instance, (*term, *life));
             }
             Fact::Followed { instance, source: Some(source) } => {
-                let later = self.masters.get(&instance.service).is_some_and(|record| {
-                    record.holder.instance == source.name()
-                        && self.finals.get(instance).is_some_and(|(term, _)| record.term > *term)
-                });
-                if later {
+                let given = self.finals.get(instance).map(|(term, _)| *term);
+                if self.held.get(source).copied() > given {
                     self.finals.remove(instance);
                 }
             }

@@ -11,6 +11,8 @@ use super::super::schedule::Micros;
 
 /// What explains a breach on an unwatched host.
 const LIMIT: &str = "an agent was dead or stopped while its database ran";
+/// What explains a breach of an instance that was not made ready for sengu.
+const OPEN: &str = "an instance came back taking writes, since its own file starts it so";
 
 #[derive(Debug, Default)]
 struct Host {
@@ -25,13 +27,15 @@ struct Host {
 #[derive(Debug)]
 pub(crate) struct Watched {
     hosts: BTreeMap<usize, Host>,
+    /// Instances whose own file does not start them fenced, and when they started.
+    opened: BTreeMap<Id, Micros>,
     layout: Layout,
 }
 
 impl Watched {
     /// Nobody is missing at the beginning.
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { hosts: BTreeMap::new(), layout: layout.clone() }
+        Self { hosts: BTreeMap::new(), opened: BTreeMap::new(), layout: layout.clone() }
     }
 
     /// Takes one fact; others are ignored.
@@ -46,6 +50,9 @@ impl Watched {
                     host.up = Some(at);
                 }
             }
+            Fact::Started { instance } if self.layout.unfenced.contains(&instance) => {
+                self.opened.insert(instance, at);
+            }
             Fact::Loaded { host } => {
                 if let Some(host) = self.hosts.get_mut(&host) {
                     host.loaded = Some(at);
@@ -57,6 +64,10 @@ impl Watched {
 
     /// The limit that explains what this instance did, if one does.
     pub(crate) fn limit(&self, at: Micros, instance: Id) -> Option<&'static str> {
+        let opened = self.opened.get(&instance);
+        if opened.is_some_and(|opened| at < *opened + self.layout.patience) {
+            return Some(OPEN);
+        }
         let host = self.hosts.get(self.layout.hosts.get(&instance)?)?;
         let unwatched = host.down
             || host.up.is_some_and(|up| match host.loaded {
@@ -72,6 +83,16 @@ mod tests {
     use super::super::super::schedule::SECOND;
     use super::super::tests::{layout, r};
     use super::*;
+
+    #[test]
+    fn an_instance_that_its_own_file_opens_is_told_apart_for_a_while() {
+        let mut watched = Watched::new(&layout());
+        watched.take(SECOND, &Fact::Started { instance: r(3) });
+        watched.take(SECOND, &Fact::Started { instance: r(2) });
+        assert_eq!(watched.limit(2 * SECOND, r(3)), Some(OPEN));
+        assert_eq!(watched.limit(2 * SECOND, r(2)), None);
+        assert_eq!(watched.limit(5 * SECOND, r(3)), None);
+    }
 
     #[test]
     fn a_host_is_unwatched_from_death_until_its_agent_had_time() {

@@ -236,7 +236,7 @@ impl Service {
             return;
         }
         self.doing = Some(format!("promoting {name}"));
-        if own.lane.is_some() {
+        if own.lane.is_some() || own.fence.is_some() {
             return;
         }
         if behind {

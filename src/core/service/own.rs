@@ -305,6 +305,10 @@ impl Own {
         command: Command,
         within: Duration,
     ) {
+        if matches!(command, Command::Promote { .. }) {
+            // Without its answer nobody knows when it runs: only a later fence is a proof again.
+            self.fenced = None;
+        }
         let target: InstanceId = cx.id(instance);
         let sent = command.clone();
         let id = cx.out.act(cx.name, |id| Action::Control {

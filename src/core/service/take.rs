@@ -560,6 +560,21 @@ impl Service {
         let MasterState::Giving { to, position, request } = &at.record.state else { return };
         let waited = cx.now.time.since(cx.view.master_received.max(cx.doubted));
         let giver = &at.record.holder.instance;
+        let gone = |own: &Own| {
+            own.is_exited()
+                || own.boot_id.as_ref().is_some_and(|boot| *boot != at.record.holder.boot_id)
+        };
+        if cx.mine(&at.record.holder) && self.own.get(giver).is_some_and(gone) {
+            // What it had and nobody else got is in no process any more.
+            self.vacate(cx, at, Proof::Exited, Cause::ProcessExited, cx.now.wall, None);
+            return;
+        }
+        if waited >= HAND_OVER_WAIT * 3 && !self.own.is_empty() {
+            let why = "nobody who answers has all that was acknowledged".to_owned();
+            let cause = Cause::SwitchoverUndone(why);
+            self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, None);
+            return;
+        }
         for name in self.own.keys().cloned().collect::<Vec<_>>() {
             let due = if name == *to {
                 Duration::ZERO
@@ -576,6 +591,7 @@ impl Service {
             let Some(own) = self.own.get_mut(&name) else { continue };
             if !own.has_all(position) || at.record.failed.contains(&name) {
                 own.observe(cx, &name);
+                cx.out.wake(cx.view.master_received.max(cx.doubted) + HAND_OVER_WAIT * 3);
                 self.doing = Some(format!("waiting until {name} has everything"));
                 continue;
             }
