@@ -18,8 +18,10 @@ use super::resp::{Reply, Resp};
 
 /// How long an answer may take before the client connects again.
 const PATIENCE: Duration = Duration::from_millis(1000);
-/// Between two writes, and between two attempts to connect.
+/// Between two writes.
 const PACE: Duration = Duration::from_millis(1);
+/// After a write or a connection that was refused.
+const REFUSED: Duration = Duration::from_millis(3);
 
 /// One acknowledged write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +91,7 @@ impl Writer {
             while !mine.over.load(Ordering::SeqCst) {
                 // Whatever ends a connection, the next one is tried.
                 let _ = write(&mine, &list, &whom, &mut serial);
-                thread::sleep(PACE);
+                thread::sleep(REFUSED);
             }
         });
         Self { key: key.to_owned(), shared, thread: Some(thread) }
@@ -150,7 +152,13 @@ fn write(shared: &Shared, key: &str, whom: &Whom, serial: &mut u64) -> io::Resul
         let sent = Instant::now();
         let reply = connection.ask(&["RPUSH", key, &text])?;
         let acked = Instant::now();
-        let Reply::Number(_) = reply else { return Ok(()) };
+        if !matches!(reply, Reply::Number(_)) {
+            thread::sleep(REFUSED);
+            match whom {
+                Whom::Pinned(_) => continue,
+                Whom::Following { .. } => return Ok(()),
+            }
+        }
         let ack = Ack { serial: *serial, by: address, sent, acked };
         shared.acks.lock().unwrap_or_else(PoisonError::into_inner).push(ack);
         thread::sleep(PACE);
@@ -185,6 +193,32 @@ pub fn assert_one_master_at_a_time(order: &[SocketAddr], acks: &[Ack]) {
             );
         }
     }
+}
+
+/// Who acknowledged writes, in the order in which it became so. An acknowledgement that may have
+/// been given before the one in charge began is nobody's change, so that a client that was held
+/// up makes no false alarm.
+#[must_use]
+pub fn reigns(acks: &[Ack]) -> Vec<SocketAddr> {
+    let mut acks = acks.to_vec();
+    acks.sort_unstable_by_key(|ack| ack.acked);
+    let mut order: Vec<SocketAddr> = Vec::new();
+    let mut since: Option<Instant> = None;
+    for ack in acks {
+        let after = since.is_none_or(|since| ack.sent > since);
+        if order.last() != Some(&ack.by) && after {
+            order.push(ack.by);
+            since = Some(ack.acked);
+        }
+    }
+    order
+}
+
+/// Each address in turn is found in the other list, in its order.
+#[must_use]
+pub fn is_within(part: &[SocketAddr], whole: &[SocketAddr]) -> bool {
+    let mut rest = whole.iter();
+    part.iter().all(|one| rest.any(|other| other == one))
 }
 
 /// Serials that were acknowledged and are not in the list.
