@@ -46,6 +46,7 @@ pub(super) fn cause(cause: &Cause) -> String {
         Cause::Requested => "failover on request".into(),
         Cause::SwitchoverUndone(why) => format!("switchover undone: {why}"),
         Cause::PromotionFailed(why) => format!("the candidate before failed: {why}"),
+        Cause::HandOverFailed => "nobody had everything after a hand-over".into(),
         Cause::Reopened => "reopened after its fence fired".into(),
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::name::InstanceName;
-use crate::position::Position;
+use crate::position::{Covering, Position};
 use crate::record::Unfit;
 
 /// One copy as the ranking sees it.
@@ -21,6 +21,8 @@ pub struct Copy {
     pub position: Result<Position, Refusal>,
     /// Why it must not be promoted, if so.
     pub unfit: Option<Unfit>,
+    /// It was in step with a master, or was it, in this life of its process.
+    pub in_step: bool,
     /// The lower is preferred.
     pub priority: u32,
 }
@@ -46,6 +48,10 @@ pub enum Refusal {
     Behind(InstanceName),
     /// A person named another.
     NotAsked,
+    /// It was not in step since its process started, and does not hold all that this one holds.
+    Stale(InstanceName),
+    /// `failover = "manual"`: only this one takes by itself.
+    Manual(InstanceName),
 }
 
 impl fmt::Display for Refusal {
@@ -69,6 +75,14 @@ impl fmt::Display for Refusal {
             }
             Self::Behind(other) => write!(f, "{other} holds more"),
             Self::NotAsked => f.write_str("another one was asked for"),
+            Self::Stale(other) => write!(
+                f,
+                "it was never in step since its process started, and is not known to hold all that \
+                 {other} holds"
+            ),
+            Self::Manual(only) => {
+                write!(f, "`failover = \"manual\"`: only {only} takes again by itself")
+            }
         }
     }
 }
@@ -92,6 +106,10 @@ pub struct Terms<'a> {
     pub failed: &'a [InstanceName],
     /// Only this one, whatever its place.
     pub asked: Option<&'a InstanceName>,
+    /// Only this one takes by itself, and only if it covers every other copy.
+    pub only: Option<&'a InstanceName>,
+    /// The service has one instance.
+    pub single: bool,
     /// A person accepts a copy that cannot be compared, or lacks something.
     pub lossy: bool,
 }
@@ -108,7 +126,7 @@ pub fn rank(copies: &[Copy], terms: &Terms<'_>) -> Ranking {
         .collect();
     let mut fit: Vec<(&Copy, &Position)> = Vec::new();
     for copy in copies {
-        match judge(copy, &readable, terms) {
+        match judge(copy, &readable, copies, terms) {
             Ok(position) => fit.push((copy, position)),
             Err(refusal) => {
                 ranking.refusals.insert(copy.instance.clone(), refusal);
@@ -140,24 +158,37 @@ fn known(position: &Position, histories: Option<&[Position]>) -> bool {
 fn judge<'a>(
     copy: &'a Copy,
     readable: &[(&Copy, &Position)],
+    copies: &[Copy],
     terms: &Terms<'_>,
 ) -> Result<&'a Position, Refusal> {
     let position = copy.position.as_ref().map_err(Clone::clone)?;
     if terms.failed.contains(&copy.instance) {
         return Err(Refusal::Failed);
     }
-    // A person who names it, and accepts a loss, has looked at what sets it apart.
+    // A person who names it, and accepts a loss, has looked at what sets it apart; and where there
+    // is no other copy, an empty one is all there is.
     let forced = terms.lossy && terms.asked == Some(&copy.instance);
-    if let Some(unfit) = copy.unfit
-        && !(forced && matches!(unfit, Unfit::Quarantined | Unfit::Drained))
-    {
-        return Err(Refusal::Unfit(unfit));
+    if let Some(unfit) = copy.unfit {
+        let passes = match unfit {
+            Unfit::Quarantined | Unfit::Drained => forced,
+            Unfit::NeverSynced => forced || terms.single,
+            Unfit::Syncing | Unfit::NeverPromote => false,
+        };
+        if !passes {
+            return Err(Refusal::Unfit(unfit));
+        }
     }
     if terms.asked.is_some_and(|asked| *asked != copy.instance) {
         return Err(Refusal::NotAsked);
     }
-    if terms.lossy {
+    if terms.lossy || terms.single {
         return Ok(position);
+    }
+    if let Some(only) = terms.only {
+        if *only != copy.instance {
+            return Err(Refusal::Manual(only.clone()));
+        }
+        covers_all(copy, position, copies)?;
     }
     if !known(position, terms.histories) {
         return Err(Refusal::UnknownHistory(position.history().to_owned()));
@@ -176,7 +207,28 @@ fn judge<'a>(
             Some(Ordering::Less | Ordering::Equal | Ordering::Greater) => {}
         }
     }
+    if !copy.in_step {
+        covers_all(copy, position, copies)?;
+    }
     Ok(position)
+}
+
+/// emptied-never-wins: one that was not in step in this life must cover every other copy, and
+/// what is not known is not covered.
+fn covers_all(copy: &Copy, position: &Position, copies: &[Copy]) -> Result<(), Refusal> {
+    for other in copies.iter().filter(|other| other.instance != copy.instance) {
+        let Ok(theirs) = &other.position else {
+            return Err(Refusal::Stale(other.instance.clone()));
+        };
+        match position.covers(theirs) {
+            Covering::Covers(_) => {}
+            Covering::Lacks(_) => return Err(Refusal::Behind(other.instance.clone())),
+            Covering::Incomparable => {
+                return Err(Refusal::Incomparable(other.instance.clone()));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -189,6 +241,7 @@ mod tests {
             instance: InstanceName::new(name).expect("good"),
             position: Ok(Position::Redis(RedisPosition { id: id.into(), offset, second: None })),
             unfit: None,
+            in_step: true,
             priority,
         }
     }
@@ -238,6 +291,21 @@ mod tests {
         let copies = [copy("a", "x", 5, 1), copy("b", "y", 5, 1)];
         let expect = " | a: its history and that of b cannot be compared; b: its history and that of a cannot be compared";
         check(&copies, &Terms::default(), expect);
+    }
+
+    #[test]
+    fn one_that_was_not_in_step_must_cover_all_others() {
+        let mut copies = [copy("a", "h", 9, 1), copy("b", "h", 5, 1)];
+        copies[0].in_step = false;
+        check(&copies, &Terms::default(), "a b | ");
+        copies[1].position = Err(Refusal::Exited);
+        let stale = " | a: it was never in step since its process started, and is not known to hold all that b holds; b: its process has exited";
+        check(&copies, &Terms::default(), stale);
+        let manual = InstanceName::new("a").expect("good");
+        let copies = [copy("a", "h", 5, 1), copy("b", "h", 9, 1)];
+        let terms = Terms { only: Some(&manual), ..Terms::default() };
+        let expect = " | a: b holds more; b: `failover = \"manual\"`: only a takes again by itself";
+        check(&copies, &terms, expect);
     }
 
     #[test]

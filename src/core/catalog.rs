@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use crate::consul::registry::Registry;
 use crate::kv::{Change, Key, KeyValue, Revision};
@@ -39,6 +39,9 @@ pub struct Catalog {
     pub revision: Revision,
     /// Until when it may name masters: the send of the last linearizable answer, plus the lease.
     pub valid_until: Time,
+    /// Services whose master this agent does not vouch for: it has not looked at it in this life,
+    /// or the store takes no writes about it.
+    pub unvouched: OrdSet<ServiceName>,
     entries: OrdMap<Key, Arc<KeyValue>>,
     registry: Registry,
     services: OrdMap<ServiceName, Arc<ServiceView>>,
@@ -194,6 +197,9 @@ impl Catalog {
     #[must_use]
     pub fn master(&self, service: &ServiceName, now: Time) -> Named<'_> {
         match self.services.get(service) {
+            Some(_) if self.unvouched.contains(service) => {
+                Named::Withdrawn("this agent has no fresh knowledge of the master")
+            }
             Some(view) if now < self.valid_until => view.master(now),
             Some(_) => Named::Withdrawn("the store has not answered for a lease"),
             None => Named::Withdrawn("no such service"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::event::ActionId;
 use crate::kv::Revision;
-use crate::name::{ServiceName, Term};
+use crate::name::{InstanceName, ServiceName, Term};
 use crate::policy::Judge;
 use crate::record::Promise;
 use crate::time::Time;
@@ -48,6 +48,8 @@ pub(crate) struct Kept {
     pub(crate) term: Term,
     /// Send of the last acknowledged beat, plus the lease.
     pub(crate) deadline: Time,
+    /// A beat naming it was acknowledged in this life of the agent.
+    pub(crate) acknowledged: bool,
 }
 
 /// The one writer of this host's beat.
@@ -62,6 +64,10 @@ pub(crate) struct Beats {
     /// Did this life of the agent write the last beat?
     pub(crate) own: bool,
     pub(crate) kept: BTreeMap<ServiceName, Kept>,
+    /// An adoption under way: its instance takes writes already, so its fence is armed first.
+    pub(crate) taking: Option<(ServiceName, InstanceName, Kept)>,
+    /// The terms for which a beat was sent out of turn, once.
+    hurried: BTreeMap<ServiceName, Term>,
     /// What the beat under way names.
     pub(crate) naming: BTreeMap<ServiceName, Term>,
 }
@@ -76,12 +82,37 @@ impl Beats {
         lease: Duration,
     ) {
         let deadline = sent + lease;
-        let kept = self.kept.entry(service.clone()).or_insert(Kept { term, deadline });
-        if kept.term == term {
+        let fresh = Kept { term, deadline, acknowledged: true };
+        let kept = self.kept.entry(service.clone()).or_insert(fresh);
+        if kept.term == term && kept.acknowledged {
             kept.deadline = kept.deadline.max(deadline);
         } else {
-            *kept = Kept { term, deadline };
+            *kept = fresh;
         }
+    }
+
+    /// A term that no beat of this life has kept yet is fenced by then.
+    pub(crate) fn expect(&mut self, service: &ServiceName, term: Term, deadline: Time) {
+        let fresh = Kept { term, deadline, acknowledged: false };
+        let kept = self.kept.entry(service.clone()).or_insert(fresh);
+        if kept.term != term {
+            *kept = fresh;
+        }
+    }
+
+    /// Was a beat naming this term acknowledged?
+    pub(crate) fn acknowledged(&self, service: &ServiceName, term: Term) -> bool {
+        self.kept.get(service).is_some_and(|kept| kept.term == term && kept.acknowledged)
+    }
+
+    /// May a beat for this term be sent out of turn?
+    pub(crate) fn hurry(&self, service: &ServiceName, term: Term) -> bool {
+        self.hurried.get(service) != Some(&term)
+    }
+
+    /// It was.
+    pub(crate) fn hurried(&mut self, naming: &BTreeMap<ServiceName, Term>) {
+        self.hurried.clone_from(naming);
     }
 
     /// Until when this term counts as kept.

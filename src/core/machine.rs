@@ -118,15 +118,14 @@ impl Machine {
         self.out.wake = None;
         let touched = self.absorb(now, event);
         if self.config.is_some() {
-            match touched {
-                Touched::All => {
-                    let names: Vec<ServiceName> = self.services.keys().cloned().collect();
-                    for name in names {
-                        self.decide(now, &name);
-                    }
-                }
-                Touched::One(name) => self.decide(now, &name),
-                Touched::Nothing => {}
+            let names: Vec<ServiceName> = match touched {
+                Touched::All => self.services.keys().cloned().collect(),
+                Touched::One(name) => vec![name],
+                Touched::Nothing => Vec::new(),
+            };
+            for name in &names {
+                self.decide(now, name);
+                self.vouch(now, name);
             }
             self.publish_node();
             self.beat(now);
@@ -224,7 +223,12 @@ impl Machine {
             }
             Event::Done { id, outcome } => return self.done(now, id, outcome),
             Event::Tick => {}
-            Event::Stalled { .. } | Event::ClockJumped => self.doubted = now.time,
+            Event::Stalled { .. } | Event::ClockJumped => {
+                self.doubted = now.time;
+                for service in self.services.values_mut() {
+                    service.doubt(now);
+                }
+            }
         }
         Touched::All
     }
@@ -320,6 +324,22 @@ impl Machine {
         }
     }
 
+    /// One judge: may outputs name this service's master on its word?
+    fn vouch(&mut self, now: Now, name: &ServiceName) {
+        let (Some(config), Some(service)) = (&self.config, self.services.get(name)) else { return };
+        let Judge::Alone { lease } = config.judge else { return };
+        let record = self.catalog.service(name).and_then(|view| view.master.as_ref());
+        let vouched = record.is_none_or(|at| service.vouches(now.time, &at.record, lease));
+        if vouched == self.catalog.unvouched.contains(name) {
+            let catalog = Arc::make_mut(&mut self.catalog);
+            if vouched {
+                catalog.unvouched.remove(name);
+            } else {
+                catalog.unvouched.insert(name.clone());
+            }
+        }
+    }
+
     /// Writes `nodes/HOST` where it is not what it should be.
     fn publish_node(&mut self) {
         let Some(config) = &self.config else { return };
@@ -390,7 +410,15 @@ impl Machine {
         if naming.is_empty() {
             return;
         }
-        let grown = naming.iter().any(|(name, term)| self.beats.deadline(name, *term).is_none());
+        // A term found at a start has a deadline before its first beat is acknowledged, too: its
+        // fence is armed before anything else.
+        for (name, term) in &naming {
+            self.beats.expect(name, *term, now.time + lease / 2);
+        }
+        let beats = &self.beats;
+        let grown = naming
+            .iter()
+            .any(|(name, term)| !beats.acknowledged(name, *term) && beats.hurry(name, *term));
         if self.beats.busy.is_some() || (now.time < self.beats.next && !grown) {
             self.out.wake(self.beats.next);
             return;
@@ -412,6 +440,7 @@ impl Machine {
         };
         let id = self.out.id(Route::Beat);
         self.beats.busy = Some(id);
+        self.beats.hurried(&naming);
         self.beats.naming = naming;
         self.beats.next = now.time + beat_interval(lease);
         self.out.wake(self.beats.next);
@@ -496,6 +525,7 @@ impl Machine {
         self.beats.busy = None;
         self.beats.naming.clear();
         let Outcome::Txn(TxnOutcome::Answered { reply, .. }) = outcome else { return };
+        self.beats.taking = None;
         if reply.succeeded {
             self.beats.revision = reply.revision;
             self.beats.own = true;
@@ -514,6 +544,17 @@ impl Machine {
     fn arm(&mut self) {
         let Some(config) = &self.config else { return };
         let Judge::Shared { fence, .. } = config.judge else { return };
+        // Unknown how it ended: it stands until a record of its term, or a later one, is seen.
+        self.beats.taking.take_if(|(name, _, kept)| {
+            let view = self.catalog.service(name);
+            let term = view.and_then(|view| view.master.as_ref()).map(|at| at.record.term);
+            term >= Some(kept.term)
+        });
+        let taking = self.beats.taking.iter().map(|(name, instance, kept)| Armed {
+            instance: InstanceId { service: name.clone(), instance: instance.clone() },
+            term: kept.term,
+            at: kept.deadline - fence,
+        });
         let armed: Vec<Armed> = self
             .beats
             .kept
@@ -524,6 +565,7 @@ impl Machine {
                     InstanceId { service: name.clone(), instance: record.holder.instance.clone() };
                 Some(Armed { instance, term: kept.term, at: kept.deadline - fence })
             })
+            .chain(taking)
             .collect();
         if armed != self.armed {
             self.armed.clone_from(&armed);

@@ -169,6 +169,8 @@ pub enum Cause {
     Switchover,
     /// `sengu failover`.
     Requested,
+    /// A hand-over in which nobody had everything.
+    HandOverFailed,
     /// A switchover could not be completed; the giver goes on.
     SwitchoverUndone(String),
     /// The candidate of the term before could not be promoted.
@@ -275,6 +277,9 @@ pub struct InstanceRecord {
     pub starts_fenced: Verdict,
     /// Its agent may kill it.
     pub killable: Verdict,
+    /// The life of its process in which it was last in step with the master, or was it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_step: Option<BootId>,
     /// Set apart: why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<String>,
@@ -322,9 +327,12 @@ pub struct FinalRecord {
     pub received: Position,
     /// Applied.
     pub applied: Position,
-    /// Why it must not be promoted, if so.
+    /// Its data is no whole copy, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfit: Option<Unfit>,
+    /// It was in step with a master, or was it, in this life of its process.
+    #[serde(default)]
+    pub in_step: bool,
     /// 0: never promote. The lower is preferred.
     pub priority: u32,
     /// Fields of a newer version.

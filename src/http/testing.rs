@@ -346,6 +346,7 @@ pub(crate) fn instance(name: &str, role: Role) -> InstanceRecord {
         process: Process::Running,
         starts_fenced: Verdict::Good,
         killable: Verdict::Good,
+        in_step: None,
         quarantine: None,
         unknown: Map::new(),
     }

@@ -119,6 +119,7 @@ impl Stage {
             process: Process::default(),
             starts_fenced: Verdict::Good,
             killable: Verdict::Good,
+            in_step: None,
             quarantine: None,
             unknown: Default::default(),
         };

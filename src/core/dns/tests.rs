@@ -88,6 +88,7 @@ impl Store {
             process: Process::Running,
             starts_fenced: Verdict::Good,
             killable: Verdict::Good,
+            in_step: None,
             quarantine: None,
             unknown: serde_json::Map::new(),
         };

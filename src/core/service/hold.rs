@@ -26,6 +26,8 @@ const PROMOTE_WITHIN: Duration = Duration::from_secs(2);
 fn promote_within(judge: Judge) -> Duration {
     PROMOTE_WITHIN.min(judge.lease() / 3)
 }
+/// A candidate that is not open by then, its hooks apart, is given up.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// How many histories a term remembers.
 const ORIGINS: usize = 16;
 
@@ -41,8 +43,17 @@ impl Service {
             ));
             return;
         };
-        if own.is_exited() || own.boot_id.as_ref().is_some_and(|boot| *boot != holder.boot_id) {
+        if own.gone(&holder.boot_id) {
             self.hold_gone(cx, at);
+            return;
+        }
+        if own.boot_id.as_ref().is_some_and(|boot| *boot != holder.boot_id) {
+            // Another process answers at its address. The end of the one that holds the term is
+            // told by the shell, which watches exactly that process; till then nothing is proven.
+            self.refuse(format!(
+                "another process answers as `{}` while the one that holds term {} still runs",
+                holder.instance, at.record.term
+            ));
             return;
         }
         if own.fence.is_some() {
@@ -72,7 +83,7 @@ impl Service {
             let why = "its process exited".to_owned();
             (Cause::PromotionFailed(why), Some(holder.instance.clone()))
         } else {
-            (Cause::ProcessExited, None)
+            (own.ending.clone().unwrap_or(Cause::ProcessExited), None)
         };
         self.doing = Some(format!("withdrawing {}: its process has exited", holder.instance));
         self.vacate(cx, at, Proof::Exited, cause, noticed, failed.as_ref());
@@ -155,6 +166,7 @@ impl Service {
             self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
             return;
         }
+        own.ending = Some(cause);
         own.start_fence(cx, &name, at.record.term, cx.settings.policy.kill);
         if let Some(error) = &own.fence_failed {
             let error = error.clone();
@@ -175,6 +187,9 @@ impl Service {
     /// The holder's own record, untouched since: it goes on under the next term.
     pub(super) fn reopen(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, cause: Cause) {
         let name = at.record.holder.instance.clone();
+        if self.open_elsewhere(Some(&name)) {
+            return;
+        }
         if self.attempts_spent(cx, &at.record) {
             self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, Some(&name));
             return;
@@ -194,6 +209,16 @@ impl Service {
             self.give_up(cx, at, "the lease ran out during the promotion");
             return;
         }
+        let patience = cx.view.master_received.max(cx.doubted) + OPEN_WITHIN;
+        if self.hook.is_none() && !own.writable() && cx.now.time >= patience {
+            self.give_up(cx, at, "it could not be opened in time");
+            return;
+        }
+        cx.out.wake(patience);
+        if self.open_elsewhere(Some(&name)) {
+            return;
+        }
+        let Some(own) = self.own.get(&name) else { return };
         if own.writable() && own.state().is_some_and(|state| state.role == Role::Master) {
             self.start_serving(cx, at, cause);
             return;
@@ -219,7 +244,9 @@ impl Service {
         if let Judge::Shared { fence, .. } = cx.config.judge
             && at.record.promise != Promise::None
         {
-            let left = cx.beats.deadline(cx.name, term).map(|deadline| deadline.since(cx.now.time));
+            let kept = cx.beats.acknowledged(cx.name, term);
+            let deadline = cx.beats.deadline(cx.name, term).filter(|_| kept);
+            let left = deadline.map(|deadline| deadline.since(cx.now.time));
             if left.is_none_or(|left| left < promote_within(cx.config.judge) + fence) {
                 self.doing = Some(format!("waiting for a beat before {name} is promoted"));
                 return; // The next beat's answer brings us here again.
@@ -361,6 +388,9 @@ impl Service {
         holder: Holder,
         state: MasterState,
     ) -> MasterRecord {
+        // What happened before a release is over: a person has looked since.
+        let last = old;
+        let old = old.filter(|old| old.state != MasterState::Unmanaged);
         let mut unproven = old.map(|old| old.unproven.clone()).unwrap_or_default();
         if let Some(old) = old
             && old.state == MasterState::Lapsed
@@ -371,7 +401,7 @@ impl Service {
         unproven.retain(|earlier| earlier.instance != holder.instance);
         MasterRecord {
             format: crate::record::FORMAT,
-            term: old.map_or(Term(0), |old| old.term).next(),
+            term: last.map_or(Term(0), |last| last.term).next(),
             state,
             promise: if self.may_kill(cx, &holder.instance) {
                 promise(cx.config.judge)
@@ -380,11 +410,11 @@ impl Service {
             },
             holder,
             unproven,
-            origins: old.map(|old| old.origins.clone()).unwrap_or_default(),
+            origins: last.map(|last| last.origins.clone()).unwrap_or_default(),
             failed: old.map(|old| old.failed.clone()).unwrap_or_default(),
             failovers: old.map(|old| old.failovers.clone()).unwrap_or_default(),
             since: cx.now.wall,
-            unknown: old.map(|old| old.unknown.clone()).unwrap_or_default(),
+            unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
         }
     }
 
@@ -395,7 +425,7 @@ impl Service {
     }
 
     /// Enough attempts in this incident: a person must look.
-    pub(super) fn attempts_spent(&mut self, cx: &Cx<'_>, record: &MasterRecord) -> bool {
+    pub(super) fn attempts_spent(&self, cx: &Cx<'_>, record: &MasterRecord) -> bool {
         let most = cx.settings.policy.max_attempts;
         let recent = cx
             .view
@@ -415,7 +445,7 @@ impl Service {
 
 pub(super) fn recent(at: Wall, now: Wall, window: Duration) -> bool {
     let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-    now.0.saturating_sub(at.0) < window
+    (0..window).contains(&now.0.saturating_sub(at.0))
 }
 
 /// Does this cause make a failover (and not a planned move, or none)?
@@ -426,6 +456,7 @@ pub(super) fn is_failover(cause: &Cause) -> bool {
         | Cause::Lapsed
         | Cause::NotWritable
         | Cause::Requested
+        | Cause::HandOverFailed
         | Cause::PromotionFailed(_) => true,
         Cause::Adopted | Cause::Switchover | Cause::SwitchoverUndone(_) | Cause::Reopened => false,
     }
@@ -487,6 +518,8 @@ impl Own {
             ControlOutcome::Exited { .. } => self.fence_failed = None,
             ControlOutcome::Failed { error, .. } => self.fence_failed = Some(error.clone()),
         }
+        self.fence_tried = now.time;
+        self.fence_after = now.time + Duration::from_millis(500);
         self.ended(now, outcome);
     }
 }

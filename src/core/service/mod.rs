@@ -60,8 +60,20 @@ impl Cx<'_> {
 
     /// Is this holder an instance of this agent?
     fn mine(&self, holder: &Holder) -> bool {
-        holder.host == self.config.host && holder.agent == self.config.agent
+        mine(self.config, holder)
     }
+
+    /// The revision at which a key stands, readable or not; 0: it does not.
+    fn revision(&self, key: &str) -> crate::kv::Revision {
+        self.catalog.get(key).map_or(0, |entry| entry.modified)
+    }
+}
+
+/// Is this holder an instance of this agent? Where one agent judges alone, its id says it all: the
+/// store is in the same folder, and the host may have been renamed.
+fn mine(config: &Config, holder: &Holder) -> bool {
+    let alone = matches!(config.judge, crate::policy::Judge::Alone { .. });
+    holder.agent == config.agent && (alone || holder.host == config.host)
 }
 
 /// One service's volatile state: lanes, and what was last seen. Everything else is in records.
@@ -72,6 +84,10 @@ pub(crate) struct Service {
     writing: Option<ActionId>,
     /// The txn under way on `instances/…`.
     publishing: Option<ActionId>,
+    /// Txns in a row whose comparison failed.
+    missed: u32,
+    /// Since when a txn is under way.
+    writing_since: Time,
     /// The store refused or did not answer: not again before.
     write_after: Time,
     publish_after: Time,
@@ -87,6 +103,8 @@ pub(crate) struct Service {
     /// What is not done and why; made anew by each decision.
     refusals: Vec<String>,
     doing: Option<String>,
+    /// The refusals of the decision before.
+    before: Vec<String>,
     /// Why the store did not take the last write.
     store_trouble: Option<String>,
     /// The last line said, so that it is said once.
@@ -179,7 +197,17 @@ impl Service {
 
     fn txn_done(&mut self, now: Now, id: ActionId, outcome: &TxnOutcome) {
         let again = match outcome {
-            TxnOutcome::Answered { .. } => now.time,
+            TxnOutcome::Answered { reply, .. } if reply.succeeded => {
+                self.missed = 0;
+                now.time
+            }
+            // What it compared was not so. The view has moved on by now; if it has not, something
+            // is not understood, and that is no reason for haste.
+            TxnOutcome::Answered { .. } => {
+                self.missed = self.missed.saturating_add(1);
+                let pause = if self.missed > 3 { 10 << self.missed.min(8) } else { 0 };
+                now.time + Duration::from_millis(pause)
+            }
             TxnOutcome::Unknown(_) => now.time + Duration::from_millis(50),
             TxnOutcome::Refused(_) => now.time + Duration::from_secs(1),
         };
@@ -202,9 +230,8 @@ impl Service {
     /// Does the next beat name this term?
     pub(crate) fn keeps(&self, record: &MasterRecord, config: &Config) -> bool {
         let holds = matches!(record.state, MasterState::Taken { .. } | MasterState::Serving);
-        let mine = record.holder.host == config.host && record.holder.agent == config.agent;
         holds
-            && mine
+            && mine(config, &record.holder)
             && self.own.get(&record.holder.instance).is_some_and(|own| {
                 own.boot_id.as_ref() == Some(&record.holder.boot_id)
                     && own.fired != Some(record.term)
@@ -215,8 +242,7 @@ impl Service {
     /// Does the fence's deadline of this term stand: it is held here, and was not fenced yet?
     pub(crate) fn must_fence(&self, record: &MasterRecord, config: &Config) -> bool {
         matches!(record.state, MasterState::Taken { .. } | MasterState::Serving)
-            && record.holder.host == config.host
-            && record.holder.agent == config.agent
+            && mine(config, &record.holder)
             && self
                 .own
                 .get(&record.holder.instance)
@@ -235,7 +261,7 @@ impl Service {
 
     /// Does the next thing.
     pub(crate) fn decide(&mut self, cx: &mut Cx<'_>) {
-        self.refusals.clear();
+        self.before = std::mem::take(&mut self.refusals);
         self.refusals.extend(self.store_trouble.clone());
         self.doing = None;
         self.publish(cx);
@@ -245,9 +271,14 @@ impl Service {
             cx.out.wake(self.write_after);
         }
         let Some(at) = &cx.view.master else {
-            self.adoption(cx);
+            let key = key::master(cx.name);
+            match cx.view.unreadable.get(&key) {
+                Some(why) => self.refuse(format!("record {key} cannot be read: {why}")),
+                None => self.adoption(cx),
+            }
             return;
         };
+        self.note_steps(cx, &at.record);
         if at.record.state == MasterState::Unmanaged {
             self.adoption(cx);
             return;
@@ -296,6 +327,48 @@ impl Service {
         }
     }
 
+    /// Which copies here are in step with the master, or are it, in this life of their process.
+    fn note_steps(&mut self, cx: &Cx<'_>, record: &MasterRecord) {
+        let serving = record.state == MasterState::Serving;
+        for (name, own) in &mut self.own {
+            if let Some(at) = cx.view.instances.get(name) {
+                if own.stepped.is_none() {
+                    own.stepped.clone_from(&at.record.in_step);
+                }
+                if !own.recalled {
+                    own.recalled = true;
+                    own.quarantine.clone_from(&at.record.quarantine);
+                }
+            }
+            let holds = record.holder.instance == *name
+                && own.boot_id.as_ref() == Some(&record.holder.boot_id);
+            let follows = own.state().is_some_and(|state| {
+                state.link_up && !state.syncing && state.source == Some(record.holder.address)
+            });
+            if serving && (follows || holds) && own.stepped != own.boot_id {
+                own.stepped.clone_from(&own.boot_id);
+            }
+        }
+    }
+
+    /// Has every holder here been looked at, or is known to be gone? And does the store take what
+    /// this service writes? If not, its master is named by nobody.
+    pub(crate) fn vouches(&self, now: Time, record: &MasterRecord, lease: Duration) -> bool {
+        let holder = &record.holder;
+        let stuck = self.writing.is_some() && now > self.writing_since + lease;
+        let looked = self.own.get(&holder.instance).is_none_or(|own| {
+            own.known.is_some() || own.failing.is_some() || own.gone(&holder.boot_id)
+        });
+        looked && !stuck
+    }
+
+    /// What was seen before is old.
+    pub(crate) fn doubt(&mut self, now: Now) {
+        for own in self.own.values_mut() {
+            own.doubt(now);
+        }
+    }
+
     /// A holder here whose process this life of the agent has not seen: is that process still
     /// there? Its port may be closed while it lives, and another life may listen on it.
     fn watch_holder(&mut self, cx: &mut Cx<'_>, record: &MasterRecord) {
@@ -304,8 +377,7 @@ impl Service {
             return;
         }
         let Some(own) = self.own.get_mut(&holder.instance) else { return };
-        let seen = own.boot_id.as_ref() == Some(&holder.boot_id)
-            || own.exited.as_ref().is_some_and(|(gone, _)| *gone == holder.boot_id);
+        let seen = own.boot_id.as_ref() == Some(&holder.boot_id) || own.gone(&holder.boot_id);
         if !seen && own.watched.as_ref() != Some(&holder.boot_id) {
             own.watched = Some(holder.boot_id.clone());
             let instance = cx.id(&holder.instance);
@@ -371,6 +443,7 @@ impl Service {
         }
         let id = cx.out.txn(cx.name, txn, Duration::from_secs(5));
         self.writing = Some(id);
+        self.writing_since = cx.now.time;
         Some(id)
     }
 
@@ -403,12 +476,14 @@ impl Service {
 
     /// Says the first refusal in the log when it is new.
     fn speak(&mut self, cx: &mut Cx<'_>) {
-        let line = self.refusals.first().cloned();
-        if line != self.said {
-            if let Some(line) = &line {
+        let line = self.refusals.first();
+        // A countdown in it is no news.
+        let said = line.map(|line| line.replace(|c: char| c.is_ascii_digit(), ""));
+        if said != self.said {
+            if let Some(line) = line {
                 cx.out.say(cx.name, true, format!("not acting: {line}"));
             }
-            self.said = line;
+            self.said = said;
         }
     }
 }

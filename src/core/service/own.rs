@@ -19,6 +19,8 @@ use super::Cx;
 const FAILURES: u32 = 3;
 /// Moments of the master's position that are kept, to say what a failover may have lost.
 const TRAIL: usize = 32;
+/// Ended lives that are remembered.
+const ENDED_LIVES: usize = 8;
 /// How long after a failed command the next try waits.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -28,6 +30,10 @@ pub(crate) struct Own {
     pub(crate) boot_id: Option<BootId>,
     /// The life that was last seen to exit, and when.
     pub(crate) exited: Option<(BootId, Now)>,
+    /// The life in which it was last in step with the master, or was it.
+    pub(crate) stepped: Option<BootId>,
+    /// Lives that are known to have ended; the newest last.
+    pub(crate) ended_lives: Vec<BootId>,
     /// The holder's life that the shell was asked to watch.
     pub(crate) watched: Option<BootId>,
     /// What it last told, and when that look ended.
@@ -39,6 +45,8 @@ pub(crate) struct Own {
     pub(crate) fence: Option<ActionId>,
     /// The last fence that failed: why.
     pub(crate) fence_failed: Option<String>,
+    /// Why the fence under way was begun, where it ends a holder.
+    pub(crate) ending: Option<crate::record::Cause>,
     /// Acknowledged fenced: this life, not opened since.
     pub(crate) fenced: Option<BootId>,
     /// Looks in a row in which it took no writes.
@@ -46,11 +54,16 @@ pub(crate) struct Own {
     /// The fence thread fired for this term: the term is over for this instance.
     pub(crate) fired: Option<Term>,
     pub(crate) retry_at: Time,
+    /// When the last fence ended, and not again before.
+    pub(crate) fence_tried: Time,
+    pub(crate) fence_after: Time,
     /// Looks began up to then are older than the last command.
     pub(crate) acted: Time,
     pub(crate) observed_at: Time,
     pub(crate) trail: VecDeque<(Wall, Position)>,
     pub(crate) quarantine: Option<String>,
+    /// The quarantine of an earlier life of the agent was read from the record.
+    pub(crate) recalled: bool,
     /// The first position seen after a lapse.
     pub(crate) mark: Option<(Time, Position)>,
     /// The last error of a command, for `explain`.
@@ -77,6 +90,8 @@ pub(crate) struct Failing {
     pub(crate) looks: u32,
     pub(crate) words: String,
     pub(crate) alive: bool,
+    /// It said nothing at all; a refusal and an error are words too.
+    pub(crate) silent: bool,
 }
 
 impl Own {
@@ -91,6 +106,19 @@ impl Own {
     /// Its process has exited, and no later one was seen.
     pub(crate) fn is_exited(&self) -> bool {
         self.boot_id.is_none() && self.exited.is_some()
+    }
+
+    /// Is this life of its process known to have ended?
+    pub(crate) fn gone(&self, boot_id: &BootId) -> bool {
+        self.ended_lives.contains(boot_id)
+    }
+
+    /// What was seen before is old: failures are counted anew.
+    pub(crate) fn doubt(&mut self, now: Now) {
+        if let Some(failing) = &mut self.failing {
+            failing.since = now.time;
+            failing.looks = 0;
+        }
     }
 
     pub(crate) fn busy(&self) -> bool {
@@ -122,6 +150,10 @@ impl Own {
         *self = Self {
             boot_id: Some(boot_id),
             exited: self.exited.take(),
+            ended_lives: std::mem::take(&mut self.ended_lives),
+            quarantine: self.quarantine.take(),
+            recalled: self.recalled,
+            stepped: self.stepped.take(),
             watched: self.watched.take(),
             process: self.process,
             acted: self.acted,
@@ -136,6 +168,9 @@ impl Own {
         if state.writable {
             self.closed = 0;
             self.fenced = None;
+            if sent > self.fence_tried {
+                self.fence_failed = None;
+            }
             if self.trail.back().is_none_or(|(_, last)| *last != state.applied) {
                 if self.trail.len() == TRAIL {
                     self.trail.pop_front();
@@ -153,11 +188,20 @@ impl Own {
     fn failed(&mut self, now: Now, answer: &Answer) {
         let words = words(answer, self.process);
         let looks = self.failing.as_ref().map_or(0, |failing| failing.looks).saturating_add(1);
-        let since = self.failing.as_ref().map_or(now.time, |failing| failing.since);
-        self.failing = Some(Failing { since, looks, words, alive: answer.alive() });
+        let silent = *answer == Answer::Silent;
+        // Silence counts from its own beginning.
+        let since = self.failing.as_ref().filter(|failing| failing.silent == silent);
+        let since = since.map_or(now.time, |failing| failing.since);
+        self.failing = Some(Failing { since, looks, words, alive: answer.alive(), silent });
     }
 
     pub(crate) fn exited(&mut self, now: Now, boot_id: &BootId) {
+        if !self.gone(boot_id) {
+            if self.ended_lives.len() == ENDED_LIVES {
+                self.ended_lives.remove(0);
+            }
+            self.ended_lives.push(boot_id.clone());
+        }
         if self.boot_id.as_ref().is_some_and(|current| current != boot_id) {
             return; // The one before; another life was seen since.
         }
@@ -175,8 +219,9 @@ impl Own {
     pub(crate) fn lane_ended(&mut self, now: Now, outcome: ControlOutcome) {
         let Some((_, term, command)) = self.lane.take() else { return };
         match (&command, &outcome) {
-            (Command::Detach, ControlOutcome::Done { boot_id, .. }) => {
-                self.detached = Some((term, boot_id.clone(), self.detaching));
+            (Command::Detach, ControlOutcome::Done { boot_id, state }) => {
+                let empty = state.never_synced.then_some(Unfit::NeverSynced);
+                self.detached = Some((term, boot_id.clone(), self.detaching.or(empty)));
             }
             (Command::Read, ControlOutcome::Done { state, .. }) => {
                 let same = self.state().is_some_and(|last| last.applied == state.applied);
@@ -241,21 +286,25 @@ impl Own {
     pub(crate) fn hung(&self, now: Time, after: Duration) -> bool {
         let idle = matches!(self.process, Process::Sleeping | Process::Stopped | Process::DiskWait);
         idle && self.failing.as_ref().is_some_and(|failing| {
-            !failing.alive && failing.looks >= FAILURES && now >= failing.since + after
+            failing.silent && failing.looks >= FAILURES && now >= failing.since + after
         })
     }
 
-    /// Why it must not be promoted, as far as this agent knows.
-    pub(crate) fn unfit(&self, priority: u32, drained: bool) -> Option<Unfit> {
+    /// Is it, or was it in this life of its process, in step with the master, or the master?
+    pub(crate) fn in_step(&self) -> bool {
+        self.stepped.is_some() && self.stepped == self.boot_id
+    }
+
+    /// Its data is no whole copy.
+    pub(crate) fn half(&self) -> Option<Unfit> {
         let state = self.state()?;
-        let reasons = [
-            (state.syncing, Unfit::Syncing),
-            (state.never_synced, Unfit::NeverSynced),
-            (priority == 0, Unfit::NeverPromote),
-            (self.quarantine.is_some(), Unfit::Quarantined),
-            (drained, Unfit::Drained),
-        ];
-        reasons.iter().find(|(applies, _)| *applies).map(|(_, unfit)| *unfit)
+        if state.syncing {
+            Some(Unfit::Syncing)
+        } else if state.never_synced {
+            Some(Unfit::NeverSynced)
+        } else {
+            None
+        }
     }
 
     /// Its data grew although the lease of the one it follows ran out: somebody writes.
@@ -289,7 +338,13 @@ impl Own {
 
     /// Asks for a look now, unless one just ended.
     pub(crate) fn observe(&self, cx: &mut Cx<'_>, instance: &InstanceName) {
-        let pause = Duration::from_millis(20);
+        self.observe_while(cx, instance, Duration::ZERO);
+    }
+
+    /// The same; less often once the wait has become long.
+    pub(crate) fn observe_while(&self, cx: &mut Cx<'_>, instance: &InstanceName, waited: Duration) {
+        let pause = if waited < Duration::from_secs(1) { 20 } else { 250 };
+        let pause = Duration::from_millis(pause);
         if cx.now.time >= self.observed_at + pause {
             cx.out.push(Action::Observe(cx.id(instance)));
         }
@@ -332,8 +387,8 @@ impl Own {
         if self.fence.is_some() {
             return;
         }
-        if cx.now.time < self.retry_at {
-            cx.out.wake(self.retry_at);
+        if cx.now.time < self.fence_after {
+            cx.out.wake(self.fence_after);
             return;
         }
         let target = cx.id(instance);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kv::{Compare, Key, Revision, Txn};
+use crate::kv::{Compare, Key, Op, Revision, Txn};
 use crate::name::InstanceName;
 use crate::position::Covering;
 use crate::record::{FORMAT, Health, InstanceRecord, Lag, MasterState, key};
@@ -38,6 +38,7 @@ impl Service {
             }
             if let Some(known) = known
                 && known.host != record.host
+                && known.agent != record.agent
                 && known.health != Health::Exited
             {
                 let why = format!("instance `{name}` is on host {} already", known.host);
@@ -49,9 +50,25 @@ impl Service {
             when.push(Compare::Modified(key.clone(), revision));
             then.push(put(key, &record));
         }
+        self.forget_removed(cx, &mut when, &mut then);
         if !then.is_empty() {
             let txn = Txn { when, then, otherwise: Vec::new() };
             self.publishing = Some(cx.out.txn(cx.name, txn, Duration::from_secs(5)));
+        }
+    }
+
+    /// Records of this agent's instances that are not configured any more go, except the holder's.
+    fn forget_removed(&self, cx: &Cx<'_>, when: &mut Vec<Compare>, then: &mut Vec<Op>) {
+        let holder = cx.view.managed_record().map(|record| &record.holder.instance);
+        for (name, at) in &cx.view.instances {
+            if at.record.agent == cx.config.agent
+                && !self.own.contains_key(name)
+                && holder != Some(name)
+            {
+                let key = key::instance(cx.name, name);
+                when.push(Compare::Modified(key.clone(), at.revision));
+                then.push(Op::Delete(key));
+            }
         }
     }
 
@@ -103,10 +120,13 @@ impl Service {
                 .map(|verdicts| verdicts.killable)
                 .or_else(|| last.map(|last| last.killable.clone()))
                 .unwrap_or_default(),
+            in_step: own.stepped.clone(),
             quarantine: own.quarantine.clone(),
             unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
         };
-        Some((key::instance(cx.name, name), at.map_or(0, |at| at.revision), record))
+        let key = key::instance(cx.name, name);
+        let revision = cx.revision(&key);
+        Some((key, revision, record))
     }
 
     /// How far behind its master a copy is, as far as this agent can tell.

@@ -80,12 +80,14 @@ fn would_take(view: &ServiceView, service: &Service) -> Vec<InstanceName> {
             Copy {
                 instance: name.clone(),
                 position: state.map(|state| state.applied.clone()).ok_or(Refusal::Silent),
-                unfit: own.and_then(|own| own.unfit(at.record.priority, view.drained(name))),
+                unfit: unfit(view, name, &at.record, own),
+                in_step: own.is_some_and(super::own::Own::in_step),
                 priority: at.record.priority,
             }
         })
         .collect();
-    let terms = Terms { histories: Some(&record.origins), ..Terms::default() };
+    let single = view.instances.len() == 1;
+    let terms = Terms { histories: Some(&record.origins), single, ..Terms::default() };
     rank(&copies, &terms).order
 }
 
@@ -136,6 +138,16 @@ fn problems(view: &ServiceView, withdrawn: Option<&str>, service: Option<&Servic
     problems
 }
 
+fn unfit(
+    view: &ServiceView,
+    name: &InstanceName,
+    record: &InstanceRecord,
+    own: Option<&super::own::Own>,
+) -> Option<crate::record::Unfit> {
+    let half = own.and_then(super::own::Own::half);
+    half.or_else(|| super::take::set_apart(view, name, record, record.priority))
+}
+
 fn instance_report(
     view: &ServiceView,
     name: &InstanceName,
@@ -154,7 +166,7 @@ fn instance_report(
         (Some(Role::Replica), Some(source)) => format!("no link to {source}"),
         (Some(Role::Replica) | None, _) => "not known".to_owned(),
     };
-    let unfit = own.and_then(|own| own.unfit(record.priority, view.drained(name)));
+    let unfit = unfit(view, name, record, own);
     InstanceReport {
         instance: name.clone(),
         host: record.host.to_string(),

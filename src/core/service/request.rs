@@ -53,16 +53,13 @@ impl Service {
     /// Standing requests that ran out go; others that were not done in time are refused.
     pub(super) fn expire_requests(&mut self, cx: &mut Cx<'_>) {
         let term = cx.view.master.as_ref().map(|at| at.record.term);
-        // What is on its way is ended by how it ends.
-        let moving = cx.view.master.as_ref().is_some_and(|at| {
-            matches!(at.record.state, MasterState::Taken { .. } | MasterState::Giving { .. })
-        });
         for (id, at) in &cx.view.requests {
             let request = &at.record;
             if request.stand.ended() {
                 continue;
             }
             let key = request_key(cx, id);
+            let moving = under_way(cx, id, request);
             let late = request.until <= cx.now.wall && !moving;
             let overtaken = request.term.is_some() && request.term < term && !moving;
             let op = if late && request.stand == Stand::Standing {
@@ -70,7 +67,12 @@ impl Service {
             } else if late || overtaken {
                 let mut ended = request.clone();
                 ended.stand = Stand::Refused(if late {
-                    "it was not done in time; nothing was changed for it after that".to_owned()
+                    match self.before.first() {
+                        Some(why) => format!("not done in time: {why}"),
+                        None => "not done in time".to_owned(),
+                    }
+                } else if let Some(why) = failed_move(cx) {
+                    format!("the move failed: {why}")
                 } else {
                     format!("overtaken: the service is in term {} now", term.unwrap_or_default())
                 });
@@ -215,7 +217,16 @@ impl Service {
             return;
         };
         let may = match &at.record.state {
-            MasterState::Serving => cx.mine(&at.record.holder),
+            MasterState::Serving => {
+                let own = self.own.get(&at.record.holder.instance);
+                let giving = cx.view.requests.values().any(|request| {
+                    request.record.until > cx.now.wall
+                        && matches!(request.record.stand, Stand::Prepared { .. })
+                });
+                cx.mine(&at.record.holder)
+                    && !giving
+                    && own.is_none_or(|own| !own.busy() && !own.is_fenced())
+            }
             MasterState::Vacant { .. } | MasterState::Lapsed | MasterState::FenceFailed { .. } => {
                 true
             }
@@ -232,7 +243,12 @@ impl Service {
         record.since = cx.now.wall;
         let key = request_key(cx, &id);
         let mut done = asked.record.clone();
-        done.stand = Stand::Done("released: nothing was changed on the databases".to_owned());
+        done.stand = Stand::Done(if at.record.state == MasterState::Serving {
+            "released: nothing was changed on the databases".to_owned()
+        } else {
+            "released; no copy takes writes: open one by hand, or adopt again with `--master`"
+                .to_owned()
+        });
         let when = vec![Compare::Modified(key.clone(), asked.revision)];
         self.write_master(cx, Some(at), &record, when, vec![put(key, &done)]);
     }
@@ -289,7 +305,9 @@ impl Service {
         let Some(own) = self.own.get_mut(&name) else { return false };
         self.doing = Some(format!("reading the final position of {name}"));
         if own.reads < 2 {
-            if own.lane.is_none() {
+            if cx.now.time < own.retry_at {
+                cx.out.wake(own.retry_at);
+            } else if own.lane.is_none() {
                 own.command(cx, &name, at.record.term, Command::Read, READ_WITHIN);
             }
             return true;
@@ -353,6 +371,9 @@ impl Service {
         asked: Option<&InstanceName>,
     ) -> Result<InstanceName, String> {
         let holder = &at.record.holder;
+        if self.attempts_spent(cx, &at.record) {
+            return Err("too many switchovers were undone lately; see `sengu history`".to_owned());
+        }
         if let Some(asked) = asked {
             if *asked == holder.instance {
                 return Err(format!("`{asked}` is the master already"));
@@ -458,6 +479,36 @@ impl Service {
     }
 }
 
+/// Is this request on its way: will how the move ends end it?
+fn under_way(cx: &Cx<'_>, id: &str, request: &RequestRecord) -> bool {
+    let Some(record) = cx.view.master.as_ref().map(|at| &at.record) else { return false };
+    let moves = match &request.ask {
+        Ask::Adopt { .. } => request.term.is_none(),
+        Ask::Switchover { .. } | Ask::Failover { .. } => {
+            request.term.map(crate::name::Term::next) == Some(record.term)
+        }
+        Ask::Release | Ask::Pause | Ask::Drain { .. } => false,
+    };
+    match &record.state {
+        MasterState::Giving { request: giving, .. } => giving == id,
+        MasterState::Taken { .. } => moves,
+        MasterState::Serving
+        | MasterState::Vacant { .. }
+        | MasterState::Lapsed
+        | MasterState::FenceFailed { .. }
+        | MasterState::Unmanaged => false,
+    }
+}
+
+/// Why the last candidate could not be promoted, if so.
+fn failed_move(cx: &Cx<'_>) -> Option<String> {
+    let record = &cx.view.master.as_ref()?.record;
+    let MasterState::Vacant { cause: Cause::PromotionFailed(why), .. } = &record.state else {
+        return None;
+    };
+    Some(why.clone())
+}
+
 /// May the service be adopted, by which instance, and is it a cold start?
 fn adoptable(
     cx: &Cx<'_>,
@@ -485,7 +536,7 @@ fn adoptable(
         if at.record.policy != *policy {
             wrong.push(format!("the policy on host {} differs from this one", at.record.host));
         }
-        let ours = at.record.host == cx.config.host && at.record.agent == cx.config.agent;
+        let ours = at.record.agent == cx.config.agent;
         if matches!(cx.config.judge, Judge::Alone { .. }) && !ours {
             wrong.push(format!(
                 "`{name}` is on host {}: the embedded store is for one host",

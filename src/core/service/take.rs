@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::candidate::{Copy, Ranking, Refusal, Terms, rank};
-use crate::catalog::At;
+use crate::catalog::{At, ServiceView};
 use crate::event::{Action, Command, LookOutcome};
 use crate::kv::{Compare, Op};
+use crate::lease::Kept;
 use crate::machine::beat_txn;
 use crate::name::InstanceName;
 use crate::policy::{Failover, Judge};
@@ -70,6 +71,9 @@ impl Service {
         if self.own.is_empty() {
             return;
         }
+        if self.open_elsewhere(None) {
+            return;
+        }
         let mandate = match self.mandate(cx, at) {
             Ok(mandate) => mandate,
             Err(why) => {
@@ -81,19 +85,21 @@ impl Service {
             return;
         }
         self.detach_and_write_finals(cx, at);
-        let Some(copies) = self.copies(cx, at, &mandate) else {
+        let Some(copies) = self.copies(cx, at) else {
             return;
         };
         let single = cx.view.instances.len() == 1;
         let terms = Terms {
-            histories: (!single).then_some(at.record.origins.as_slice()),
+            histories: Some(at.record.origins.as_slice()),
             // A person may try again what failed.
             failed: if mandate.request.is_some() { &[] } else { &at.record.failed },
             asked: mandate.asked.as_ref(),
+            only: mandate.only.as_ref(),
+            single,
             lossy: mandate.lossy,
         };
         let ranking = rank(&copies, &terms);
-        self.choose(cx, at, &mandate, ranking, &copies);
+        self.choose(cx, at, &mandate, ranking);
     }
 
     /// May anything be taken now, and by whom?
@@ -136,14 +142,21 @@ impl Service {
                 Ok(free)
             }
             Failover::Manual => {
-                let only = Some(record.holder.instance.clone());
-                if self.own.contains_key(&record.holder.instance) {
-                    Ok(Mandate { only, ..free })
+                // Where a planned move failed, the giver is the one that everybody knows.
+                let holder = &record.holder.instance;
+                let before =
+                    cx.view.history.get(&record.term).and_then(|at| at.record.from.clone());
+                let only = match before {
+                    Some(before) if record.failed.contains(holder) => before,
+                    _ => holder.clone(),
+                };
+                if self.own.contains_key(&only) {
+                    Ok(Mandate { only: Some(only), ..free })
                 } else {
                     Err(format!(
-                        "`failover = \"manual\"`: only `{}` takes again by itself; \
+                        "`failover = \"manual\"`: only `{only}` takes again by itself; \
                          `sengu failover {}` moves mastership",
-                        record.holder.instance, cx.name
+                        cx.name
                     ))
                 }
             }
@@ -182,8 +195,13 @@ impl Service {
                 ));
             }
             first.get_or_insert((name, record));
+            let mut wrong = Vec::new();
+            super::request::unprepared(name, record, &mut wrong);
+            if let Some(wrong) = wrong.into_iter().next() {
+                return Err(wrong);
+            }
             let alone = matches!(cx.config.judge, Judge::Alone { .. });
-            if alone && (record.host != cx.config.host || record.agent != cx.config.agent) {
+            if alone && record.agent != cx.config.agent {
                 return Err(format!(
                     "`{name}` is on host {}: with the embedded store, `auto` needs every instance \
                      on this host",
@@ -304,7 +322,6 @@ impl Service {
         let mut when = Vec::new();
         for name in names {
             let written = cx.view.finals.get(&(term, name.clone()));
-            let drained = cx.view.drained(&name);
             let settings = &cx.settings.instances[&name];
             let Some(own) = self.own.get_mut(&name) else { continue };
             let Some(boot_id) = own.boot_id.clone() else { continue };
@@ -312,7 +329,7 @@ impl Service {
                 continue;
             }
             let Some(state) = own.detached_state(term) else {
-                own.detach(cx, &name, term, drained, settings.priority);
+                own.detach(cx, &name, term);
                 continue;
             };
             let r#final = FinalRecord {
@@ -321,11 +338,12 @@ impl Service {
                 received: state.applied.clone(),
                 applied: state.applied.clone(),
                 unfit: own.unfit_at_detach(),
+                in_step: own.in_step(),
                 priority: settings.priority.min(state.priority),
                 unknown: serde_json::Map::new(),
             };
             let key = key::r#final(cx.name, term, &name);
-            when.push(Compare::Modified(key.clone(), written.map_or(0, |at| at.revision)));
+            when.push(Compare::Modified(key.clone(), cx.revision(&key)));
             puts.push(put(key, &r#final));
         }
         if !puts.is_empty() {
@@ -336,12 +354,7 @@ impl Service {
     }
 
     /// The copies of this incident; `None` while some may still come.
-    fn copies(
-        &mut self,
-        cx: &mut Cx<'_>,
-        at: &At<MasterRecord>,
-        mandate: &Mandate,
-    ) -> Option<Vec<Copy>> {
+    fn copies(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> Option<Vec<Copy>> {
         let term = at.record.term;
         let patience = cx.view.master_received.max(cx.doubted) + cx.settings.policy.candidate_wait;
         let patient = cx.now.time < patience;
@@ -350,21 +363,18 @@ impl Service {
         for (name, instance) in &cx.view.instances {
             let found = cx.view.finals.get(&(term, name.clone()));
             let own = self.own.get(name);
-            let (position, unfit, priority) = match found {
+            let (position, unfit, in_step, priority) = match found {
                 Some(r#final) => {
+                    let r#final = &r#final.record;
                     let alive = match own {
-                        Some(own) => own.boot_id.as_ref() == Some(&r#final.record.boot_id),
+                        Some(own) => own.boot_id.as_ref() == Some(&r#final.boot_id),
                         None => {
-                            instance.record.boot_id.as_ref() == Some(&r#final.record.boot_id)
-                                || instance.record.boot_id.is_none()
+                            instance.record.boot_id.as_ref().is_none_or(|b| *b == r#final.boot_id)
                         }
                     };
-                    let position = if alive {
-                        Ok(r#final.record.applied.clone())
-                    } else {
-                        Err(Refusal::Restarted)
-                    };
-                    (position, r#final.record.unfit, r#final.record.priority)
+                    let position =
+                        if alive { Ok(r#final.applied.clone()) } else { Err(Refusal::Restarted) };
+                    (position, r#final.unfit, r#final.in_step, r#final.priority)
                 }
                 None => {
                     let down = own
@@ -373,19 +383,11 @@ impl Service {
                         missing.push(name);
                     }
                     let why = if down { Refusal::Exited } else { Refusal::Silent };
-                    (Err(why), None, instance.record.priority)
+                    (Err(why), None, false, instance.record.priority)
                 }
             };
-            // A drain may end, or begin, after the final was written.
-            let unfit = match unfit {
-                None | Some(Unfit::Drained) => cx.view.drained(name).then_some(Unfit::Drained),
-                other => other,
-            };
-            let unfit = match &mandate.only {
-                Some(only) if only != name => unfit.or(Some(Unfit::NeverPromote)),
-                _ => unfit,
-            };
-            copies.push(Copy { instance: name.clone(), position, unfit, priority });
+            let unfit = unfit.or_else(|| set_apart(cx.view, name, &instance.record, priority));
+            copies.push(Copy { instance: name.clone(), position, unfit, in_step, priority });
         }
         if !missing.is_empty() && patient {
             let list: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
@@ -403,15 +405,7 @@ impl Service {
         at: &At<MasterRecord>,
         mandate: &Mandate,
         ranking: Ranking,
-        copies: &[Copy],
     ) {
-        if let Some(only) = &mandate.only
-            && let Some(position) = copies.iter().find(|copy| copy.instance == *only)
-            && let Err(why) = covers_all(position, copies)
-        {
-            self.refuse(format!("`{only}` does not take again by itself: {why}"));
-            return;
-        }
         if ranking.order.is_empty() {
             for (name, refusal) in &ranking.refusals {
                 self.refuse(format!("no candidate: `{name}`: {refusal}"));
@@ -463,12 +457,13 @@ impl Service {
         ];
         let mut when = Vec::new();
         for instance in cx.view.instances.keys() {
-            let found = cx.view.finals.get(&(record.term, instance.clone()));
             let key = key::r#final(cx.name, record.term, instance);
-            when.push(Compare::Modified(key, found.map_or(0, |at| at.revision)));
+            let revision = cx.revision(&key);
+            when.push(Compare::Modified(key, revision));
         }
-        let pause = cx.view.requests.get("pause").map_or(0, |at| at.revision);
-        when.push(Compare::Modified(super::hold::request_key(cx, "pause"), pause));
+        let pause = super::hold::request_key(cx, "pause");
+        let revision = cx.revision(&pause);
+        when.push(Compare::Modified(pause, revision));
         if let Some((id, revision)) = &mandate.request {
             when.push(Compare::Modified(super::hold::request_key(cx, id), *revision));
         }
@@ -539,6 +534,11 @@ impl Service {
                 cx.beats.revision = known.beat.revision;
                 cx.beats.counter = known.beat.record.counter;
             }
+            if record.state == MasterState::Serving {
+                let deadline = cx.now.time + cx.config.judge.lease();
+                let kept = Kept { term: record.term, deadline, acknowledged: false };
+                cx.beats.taking = Some((cx.name.clone(), name.clone(), kept));
+            }
             let (compare, beat) = beat_txn(cx.config, cx.beats, &naming);
             when.push(compare);
             then.push(beat);
@@ -560,19 +560,19 @@ impl Service {
         let MasterState::Giving { to, position, request } = &at.record.state else { return };
         let waited = cx.now.time.since(cx.view.master_received.max(cx.doubted));
         let giver = &at.record.holder.instance;
-        let gone = |own: &Own| {
-            own.is_exited()
-                || own.boot_id.as_ref().is_some_and(|boot| *boot != at.record.holder.boot_id)
-        };
-        if cx.mine(&at.record.holder) && self.own.get(giver).is_some_and(gone) {
+        if self.open_elsewhere(None) {
+            return;
+        }
+        let gone = self.own.get(giver).is_some_and(|own| own.gone(&at.record.holder.boot_id));
+        if cx.mine(&at.record.holder) && gone {
             // What it had and nobody else got is in no process any more.
             self.vacate(cx, at, Proof::Exited, Cause::ProcessExited, cx.now.wall, None);
             return;
         }
-        if waited >= HAND_OVER_WAIT * 3 && !self.own.is_empty() {
-            let why = "nobody who answers has all that was acknowledged".to_owned();
-            let cause = Cause::SwitchoverUndone(why);
-            self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, None);
+        let asked = waited >= HAND_OVER_WAIT && self.failover_asked(cx, at);
+        if (asked || waited >= HAND_OVER_WAIT * 3) && !self.own.is_empty() {
+            // The giver was acknowledged fenced before this was written.
+            self.vacate(cx, at, Proof::Fenced, Cause::HandOverFailed, cx.now.wall, None);
             return;
         }
         for name in self.own.keys().cloned().collect::<Vec<_>>() {
@@ -590,7 +590,7 @@ impl Service {
             }
             let Some(own) = self.own.get_mut(&name) else { continue };
             if !own.has_all(position) || at.record.failed.contains(&name) {
-                own.observe(cx, &name);
+                own.observe_while(cx, &name, waited);
                 cx.out.wake(cx.view.master_received.max(cx.doubted) + HAND_OVER_WAIT * 3);
                 self.doing = Some(format!("waiting until {name} has everything"));
                 continue;
@@ -610,13 +610,30 @@ impl Service {
         }
     }
 
+    /// An instance here is seen to take writes and its fence is not acknowledged: nobody else is
+    /// opened while that is so.
+    pub(super) fn open_elsewhere(&mut self, but: Option<&InstanceName>) -> bool {
+        let open = self.own.iter().find(|(name, own)| Some(*name) != but && own.writable());
+        let Some((name, own)) = open else { return false };
+        match &own.fence_failed {
+            Some(error) => {
+                let why = format!("`{name}` takes writes and could not be fenced: {error}");
+                self.refuse(why);
+            }
+            None => self.doing = Some(format!("fencing {name}")),
+        }
+        true
+    }
+
     /// What a failover may have lost, in words.
     fn loss(&self, cx: &Cx<'_>, record: &MasterRecord, name: &InstanceName) -> String {
         let Some(taken) = cx.view.finals.get(&(record.term, name.clone())) else {
             return "unknown".to_owned();
         };
         let position = &taken.record.applied;
-        if let Some(own) = cx.view.finals.get(&(record.term, record.holder.instance.clone())) {
+        // A later life of it may have less than what was acknowledged.
+        let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
+        if let Some(own) = last.filter(|own| own.record.boot_id == record.holder.boot_id) {
             return match position.covers(&own.record.applied) {
                 Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
                 Covering::Lacks(units) => format!("{units} bytes of the old master's writes"),
@@ -640,25 +657,19 @@ impl Service {
     }
 }
 
-/// emptied-never-wins: the same instance takes again only if it covers every other copy.
-fn covers_all(copy: &Copy, copies: &[Copy]) -> Result<(), String> {
-    let mine = copy.position.as_ref().map_err(ToString::to_string)?;
-    for other in copies.iter().filter(|other| other.instance != copy.instance) {
-        match &other.position {
-            Ok(theirs) => match mine.covers(theirs) {
-                Covering::Covers(_) => {}
-                Covering::Lacks(_) => return Err(format!("`{}` holds more", other.instance)),
-                Covering::Incomparable => {
-                    return Err(format!(
-                        "its history and that of `{}` cannot be compared",
-                        other.instance
-                    ));
-                }
-            },
-            Err(why) => return Err(format!("`{}` is not known: {why}", other.instance)),
-        }
-    }
-    Ok(())
+/// Why a whole copy must not be promoted now: a drain or a priority may change after its final.
+pub(super) fn set_apart(
+    view: &ServiceView,
+    name: &InstanceName,
+    record: &InstanceRecord,
+    priority: u32,
+) -> Option<Unfit> {
+    let reasons = [
+        (priority == 0 || record.priority == 0, Unfit::NeverPromote),
+        (record.quarantine.is_some(), Unfit::Quarantined),
+        (view.drained(name), Unfit::Drained),
+    ];
+    reasons.iter().find(|(applies, _)| *applies).map(|(_, unfit)| *unfit)
 }
 
 fn words(ranking: &Ranking) -> BTreeMap<InstanceName, String> {
@@ -680,14 +691,7 @@ impl Own {
     }
 
     /// Stops receiving. Whether it may be promoted is judged by what it was before.
-    fn detach(
-        &mut self,
-        cx: &mut Cx<'_>,
-        name: &InstanceName,
-        term: crate::name::Term,
-        drained: bool,
-        priority: u32,
-    ) {
+    fn detach(&mut self, cx: &mut Cx<'_>, name: &InstanceName, term: crate::name::Term) {
         if self.busy() || self.known.is_none() {
             return;
         }
@@ -695,8 +699,7 @@ impl Own {
             cx.out.wake(self.retry_at);
             return;
         }
-        let server = self.state().map_or(priority, |state| state.priority);
-        self.detaching = self.unfit(priority.min(server), drained);
+        self.detaching = self.half();
         self.command(cx, name, term, Command::Detach, DETACH_WITHIN);
     }
 

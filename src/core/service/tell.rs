@@ -1,5 +1,7 @@
 //! Hooks and history: each phase at most once per term, its start recorded first.
 
+use std::time::Duration;
+
 use crate::catalog::At;
 use crate::event::{Action, ActionId, HookRun};
 use crate::kv::{Compare, Key, Op, Txn};
@@ -13,6 +15,8 @@ use crate::time::Now;
 use super::hold::{HookState, is_failover, request_key};
 use super::{Cx, RunningHook, Service, put};
 
+/// No candidate for so long is told as a failed failover.
+const FAILED_AFTER: Duration = Duration::from_secs(5);
 /// So many terms are remembered for each service.
 const HISTORY: usize = 100;
 
@@ -76,7 +80,7 @@ impl Service {
     /// Its start stands recorded, by this life of the agent: run it, once.
     fn launch(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, place: &Place, phase: Phase) {
         let mark = (place.clone(), phase);
-        if self.hook.is_some() || self.launched.contains(&mark) {
+        if self.hook.is_some() || self.hook_end.is_some() || self.launched.contains(&mark) {
             return;
         }
         self.launched.insert(mark);
@@ -139,6 +143,12 @@ impl Service {
 
     /// No master can be found: told once, by the host of the first instance that is up.
     pub(super) fn tell_failed(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
+        // What is about to come back is waited for.
+        let due = cx.view.master_received.max(cx.doubted) + FAILED_AFTER;
+        if cx.now.time < due {
+            cx.out.wake(due);
+            return;
+        }
         let first =
             cx.view.instances.iter().find(|(_, at)| at.record.health == Health::Up).map(|(n, _)| n);
         if first.is_some_and(|first| self.own.contains_key(first)) {

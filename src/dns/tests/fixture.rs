@@ -78,6 +78,7 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
         process: Process::Running,
         starts_fenced: Verdict::Good,
         killable: Verdict::Good,
+        in_step: None,
         quarantine: None,
         unknown: serde_json::Map::new(),
     };
