@@ -4,6 +4,7 @@
 //! decides. Who asked is taken from the socket's peer, not from what the client says. Errors are
 //! `{"error": "…"}`, in words for the operator.
 
+mod peer;
 mod records;
 mod request;
 mod socket;
@@ -37,6 +38,7 @@ use crate::http::query::Params;
 use crate::http::read::{Topic, read};
 use crate::http::server::{Limits, Listener, PeerUser, Server};
 use crate::http::{Context, Shell, body, write};
+use peer::{User, admitted};
 pub use records::Records;
 pub use request::{Asking, Placed, Rehearsed, Tracked};
 pub use socket::SocketError;
@@ -162,10 +164,6 @@ fn good(value: &impl serde::Serialize) -> Response {
     answer::json(StatusCode::OK, value, false)
 }
 
-/// Who is at the other end, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct User(String);
-
 async fn admit(mut request: Request, next: Next) -> Response {
     let own = rustix::process::geteuid().as_raw();
     let peer = request.extensions().get::<PeerUser>().copied();
@@ -175,19 +173,6 @@ async fn admit(mut request: Request, next: Next) -> Response {
             next.run(request).await
         }
         Err(trouble) => Denied(trouble).into_response(),
-    }
-}
-
-/// Root, and the user that the agent itself runs as.
-fn admitted(peer: Option<PeerUser>, own: u32) -> Result<User, Trouble> {
-    match peer {
-        Some(PeerUser(0)) => Ok(User("root".to_owned())),
-        Some(PeerUser(uid)) if uid == own => Ok(User(format!("uid {uid}"))),
-        Some(PeerUser(uid)) => Err(Trouble::new(
-            403,
-            format!("user id {uid} may not use the operator's socket: run this as root"),
-        )),
-        None => Err(Trouble::new(403, "the other end of the socket cannot be told")),
     }
 }
 

@@ -273,7 +273,17 @@ impl operator::Agent for Desk {
     }
 
     async fn checks(&self) -> serde_json::Value {
-        let reports = self.checks.snapshot(crate::clock::now());
+        let masters: BTreeMap<ServiceName, Option<InstanceName>> = self
+            .ask(None)
+            .await
+            .into_iter()
+            .map(|report| (report.service, report.master))
+            .collect();
+        let mut reports = self.checks.snapshot(crate::clock::now());
+        for report in &mut reports {
+            let master = masters.get(&report.service).and_then(Option::as_ref);
+            report.named = master == Some(&report.instance);
+        }
         serde_json::to_value(reports).unwrap_or_default()
     }
 

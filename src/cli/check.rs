@@ -1,18 +1,26 @@
 //! `sengu check`: the results of the agent's checks, with the exit codes of monitoring plugins.
 //!
-//! Says what the agent saw last; runs nothing itself. A result that is too old is no result.
+//! Says what the agent saw last; runs nothing itself. A result that is too old is no result. The
+//! instances of a service here are judged together, as the check's `of` says.
 
 use std::time::Duration;
 
 use clap::Args;
+use sengu_core::health::Status;
 use sengu_core::name::{InstanceName, ServiceName};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::exit::PluginExit;
 use super::{Global, print};
+use crate::probe::{CheckReport, Of};
 
-/// Tell how a check stands, as a monitoring plugin: exit codes 0 to 3
+/// Services told in the first line; more stand below it.
+const TOLD: usize = 3;
+
+/// Tell how a check stands on this host, as a monitoring plugin: exit codes 0 to 3
+///
+/// The instances of a service here are taken together as the check says: `redis-master` passes if
+/// exactly one is the master, `redis-replica` if each but the named master is a replica in step,
+/// others if each passes.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The check, as `redis-master`; without one: all
@@ -20,40 +28,13 @@ pub(super) struct Options {
     /// Only of this service
     #[arg(long, value_name = "NAME")]
     service: Option<ServiceName>,
-    /// Only of this instance
+    /// This instance alone
     #[arg(long, value_name = "NAME")]
     instance: Option<InstanceName>,
     /// An older result counts as unknown
     #[arg(long, value_name = "DURATION", default_value = "30s",
           value_parser = crate::duration::parse)]
     max_age: Duration,
-}
-
-/// How one check stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct CheckReport {
-    /// The check.
-    name: String,
-    /// Of which service.
-    #[serde(default)]
-    service: Option<String>,
-    /// Of which instance.
-    #[serde(default)]
-    instance: Option<String>,
-    /// `passing`, `warning` or `critical`.
-    status: String,
-    /// What it said.
-    #[serde(default)]
-    output: String,
-    /// Since when it stands so; passed on as it comes.
-    #[serde(default)]
-    since: Value,
-    /// How old the last result is, in milliseconds; none before the first.
-    #[serde(default)]
-    age_ms: Option<u64>,
-    /// The results of its probes; passed on as they come.
-    #[serde(default)]
-    probes: Value,
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> PluginExit {
@@ -78,113 +59,144 @@ pub(super) fn run(global: &Global, options: &Options) -> PluginExit {
 
 impl Options {
     fn choose(&self, report: &CheckReport) -> bool {
-        let is = |wanted: Option<&str>, have: Option<&str>| wanted.is_none() || wanted == have;
-        is(self.name.as_deref(), Some(&report.name))
-            && is(self.service.as_ref().map(ServiceName::as_str), report.service.as_deref())
-            && is(self.instance.as_ref().map(InstanceName::as_str), report.instance.as_deref())
+        self.name.as_ref().is_none_or(|name| *name == report.name)
+            && self.service.as_ref().is_none_or(|service| *service == report.service)
+            && self.instance.as_ref().is_none_or(|instance| *instance == report.instance)
+    }
+
+    fn judge(&self, report: &CheckReport) -> PluginExit {
+        match report.status {
+            _ if self.too_old(report) => PluginExit::Unknown,
+            Status::Passing => PluginExit::Ok,
+            Status::Warning => PluginExit::Warning,
+            Status::Critical => PluginExit::Critical,
+            Status::Unknown => PluginExit::Unknown,
+        }
+    }
+
+    fn too_old(&self, report: &CheckReport) -> bool {
+        report.age_ms.is_none_or(|age| Duration::from_millis(age) > self.max_age)
+    }
+
+    /// One check of the instances of one service, together; in words.
+    fn together(&self, group: &[CheckReport]) -> (PluginExit, String) {
+        let judged: Vec<(PluginExit, &CheckReport)> =
+            group.iter().map(|report| (self.judge(report), report)).collect();
+        if let ([(exit, report)], true) = (judged.as_slice(), self.instance.is_some()) {
+            return (*exit, format!("{} is {}", report.instance, word(*exit)));
+        }
+        match group.first().map(|report| report.of).unwrap_or_default() {
+            Of::Each => each(&judged, ""),
+            Of::Others => {
+                let (named, rest): (Vec<_>, Vec<_>) =
+                    judged.into_iter().partition(|(_, report)| report.named);
+                let but = named.first().map_or_else(String::new, |(_, report)| {
+                    format!(" but {}, the master", report.instance)
+                });
+                if rest.is_empty() {
+                    (PluginExit::Ok, format!("none{but}"))
+                } else {
+                    each(&rest, &but)
+                }
+            }
+            Of::One => one(&judged),
+        }
     }
 }
 
-/// The worst of all, and the text: first line for the monitoring, one line a check.
+fn each(judged: &[(PluginExit, &CheckReport)], but: &str) -> (PluginExit, String) {
+    let worst = judged.iter().map(|(exit, _)| *exit).max().unwrap_or(PluginExit::Unknown);
+    if worst == PluginExit::Ok {
+        let count = crate::config::count(judged.len(), "instance");
+        return (worst, format!("{count} passing{but}"));
+    }
+    let bad = judged.iter().filter(|(exit, _)| *exit != PluginExit::Ok);
+    let bad: Vec<_> =
+        bad.map(|(exit, report)| format!("{} is {}", report.instance, word(*exit))).collect();
+    (worst, bad.join(", "))
+}
+
+fn one(judged: &[(PluginExit, &CheckReport)]) -> (PluginExit, String) {
+    let passing: Vec<_> = judged
+        .iter()
+        .filter(|(exit, _)| matches!(exit, PluginExit::Ok | PluginExit::Warning))
+        .collect();
+    let names = |some: &[&(PluginExit, &CheckReport)]| {
+        let names: Vec<_> = some.iter().map(|(_, report)| report.instance.as_str()).collect();
+        names.join(", ")
+    };
+    match passing.as_slice() {
+        [(exit, report)] => (*exit, format!("{} is {}", report.instance, word(*exit))),
+        [] if judged.iter().any(|(exit, _)| *exit == PluginExit::Unknown) => {
+            let unknown: Vec<_> =
+                judged.iter().filter(|(exit, _)| *exit == PluginExit::Unknown).collect();
+            (PluginExit::Unknown, format!("{} unknown, none passing", names(&unknown)))
+        }
+        [] => (
+            PluginExit::Critical,
+            format!("none of {} passes", names(&judged.iter().collect::<Vec<_>>())),
+        ),
+        many => (PluginExit::Critical, format!("{} pass; exactly one must", names(many))),
+    }
+}
+
+fn word(exit: PluginExit) -> &'static str {
+    match exit {
+        PluginExit::Ok => "passing",
+        PluginExit::Warning => "warning",
+        PluginExit::Critical => "critical",
+        PluginExit::Unknown => "unknown",
+    }
+}
+
+/// The worst of all, and the text: first line for the monitoring, one line for each result.
 fn verdict(reports: &[CheckReport], options: &Options) -> (PluginExit, String) {
     let name = options.name.as_deref().unwrap_or("checks");
-    let Some(worst) = reports.iter().map(|report| judge(report, options.max_age)).max() else {
+    // They come sorted by check, service and instance.
+    let groups: Vec<(PluginExit, String)> = reports
+        .chunk_by(|one, next| (&one.name, &one.service) == (&next.name, &next.service))
+        .map(|group| {
+            let (exit, words) = options.together(group);
+            let check =
+                if options.name.is_none() { format!("{} ", group[0].name) } else { String::new() };
+            (exit, format!("{check}{}: {words}", group[0].service))
+        })
+        .collect();
+    let Some(worst) = groups.iter().map(|(exit, _)| *exit).max() else {
         let text = match &options.name {
             Some(name) => format!("UNKNOWN: no check matches `{name}`; `sengu check` shows all"),
             None => "UNKNOWN: no check has a result".to_owned(),
         };
         return (PluginExit::Unknown, text);
     };
-    let count = crate::config::count(reports.len(), "result");
-    let mut text = format!("{}: {name}, {count}\n", worst.word());
+    let told: Vec<&str> =
+        groups.iter().filter(|(exit, _)| *exit == worst).map(|(_, words)| words.as_str()).collect();
+    let more = told.len().saturating_sub(TOLD);
+    let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+    let told = told.iter().take(TOLD).copied().collect::<Vec<_>>().join("; ");
+    let mut text = format!("{}: {name}: {told}{more}\n", worst.word());
     for report in reports {
-        let of = [&report.service, &report.instance];
-        let of: Vec<_> = of.into_iter().flatten().map(String::as_str).collect();
-        let judged = judge(report, options.max_age);
-        let mut line = format!("{} {} {}", judged.word(), report.name, of.join("/"));
-        if too_old(report, options.max_age) {
-            let age = report.age_ms.map(|age| crate::duration::format(Duration::from_millis(age)));
-            let age = age.map_or_else(|| "no result yet".into(), |age| format!("{age} old"));
-            line += &format!(": {age}");
-        }
-        let output: Vec<_> = report.output.lines().map(str::trim).collect();
-        if !output.is_empty() {
-            // A bar would begin the numbers of a plugin.
-            line += &format!(": {}", output.join("; ").replace('|', "/"));
-        }
-        text += &format!("{line}\n");
+        text += &format!("{}\n", line(report, options));
     }
     (worst, text)
 }
 
-fn too_old(report: &CheckReport, max_age: Duration) -> bool {
-    report.age_ms.is_none_or(|age| Duration::from_millis(age) > max_age)
-}
-
-fn judge(report: &CheckReport, max_age: Duration) -> PluginExit {
-    match report.status.as_str() {
-        _ if too_old(report, max_age) => PluginExit::Unknown,
-        "passing" => PluginExit::Ok,
-        "warning" => PluginExit::Warning,
-        "critical" => PluginExit::Critical,
-        _ => PluginExit::Unknown,
+/// One result.
+fn line(report: &CheckReport, options: &Options) -> String {
+    let judged = options.judge(report).word();
+    let mut line = format!("{judged} {} {}/{}", report.name, report.service, report.instance);
+    if options.too_old(report) {
+        let age = report.age_ms.map(|age| crate::duration::format(Duration::from_millis(age)));
+        let age = age.map_or_else(|| "no result yet".into(), |age| format!("{age} old"));
+        line += &format!(": {age}");
     }
+    let output: Vec<_> = report.output.lines().map(str::trim).collect();
+    if !output.is_empty() {
+        // A bar would begin the numbers of a plugin.
+        line += &format!(": {}", output.join("; ").replace('|', "/"));
+    }
+    line
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn report(instance: &str, status: &str, age_ms: u64) -> CheckReport {
-        CheckReport {
-            name: "redis-master".into(),
-            service: Some("foo".into()),
-            instance: Some(instance.into()),
-            status: status.into(),
-            output: "it is a replica".into(),
-            since: Value::Null,
-            age_ms: Some(age_ms),
-            probes: Value::Null,
-        }
-    }
-
-    fn options(name: &str) -> Options {
-        let max_age = Duration::from_secs(30);
-        Options { name: Some(name.into()), service: None, instance: None, max_age }
-    }
-
-    #[test]
-    fn the_worst_counts_and_too_old_is_unknown() {
-        for (statuses, wanted) in [
-            (&[("passing", 10)][..], PluginExit::Ok),
-            (&[("passing", 10), ("warning", 10)], PluginExit::Warning),
-            (&[("critical", 10), ("warning", 10)], PluginExit::Critical),
-            (&[("passing", 40_000), ("passing", 10)], PluginExit::Unknown),
-            (&[], PluginExit::Unknown),
-        ] {
-            let reports: Vec<_> = statuses.iter().map(|(s, age)| report("a", s, *age)).collect();
-            assert_eq!(verdict(&reports, &options("redis-master")).0, wanted, "{statuses:?}");
-        }
-    }
-
-    #[test]
-    fn the_first_line_is_for_the_monitoring() {
-        let reports = [report("a", "passing", 10), report("b", "critical", 10)];
-        let (_, text) = verdict(&reports, &options("redis-master"));
-        assert_eq!(
-            text,
-            "CRITICAL: redis-master, 2 results\n\
-             OK redis-master foo/a: it is a replica\n\
-             CRITICAL redis-master foo/b: it is a replica\n"
-        );
-    }
-
-    #[test]
-    fn checks_are_chosen_by_name_service_and_instance() {
-        let mut wanted = options("redis-master");
-        wanted.instance = Some(InstanceName::new("a").expect("good"));
-        assert!(wanted.choose(&report("a", "passing", 1)));
-        assert!(!wanted.choose(&report("b", "passing", 1)));
-        assert!(!options("other").choose(&report("a", "passing", 1)));
-    }
-}
+mod tests;

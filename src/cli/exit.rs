@@ -53,17 +53,18 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What `sengu check` exits with, as monitoring plugins do.
+/// What `sengu check` exits with, as monitoring plugins do. The order is from good to bad: a
+/// known fault outweighs not knowing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PluginExit {
     /// Passing.
     Ok,
     /// Warning.
     Warning,
-    /// Critical.
-    Critical,
     /// Nobody knows.
     Unknown,
+    /// Critical.
+    Critical,
 }
 
 impl PluginExit {

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use sengu_core::event::HookRun;
-use sengu_core::name::{InstanceName, ServiceName, Term};
+use sengu_core::event::{HookRun, Party};
+use sengu_core::name::{HostName, InstanceName, ServiceName, Term};
 use sengu_core::record::{HookOutcome, Phase};
 use serde_json::json;
 
@@ -39,22 +39,39 @@ struct Run {
     /// The term they are told
     #[arg(long, default_value_t = 0)]
     term: u64,
-    /// The old master they are told, as `cache1=10.0.0.11:6379`
-    #[arg(long, value_name = "INSTANCE=ADDRESS", value_parser = member)]
-    old: Option<(InstanceName, SocketAddr)>,
+    /// The old master they are told, as `cache1@db1=10.0.0.11:6379`; without `@HOST`: this host
+    #[arg(long, value_name = "INSTANCE[@HOST]=ADDRESS", value_parser = side)]
+    old: Option<Side>,
     /// The new master they are told
-    #[arg(long, value_name = "INSTANCE=ADDRESS", value_parser = member)]
-    new: Option<(InstanceName, SocketAddr)>,
+    #[arg(long, value_name = "INSTANCE[@HOST]=ADDRESS", value_parser = side)]
+    new: Option<Side>,
     /// Only show which would run
     #[arg(long)]
     dry_run: bool,
 }
 
-fn member(text: &str) -> Result<(InstanceName, SocketAddr), String> {
+/// A side of the move, as it was written.
+#[derive(Debug, Clone)]
+struct Side {
+    instance: InstanceName,
+    host: Option<HostName>,
+    address: SocketAddr,
+}
+
+fn side(text: &str) -> Result<Side, String> {
     let (name, address) = text.split_once('=').ok_or("write it as `cache1=10.0.0.11:6379`")?;
-    let name = InstanceName::new(name).map_err(|error| error.to_string())?;
+    let (name, host) = name.split_once('@').map_or((name, None), |(n, host)| (n, Some(host)));
+    let instance = InstanceName::new(name).map_err(|error| error.to_string())?;
+    let host = host.map(HostName::new).transpose().map_err(|error| error.to_string())?;
     let address = address.parse().map_err(|_| format!("{address:?} is not `address:port`"))?;
-    Ok((name, address))
+    Ok(Side { instance, host, address })
+}
+
+impl Side {
+    fn party(&self, here: &HostName) -> Party {
+        let host = self.host.clone().unwrap_or_else(|| here.clone());
+        Party { instance: self.instance.clone(), host, address: self.address }
+    }
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
@@ -78,8 +95,8 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
                 service: service.clone(),
                 phase,
                 term: Term(options.term),
-                old: options.old.clone(),
-                new: options.new.clone(),
+                old: options.old.as_ref().map(|side| side.party(&config.host)),
+                new: options.new.as_ref().map(|side| side.party(&config.host)),
                 cause: "by hand".into(),
             };
             execute(global, &config, &run)

@@ -2,14 +2,17 @@
 
 use clap::Args;
 use comfy_table::{ContentArrangement, Table};
-use sengu_core::name::ServiceName;
-use sengu_core::record::Ask;
+use sengu_core::name::{ServiceName, Term};
+use sengu_core::record::{Ask, MasterState};
 use sengu_core::report::ServiceReport;
 
 use super::print::{self, Look};
 use super::words;
 use super::{Exit, Global};
 use crate::config::count;
+
+/// Services told by name in the first line.
+const TOLD: usize = 3;
 
 /// Show all services: who is master, and whether anything is wrong
 #[derive(Debug, Args)]
@@ -71,6 +74,11 @@ fn headline(reports: &[ServiceReport], look: &Look) -> String {
         .iter()
         .filter_map(|report| Some((report.service.as_str(), report.problems.first()?)))
         .collect();
+    if troubled.is_empty()
+        && let Some(line) = not_adopted(reports)
+    {
+        return look.strong(&line);
+    }
     if troubled.is_empty() {
         let named = reports.iter().filter(|report| report.master.is_some()).count();
         return look.calm(&format!("all well: {services}, {} named", count(named, "master")));
@@ -78,6 +86,28 @@ fn headline(reports: &[ServiceReport], look: &Look) -> String {
     let verb = if troubled.len() == 1 { "needs" } else { "need" };
     let told: Vec<_> = troubled.iter().map(|(name, what)| format!("{name}: {what}")).collect();
     look.alarm(&format!("{} of {services} {verb} you: {}", troubled.len(), told.join("; ")))
+}
+
+/// Services that wait for their adoption, and how to do it.
+fn not_adopted(reports: &[ServiceReport]) -> Option<String> {
+    let waiting = reports.iter().filter(|report| report.term == Term(0) || released(report));
+    let waiting: Vec<_> =
+        waiting.map(|report| format!("`sengu adopt {}`", report.service)).collect();
+    if waiting.is_empty() {
+        return None;
+    }
+    let verb = if waiting.len() == 1 { "is" } else { "are" };
+    let told = &waiting[..waiting.len().min(TOLD)];
+    let more = match waiting.len() - told.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let (told, services) = (told.join(", "), count(reports.len(), "service"));
+    Some(format!("{} of {services} {verb} not adopted: {told}{more}", waiting.len()))
+}
+
+fn released(report: &ServiceReport) -> bool {
+    report.state == MasterState::Unmanaged.word()
 }
 
 fn row(report: &ServiceReport, look: &Look) -> [String; 8] {

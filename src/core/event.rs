@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::kv::{Change, KeyValue, Revision, Txn, TxnReply};
-use crate::name::{BootId, InstanceId, ServiceName, Term};
+use crate::name::{BootId, HostName, InstanceId, InstanceName, ServiceName, Term};
 use crate::observation::{InstanceState, Observation};
 use crate::policy::Config;
 use crate::record::{HookOutcome, Phase};
@@ -269,12 +269,23 @@ pub struct HookRun {
     pub phase: Phase,
     /// The term it belongs to.
     pub term: Term,
-    /// Old master's name and address.
-    pub old: Option<(crate::name::InstanceName, SocketAddr)>,
-    /// New master's.
-    pub new: Option<(crate::name::InstanceName, SocketAddr)>,
+    /// The old master.
+    pub old: Option<Party>,
+    /// The new one.
+    pub new: Option<Party>,
     /// Why, in a word.
     pub cause: String,
+}
+
+/// One side of a move, as hooks are told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party {
+    /// Its name.
+    pub instance: InstanceName,
+    /// The host it runs on.
+    pub host: HostName,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 /// A line for the log.

@@ -9,11 +9,10 @@
 pub(crate) mod program;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use sengu_core::event::HookRun;
-use sengu_core::name::{HostName, InstanceName, ServiceName};
+use sengu_core::event::{HookRun, Party};
+use sengu_core::name::{HostName, ServiceName};
 use sengu_core::record::{HookOutcome, Phase};
 
 use crate::config::{HookConfig, OnError};
@@ -21,6 +20,12 @@ use program::{Ended, GRACE, Program};
 
 /// So many of the last bytes that the hooks of one phase print are kept for the history.
 pub const OUTPUT_KEPT: usize = 4096;
+
+/// What is said of either side of a move.
+const OLD: [&str; 5] =
+    ["SENGU_OLD_INSTANCE", "SENGU_OLD_HOST", "SENGU_OLD_ADDRESS", "SENGU_OLD_IP", "SENGU_OLD_PORT"];
+const NEW: [&str; 5] =
+    ["SENGU_NEW_INSTANCE", "SENGU_NEW_HOST", "SENGU_NEW_ADDRESS", "SENGU_NEW_IP", "SENGU_NEW_PORT"];
 
 /// The configured hooks of this host.
 #[derive(Debug, Clone)]
@@ -104,10 +109,8 @@ impl Hooks {
             ("SENGU_HOST", self.host.to_string()),
             ("SENGU_DATACENTER", self.datacenter.clone()),
         ];
-        let names = ["SENGU_OLD_INSTANCE", "SENGU_OLD_ADDRESS", "SENGU_OLD_IP", "SENGU_OLD_PORT"];
-        environment.extend(names.into_iter().zip(place(run.old.as_ref())));
-        let names = ["SENGU_NEW_INSTANCE", "SENGU_NEW_ADDRESS", "SENGU_NEW_IP", "SENGU_NEW_PORT"];
-        environment.extend(names.into_iter().zip(place(run.new.as_ref())));
+        environment.extend(OLD.into_iter().zip(told(run.old.as_ref())));
+        environment.extend(NEW.into_iter().zip(told(run.new.as_ref())));
         environment
     }
 }
@@ -122,14 +125,15 @@ fn aborts(config: &HookConfig) -> bool {
         && matches!(config.phase, Phase::BeforeFailover | Phase::BeforeSwitchover)
 }
 
-/// Instance, address, ip and port; all set but empty if there is none, for scripts with `set -u`.
-fn place(instance: Option<&(InstanceName, SocketAddr)>) -> [String; 4] {
-    instance.map_or_else(Default::default, |(name, address)| {
+/// All set, but empty if there is no such party, for scripts with `set -u`.
+fn told(party: Option<&Party>) -> [String; 5] {
+    party.map_or_else(Default::default, |party| {
         [
-            name.to_string(),
-            address.to_string(),
-            address.ip().to_string(),
-            address.port().to_string(),
+            party.instance.to_string(),
+            party.host.to_string(),
+            party.address.to_string(),
+            party.address.ip().to_string(),
+            party.address.port().to_string(),
         ]
     })
 }

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use sengu_core::name::Term;
+use sengu_core::name::{InstanceName, Term};
 
 use super::*;
 
@@ -36,10 +36,11 @@ fn run(phase: Phase) -> HookRun {
         service: service("foo-redis"),
         phase,
         term: Term(7),
-        old: Some((
-            InstanceName::new("cache1").expect("name"),
-            "10.0.0.11:6379".parse().expect("address"),
-        )),
+        old: Some(Party {
+            instance: InstanceName::new("cache1").expect("name"),
+            host: HostName::new("db1").expect("name"),
+            address: "10.0.0.11:6379".parse().expect("address"),
+        }),
         new: None,
         cause: "hung".to_owned(),
     }
@@ -64,10 +65,12 @@ async fn a_hook_is_told_everything_and_nothing_of_its_argv_is_a_shell_line() {
         "SENGU_HOST=db2",
         "SENGU_DATACENTER=dc1",
         "SENGU_OLD_INSTANCE=cache1",
+        "SENGU_OLD_HOST=db1",
         "SENGU_OLD_ADDRESS=10.0.0.11:6379",
         "SENGU_OLD_IP=10.0.0.11",
         "SENGU_OLD_PORT=6379",
         "SENGU_NEW_INSTANCE=",
+        "SENGU_NEW_HOST=",
         "SENGU_NEW_ADDRESS=",
         "SENGU_NEW_IP=",
         "SENGU_NEW_PORT=",

@@ -101,16 +101,14 @@ pub(super) struct Draft {
     pub(super) txn: Txn,
 }
 
-/// Who asks: `root@db1`, or `anna (root@db1)`.
+/// Who asks, as the agent knows them: `root@db1`. What the client says of itself stands before
+/// it, if that is somebody else: `anna (root@db1)`.
 pub(super) fn asker(by: &str, user: &str, host: &HostName) -> Result<String, Trouble> {
     if by.len() > BY_MAX || by.chars().any(char::is_control) {
         return Err(Trouble::bad(format!("`by` is at most {BY_MAX} printable bytes")));
     }
-    Ok(if by.is_empty() || by == user {
-        format!("{user}@{host}")
-    } else {
-        format!("{by} ({user}@{host})")
-    })
+    let known = format!("{user}@{host}");
+    Ok(if by.is_empty() || by == user || by == known { known } else { format!("{by} ({known})") })
 }
 
 /// Fixed for what stands, else one that sorts by time and is never drawn twice.

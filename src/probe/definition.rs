@@ -13,7 +13,7 @@ use toml::de::DeTable;
 
 use super::keys::{Keys, Placed};
 use super::problem::{Problem, Trouble, nearest};
-use super::{KINDS, Probe, Target, script};
+use super::{KINDS, Of, Probe, Target, script};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -41,6 +41,8 @@ pub struct Definition {
     pub kind: Option<DatabaseKind>,
     /// The services it is for; empty: all.
     pub services: Vec<ServiceName>,
+    /// What it asks of a host's instances of one service together. Default: each.
+    pub of: Of,
     /// How often it runs, 100 ms to 24 h. Default 1 s.
     pub interval: Duration,
     /// How long each probe may take, 10 ms to 10 min. Default 500 ms.
@@ -109,6 +111,7 @@ fn read(name: &str, source: &Arc<str>, mut keys: Keys<'_>) -> Option<Definition>
     }
     let kind = keys.choice("kind", &[("redis", DatabaseKind::Redis)]);
     let services = services(&mut keys);
+    let of = keys.choice("of", &[("each", Of::Each), ("one", Of::One), ("others", Of::Others)]);
     let interval = keys.duration("interval", SHORTEST_INTERVAL..=LONGEST_INTERVAL);
     let timeout = keys.duration("timeout", SHORTEST_TIMEOUT..=LONGEST_TIMEOUT);
     let usual = Hysteresis::default();
@@ -133,6 +136,7 @@ fn read(name: &str, source: &Arc<str>, mut keys: Keys<'_>) -> Option<Definition>
         about: about?.value,
         kind: kind.map(|placed| placed.value),
         services,
+        of: of.map_or_else(Of::default, |placed| placed.value),
         interval: interval.map_or(INTERVAL, |placed| placed.value),
         timeout: timeout.map_or(TIMEOUT, |placed| placed.value),
         hysteresis: Hysteresis { failures, successes },
@@ -200,7 +204,7 @@ mod tests {
         assert_eq!((check.name.as_str(), check.about.as_str()), ("test", "a test"));
         assert_eq!((check.interval, check.timeout), (INTERVAL, TIMEOUT));
         assert_eq!(check.hysteresis, Hysteresis { failures: 3, successes: 1 });
-        assert_eq!(check.all.len(), 1);
+        assert_eq!((check.of, check.all.len()), (Of::Each, 1));
         assert!(check.applies(&Stage::target("cache1")));
         assert!(!check.runs_script());
     }
@@ -208,11 +212,12 @@ mod tests {
     #[test]
     fn all_keys_are_read() {
         let check = Stage::written(
-            "kind = \"redis\"\nservices = [\"foo-redis\"]\ninterval = \"1m30s\"\n\
+            "kind = \"redis\"\nservices = [\"foo-redis\"]\nof = \"one\"\ninterval = \"1m30s\"\n\
              timeout = \"2s\"\nfailures = 5\nsuccesses = 0x2",
             "[[all]]\nprobe = \"tcp\"\n[[all]]\nprobe = \"script\"\ncommand = [\"/bin/true\"]",
         );
         assert_eq!((check.interval.as_secs(), check.timeout.as_secs()), (90, 2));
+        assert_eq!(check.of, Of::One);
         assert_eq!(check.hysteresis, Hysteresis { failures: 5, successes: 2 });
         assert!(check.applies(&Stage::target("cache1")));
         assert!(check.runs_script());
@@ -231,8 +236,8 @@ mod tests {
             ),
             (
                 "about = \"x\"\ncolour = \"1s\"\n[[all]]\nprobe = \"process\"",
-                "a.toml:2:1: unknown key `colour`; known here: about, kind, services, interval, \
-                 timeout, failures, successes, all",
+                "a.toml:2:1: unknown key `colour`; known here: about, kind, services, of, \
+                 interval, timeout, failures, successes, all",
             ),
             (
                 "about = \"x\"\ninterval = 1\n[[all]]\nprobe = \"process\"",
@@ -253,6 +258,10 @@ mod tests {
             (
                 "about = \"x\"\nkind = \"reddis\"\n[[all]]\nprobe = \"process\"",
                 "a.toml:2:8: `kind` cannot be \"reddis\"; did you mean `redis`?",
+            ),
+            (
+                "about = \"x\"\nof = \"onee\"\n[[all]]\nprobe = \"process\"",
+                "a.toml:2:6: `of` cannot be \"onee\"; did you mean `one`?",
             ),
             (
                 "about = \"x\"\nservices = [\"a.b\"]\n[[all]]\nprobe = \"process\"",

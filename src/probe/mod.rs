@@ -41,7 +41,7 @@ use keys::Keys;
 pub use definition::{Definition, parse};
 pub use folder::load;
 pub use problem::Problem;
-pub use report::{CheckReport, ProbeReport, plugin};
+pub use report::{CheckReport, Of, ProbeReport};
 pub use runner::Checks;
 
 /// All kinds of probes, by the word in `probe = "…"`.

@@ -25,6 +25,12 @@ pub struct CheckReport {
     pub age_ms: Option<u64>,
     /// The last result of each probe, in the order of the file; empty before the first.
     pub probes: Vec<ProbeReport>,
+    /// What the check asks of all instances of the service on this host.
+    #[serde(default)]
+    pub of: Of,
+    /// Is the instance named as its service's master? Only the agent's answer knows.
+    #[serde(default)]
+    pub named: bool,
 }
 
 /// The last result of one probe.
@@ -38,20 +44,17 @@ pub struct ProbeReport {
     pub output: String,
 }
 
-/// A report as monitoring plugins (Nagios, Icinga, Sensu) give it: the exit code 0 passing,
-/// 1 warning, 2 critical, 3 unknown, and one line without `|`, which would start numbers there.
-#[must_use]
-pub fn plugin(report: &CheckReport) -> (u8, String) {
-    let (code, word) = match report.status {
-        Status::Passing => (0, "OK"),
-        Status::Warning => (1, "WARNING"),
-        Status::Critical => (2, "CRITICAL"),
-        Status::Unknown => (3, "UNKNOWN"),
-    };
-    let output: Vec<&str> = report.output.lines().map(str::trim).collect();
-    let output = output.join("; ").replace('|', "/");
-    let name = report.name.to_uppercase();
-    (code, format!("{name} {word} - {}/{}: {output}", report.service, report.instance))
+/// What a check asks of a host's instances of one service, taken together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Of {
+    /// Each must pass.
+    #[default]
+    Each,
+    /// Exactly one must.
+    One,
+    /// Each must pass but the one that is named as master.
+    Others,
 }
 
 #[cfg(test)]
@@ -72,23 +75,8 @@ mod tests {
                 status,
                 output: "a master, takes writes".into(),
             }],
-        }
-    }
-
-    #[test]
-    fn plugins_have_a_code_and_one_line() {
-        for (status, output, expected) in [
-            (Status::Passing, "fine", (0, "REDIS-MASTER OK - foo-redis/cache1: fine")),
-            (Status::Warning, "a|b", (1, "REDIS-MASTER WARNING - foo-redis/cache1: a/b")),
-            (
-                Status::Critical,
-                "dead\n  gone\r\n",
-                (2, "REDIS-MASTER CRITICAL - foo-redis/cache1: dead; gone"),
-            ),
-            (Status::Unknown, "", (3, "REDIS-MASTER UNKNOWN - foo-redis/cache1: ")),
-        ] {
-            let (code, line) = plugin(&report(status, output));
-            assert_eq!((code, line.as_str()), expected);
+            of: Of::One,
+            named: true,
         }
     }
 
@@ -99,6 +87,7 @@ mod tests {
         assert_eq!(json["status"], "passing");
         assert_eq!(json["age_ms"], 20);
         assert_eq!(json["probes"][0]["probe"], "redis");
+        assert_eq!(json["of"], "one");
         let back: CheckReport = serde_json::from_value(json).expect("the same");
         assert_eq!(back, report);
     }

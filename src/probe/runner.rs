@@ -233,6 +233,8 @@ impl Check {
                     output: judged.output.clone(),
                 })
                 .collect(),
+            of: self.definition.of,
+            named: false,
         }
     }
 

@@ -42,6 +42,20 @@ fn hooks_run_by_hand_and_their_failure_is_told() {
 }
 
 #[test]
+fn sides_of_a_move_may_name_their_host() {
+    let here = HostName::new("db1").expect("good");
+    let told = |text: &str| {
+        let party = side(text).expect("good").party(&here);
+        format!("{} {} {}", party.instance, party.host, party.address)
+    };
+    assert_eq!(told("a=127.0.0.1:1"), "a db1 127.0.0.1:1");
+    assert_eq!(told("a@db2=127.0.0.1:1"), "a db2 127.0.0.1:1");
+    for bad in ["a", "a=db2", "a@=127.0.0.1:1", "@b=127.0.0.1:1"] {
+        assert!(side(bad).is_err(), "{bad} passed");
+    }
+}
+
+#[test]
 fn the_list_is_in_the_order_of_the_phases() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = Config::load(Path::new(&written(folder.path()))).expect("good");

@@ -40,6 +40,29 @@ bar        vacant   none    3     2026-11-21  0 of 1 up  manual, paused  nobody 
 }
 
 #[test]
+fn what_is_not_adopted_is_told_with_the_way_to_do_it() {
+    let fresh = |name: &str| {
+        let mut report = fixture::well();
+        report.service = ServiceName::new(name).expect("good");
+        (report.state, report.term, report.master) = ("not adopted".into(), Term(0), None);
+        report
+    };
+    let first = |reports: &[ServiceReport]| {
+        screen(reports, &look(None)).lines().next().map(str::to_owned).unwrap_or_default()
+    };
+    assert_eq!(first(&[fresh("a")]), "1 of 1 service is not adopted: `sengu adopt a`");
+    let mut released = fresh("b");
+    (released.state, released.term) = ("unmanaged".into(), Term(4));
+    let reports = [fixture::well(), fresh("a"), released, fresh("c"), fresh("d")];
+    assert_eq!(
+        first(&reports),
+        "4 of 5 services are not adopted: `sengu adopt a`, `sengu adopt b`, `sengu adopt c` \
+         and 1 more"
+    );
+    assert!(first(&[fresh("a"), fixture::troubled()]).starts_with("1 of 2 services needs you"));
+}
+
+#[test]
 fn what_is_being_done_is_told() {
     let mut report = fixture::well();
     report.doing = Some("switchover to cache3: waiting for its position".into());

@@ -121,6 +121,20 @@ fn the_core_is_told_policy_instances_and_phases() {
 }
 
 #[test]
+fn the_hosts_template_alone_writes_a_block_and_files_stand_beside_the_configuration() {
+    let template = |source: &str, more: &str| {
+        let text = format!("[[template]]\nsource = \"{source}\"\ndestination = \"/x\"\n{more}");
+        let template = good(&text).templates.remove(0);
+        (template.source, template.block)
+    };
+    assert_eq!(template("hosts.tera", ""), ("hosts.tera".into(), true));
+    assert_eq!(template("hosts.tera", "block = false"), ("hosts.tera".into(), false));
+    assert_eq!(template("own/x.tera", ""), ("/etc/sengu/own/x.tera".into(), false));
+    assert_eq!(template("own/x.tera", "block = true"), ("/etc/sengu/own/x.tera".into(), true));
+    assert_eq!(template("/opt/x.tera", ""), ("/opt/x.tera".into(), false));
+}
+
+#[test]
 fn a_difference_is_told_line_by_line_and_without_secrets() {
     let old = good(&format!(
         "{SERVICE}[service.bar]\nkind = \"redis\"\n[service.bar.instance.b]\n\

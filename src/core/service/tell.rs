@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::catalog::At;
-use crate::event::{Action, ActionId, HookRun};
+use crate::event::{Action, ActionId, HookRun, Party};
 use crate::kv::{Compare, Key, Op, Txn};
 use crate::name::{InstanceName, Term};
 use crate::policy::OnError;
@@ -187,19 +187,25 @@ fn stand_of(cx: &Cx<'_>, place: &Place, phase: Phase) -> Option<Option<HookStand
 }
 
 fn hook_run(cx: &Cx<'_>, at: &At<MasterRecord>, phase: Phase) -> HookRun {
-    let address = |name: &InstanceName| {
-        cx.view.instances.get(name).map(|at| (name.clone(), at.record.address))
+    let party = |name: &InstanceName| {
+        let record = &cx.view.instances.get(name)?.record;
+        let (host, address) = (record.host.clone(), record.address);
+        Some(Party { instance: name.clone(), host, address })
     };
     let record = &at.record;
-    let holder = (record.holder.instance.clone(), record.holder.address);
+    let holder = Party {
+        instance: record.holder.instance.clone(),
+        host: record.holder.host.clone(),
+        address: record.holder.address,
+    };
     let history = cx.view.history.get(&record.term).map(|at| &at.record);
-    let from = history.and_then(|history| history.from.as_ref()).and_then(address);
+    let from = history.and_then(|history| history.from.as_ref()).and_then(party);
     let (term, old, new) = match phase {
         // The giver still holds the term; the target is in the request.
         Phase::BeforeSwitchover => {
             let target = cx.view.requests.values().find_map(|at| {
                 let crate::record::Stand::Agreed { to } = &at.record.stand else { return None };
-                address(to)
+                party(to)
             });
             (record.term.next(), Some(holder), target)
         }
