@@ -8,8 +8,7 @@ use integration::rig::trio::{MASTER, PORT, SERVICE};
 use integration::rig::writer::{assert_one_master_at_a_time, gap};
 use integration::rig::{Flavour, Settings, Supervision, Trio, Watcher, Writer, wait};
 
-const SOON: Duration = Duration::from_secs(2);
-const LATER: Duration = Duration::from_secs(10);
+use crate::{LATER, SOON};
 
 fn following(trio: &Trio) -> Writer {
     Writer::following("following", trio.agent.dns, MASTER, PORT)

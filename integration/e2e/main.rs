@@ -2,6 +2,21 @@
 //!
 //! Each test has addresses and a folder of its own, ends everything that it started, and says in
 //! its name what it shows.
+#![expect(clippy::print_stdout, reason = "measurements, and the seeds of tests that failed")]
 
+mod bad_input;
+mod catalog;
+mod crash;
+mod disk;
 mod failover;
+mod files;
+mod store;
 mod switchover;
+mod verbs;
+
+use std::time::Duration;
+
+/// For what comes at once.
+const SOON: Duration = Duration::from_secs(2);
+/// For what takes looks, copies or programs.
+const LATER: Duration = Duration::from_secs(10);

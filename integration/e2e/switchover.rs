@@ -1,14 +1,11 @@
 //! Mastership is moved as planned: nothing that was acknowledged is lost, or nothing is done.
 
-use std::time::Duration;
-
 use integration::rig::redis::Setup;
 use integration::rig::trio::{MASTER, PORT, SERVICE};
 use integration::rig::writer::{assert_one_master_at_a_time, gap, lost};
 use integration::rig::{Flavour, Settings, Trio, Watcher, Writer};
 
-const SOON: Duration = Duration::from_secs(2);
-const LATER: Duration = Duration::from_secs(10);
+use crate::{LATER, SOON};
 
 fn under_load(settings: &Settings) {
     let trio = Trio::adopted(settings);

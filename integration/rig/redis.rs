@@ -198,13 +198,14 @@ impl Redis {
         server
     }
 
-    /// Waits until it answers a ping.
+    /// Waits until it answers a ping, if only by asking for a password.
     ///
     /// # Panics
     /// If it does not within 10 s.
     pub fn wait_answering(&self) {
         until(&format!("{} answers", self.name), Duration::from_secs(10), || {
-            resp::ask(self.address, &["PING"]).ok().filter(|reply| !reply.is_error())
+            let reply = resp::ask(self.address, &["PING"]).ok()?;
+            (!reply.is_error() || reply.text().starts_with("NOAUTH")).then_some(())
         });
     }
 

@@ -224,6 +224,31 @@ impl Trio {
         })
     }
 
+    /// Who was master, term by term, as the history tells it.
+    #[must_use]
+    #[track_caller]
+    pub fn masters(&self) -> Vec<SocketAddr> {
+        let told = self.agent.sengu(&["history", SERVICE, "--json", "--limit", "1000"]).good();
+        let told = told.json();
+        let terms = told.as_array().into_iter().flatten().rev();
+        let names = terms.filter_map(|entry| entry[1]["to"].as_str());
+        names.map(|name| self.server(name).address).collect()
+    }
+
+    /// The steady state: one named, it alone takes writes, all others follow it, nothing is
+    /// under way and nothing is wrong.
+    ///
+    /// # Panics
+    /// If it does not come in time.
+    #[track_caller]
+    pub fn until_steady(&self, within: Duration) -> &Redis {
+        let master = self.until("a master is named", within, || self.named());
+        self.until_followed(master, within);
+        self.until_settled(within);
+        assert_eq!(self.writable(), [master.address], "{}", self.agent.tail());
+        master
+    }
+
     /// Asks for a switchover.
     #[track_caller]
     pub fn switchover(&self, words: &[&str]) -> Told {

@@ -14,12 +14,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::dns;
-use super::resp::{Reply, Resp};
+use super::resp::{self, Reply, Resp};
 
 /// How long an answer may take before the client connects again.
 const PATIENCE: Duration = Duration::from_millis(1000);
-/// Between two writes, and between two attempts to connect.
+/// Between two writes.
 const PACE: Duration = Duration::from_millis(1);
+/// After a write or a connection that was refused.
+const REFUSED: Duration = Duration::from_millis(3);
 
 /// One acknowledged write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,7 @@ pub struct Ack {
 enum Whom {
     Pinned(SocketAddr),
     Following { dns: SocketAddr, name: String, port: u16 },
+    Sentinel { at: SocketAddr, name: String },
 }
 
 impl Whom {
@@ -48,6 +51,12 @@ impl Whom {
             Self::Following { dns, name, port } => {
                 let first: Option<IpAddr> = dns::addresses(*dns, name).first().copied();
                 Some(SocketAddr::new(first?, *port))
+            }
+            Self::Sentinel { at, name } => {
+                let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name];
+                let Reply::List(words) = resp::ask(*at, &words).ok()? else { return None };
+                let [host, port] = &words[..] else { return None };
+                format!("{}:{}", host.text(), port.text()).parse().ok()
             }
         }
     }
@@ -81,6 +90,12 @@ impl Writer {
         Self::start(key, Whom::Following { dns, name: name.to_owned(), port })
     }
 
+    /// One that asks a Redis Sentinel for the address.
+    #[must_use]
+    pub fn sentinel(key: &str, at: SocketAddr, name: &str) -> Self {
+        Self::start(key, Whom::Sentinel { at, name: name.to_owned() })
+    }
+
     fn start(key: &str, whom: Whom) -> Self {
         let shared = Arc::new(Shared::default());
         let (mine, list) = (Arc::clone(&shared), key.to_owned());
@@ -89,7 +104,7 @@ impl Writer {
             while !mine.over.load(Ordering::SeqCst) {
                 // Whatever ends a connection, the next one is tried.
                 let _ = write(&mine, &list, &whom, &mut serial);
-                thread::sleep(PACE);
+                thread::sleep(REFUSED);
             }
         });
         Self { key: key.to_owned(), shared, thread: Some(thread) }
@@ -150,7 +165,13 @@ fn write(shared: &Shared, key: &str, whom: &Whom, serial: &mut u64) -> io::Resul
         let sent = Instant::now();
         let reply = connection.ask(&["RPUSH", key, &text])?;
         let acked = Instant::now();
-        let Reply::Number(_) = reply else { return Ok(()) };
+        if !matches!(reply, Reply::Number(_)) {
+            thread::sleep(REFUSED);
+            match whom {
+                Whom::Pinned(_) => continue,
+                Whom::Following { .. } | Whom::Sentinel { .. } => return Ok(()),
+            }
+        }
         let ack = Ack { serial: *serial, by: address, sent, acked };
         shared.acks.lock().unwrap_or_else(PoisonError::into_inner).push(ack);
         thread::sleep(PACE);
@@ -185,6 +206,32 @@ pub fn assert_one_master_at_a_time(order: &[SocketAddr], acks: &[Ack]) {
             );
         }
     }
+}
+
+/// Who acknowledged writes, in the order in which it became so. An acknowledgement that may have
+/// been given before the one in charge began is nobody's change, so that a client that was held
+/// up makes no false alarm.
+#[must_use]
+pub fn reigns(acks: &[Ack]) -> Vec<SocketAddr> {
+    let mut acks = acks.to_vec();
+    acks.sort_unstable_by_key(|ack| ack.acked);
+    let mut order: Vec<SocketAddr> = Vec::new();
+    let mut since: Option<Instant> = None;
+    for ack in acks {
+        let after = since.is_none_or(|since| ack.sent > since);
+        if order.last() != Some(&ack.by) && after {
+            order.push(ack.by);
+            since = Some(ack.acked);
+        }
+    }
+    order
+}
+
+/// Each address in turn is found in the other list, in its order.
+#[must_use]
+pub fn is_within(part: &[SocketAddr], whole: &[SocketAddr]) -> bool {
+    let mut rest = whole.iter();
+    part.iter().all(|one| rest.any(|other| other == one))
 }
 
 /// Serials that were acknowledged and are not in the list.

@@ -485,3 +485,6 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,12 +90,17 @@ impl World {
     ) -> u64 {
         let call = self.number();
         let host = self.databases[db].host;
-        let reached = from.map_or(self.host_up(host), |from| self.reaches(from, host));
+        let reached = from.map_or_else(|| self.host_up(host), |from| self.reaches(from, host));
         if reached {
             self.calls.insert(call, caller);
             let life = self.databases[db].process.as_ref().map_or(0, |process| process.life);
             let latency = self.latency(from == Some(host));
-            self.plan(latency, Happening::Arrive { db, life, session, call, ask });
+            // What goes down one connection arrives in order.
+            let last = self.arrivals.get(&session).copied().unwrap_or(0);
+            let arrives = (self.now + latency).max(last + 1);
+            self.arrivals.insert(session, arrives);
+            let wait = arrives - self.now;
+            self.plan(wait, Happening::Arrive { db, life, session, call, ask });
         }
         call
     }

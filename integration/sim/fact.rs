@@ -133,6 +133,15 @@ pub(crate) enum Fact {
         /// As it is now.
         record: Option<Rc<MasterRecord>>,
     },
+    /// The history of a term tells what was lost.
+    Said {
+        /// Of which service.
+        service: usize,
+        /// Of which term.
+        term: Term,
+        /// It says: nothing.
+        nothing: bool,
+    },
     /// A beat was committed that keeps this term.
     Beat {
         /// Which service.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use sengu_core::event::{ActionId, Event, Outcome, TxnOutcome};
 use sengu_core::kv::{Change, KeyValue, Kv, Op, Revision, Txn, TxnReply};
 use sengu_core::name::{BootId, InstanceName, Term};
-use sengu_core::record::{BeatRecord, FinalRecord, MasterRecord, MasterState, Record};
+use sengu_core::record::{
+    BeatRecord, FinalRecord, HistoryRecord, MasterRecord, MasterState, Record,
+};
 use sengu_core::time::Time;
 
 use super::agent::Waiting;
@@ -165,6 +167,13 @@ impl World {
                     let life = life_of(&record.boot_id);
                     self.tell(Fact::Final { instance, term, life, again });
                 }
+            }
+            ("history", Some(service), Some(value)) => {
+                let record = HistoryRecord::decode(value).expect("agents write readable records");
+                let term = rest.rsplit('/').next().and_then(|term| term.parse().ok());
+                let term = Term(term.expect("agents write terms as numbers"));
+                let nothing = record.loss.starts_with("nothing");
+                self.tell(Fact::Said { service, term, nothing });
             }
             ("beats", _, Some(value)) => {
                 let beat = BeatRecord::decode(value).expect("agents write readable records");

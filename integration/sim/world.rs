@@ -154,6 +154,8 @@ pub(crate) struct World {
     pub(crate) agents: Vec<Agent>,
     pub(crate) clients: Vec<Client>,
     pub(crate) calls: BTreeMap<u64, Caller>,
+    /// When the last message of each session arrives.
+    pub(crate) arrivals: BTreeMap<u64, Micros>,
     pub(crate) addresses: BTreeMap<SocketAddr, usize>,
     /// Hosts without power.
     pub(crate) dark: BTreeSet<usize>,
@@ -200,6 +202,7 @@ impl World {
             agents,
             clients: Vec::new(),
             calls: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
             dark: BTreeSet::new(),
             cut: BTreeSet::new(),
             store_cut: BTreeSet::new(),

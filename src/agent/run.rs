@@ -289,7 +289,7 @@ impl operator::Agent for Desk {
 
     async fn reload(&self) -> Result<String, String> {
         let mut reload = self.reload.lock().await;
-        let fresh = Config::load(&reload.file).map_err(|error| error.to_string())?;
+        let fresh = Config::load(&reload.file).map_err(|error| error.render(false, 100))?;
         let changes = reload.config.diff(&fresh);
         if changes.is_empty() {
             return Ok("nothing has changed".to_owned());

@@ -8,6 +8,7 @@
 mod detach_then_final;
 mod fence_in_time;
 mod hook_once;
+mod loss_is_said;
 mod named_is_serving;
 mod nothing_older_runs;
 mod one_giver;
@@ -81,6 +82,7 @@ impl Judges {
             Box::new(detach_then_final::DetachThenFinal::default()),
             Box::new(nothing_older_runs::NothingOlderRuns::default()),
             Box::new(planned_loses_nothing::PlannedLosesNothing::default()),
+            Box::new(loss_is_said::LossIsSaid::default()),
             Box::new(hook_once::HookOnce::default()),
         ];
         Self { rules, violation: None, limits: Vec::new() }

@@ -635,7 +635,9 @@ impl Service {
             return "unknown".to_owned();
         };
         let position = &taken.record.applied;
-        if let Some(own) = cx.view.finals.get(&(record.term, record.holder.instance.clone())) {
+        // A later life of it may have less than what was acknowledged.
+        let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
+        if let Some(own) = last.filter(|own| own.record.boot_id == record.holder.boot_id) {
             return match position.covers(&own.record.applied) {
                 Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
                 Covering::Lacks(units) => format!("{units} bytes of the old master's writes"),
