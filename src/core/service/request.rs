@@ -217,7 +217,7 @@ impl Service {
         let mut then = Vec::new();
         let mut story = Story::new(Cause::Adopted, None);
         story.loss = "nothing".to_owned();
-        story.asked_by = Some(at.record.by.clone());
+        story.asked_by = Some(at.record.asker());
         for (other, record) in &cx.view.instances {
             let key = crate::record::key::instance(cx.name, other);
             when.push(Compare::Modified(key, record.revision));
