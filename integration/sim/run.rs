@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sengu_core::catalog::Named;
-use sengu_core::name::InstanceName;
+use sengu_core::name::{BootId, InstanceName};
 use sengu_core::policy::{Failover, Rejoin};
 use sengu_core::position::Position;
-use sengu_core::record::{Ask, FinalRecord, MasterRecord, MasterState, Record, Unfit, key};
+use sengu_core::record::{
+    Ask, FinalRecord, InstanceRecord, MasterRecord, MasterState, Record, Unfit, key,
+};
 
 use super::agent::service_name;
 use super::database::{Database, history_name};
@@ -265,6 +267,14 @@ impl World {
                 .all(|one| candidates.iter().all(|other| one.order(other).is_some()))
     }
 
+    /// Did its agent see this life of it in step with a master, before anything went wrong?
+    fn seen_in_step(&self, id: Id, boot_id: &BootId) -> bool {
+        let key = key::instance(&service_name(id.service), &id.name());
+        let stands = self.store.kv.get(&key);
+        let record = stands.and_then(|entry| InstanceRecord::decode(&entry.value).ok());
+        record.is_some_and(|record| record.in_step.as_ref() == Some(boot_id))
+    }
+
     /// Why its own final, if it gave one, says that it must not be promoted.
     fn unfit(&self, id: Id, record: &MasterRecord) -> Option<Unfit> {
         let key = key::r#final(&service_name(id.service), record.term, &id.name());
@@ -281,6 +291,7 @@ impl World {
         });
         database.priority > 0
             && self.unfit(database.id, record).is_none()
+            && self.seen_in_step(database.id, &process.boot_id)
             && process.copy.provable
             && !matches!(process.link, Link::Copying { .. })
             && !record.failed.contains(&database.id.name())
