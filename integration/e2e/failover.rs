@@ -187,6 +187,13 @@ fn the_copy_that_has_most_wins_whatever_its_priority() {
 fn without_automatic_failover_the_name_goes_and_a_person_moves_it() {
     let trio = Trio::adopted(&Settings::service("failover = \"manual\"\n"));
     let old = &trio.servers[0];
+    // A second look, so that its file was surely read.
+    let position = |status: &serde_json::Value| status["instances"][0]["position"].clone();
+    let first = position(&trio.agent.status(SERVICE));
+    old.ask(&["SET", "key", "value"]);
+    trio.agent.until_status(SERVICE, "cache1 was looked at again", LATER, |status| {
+        position(status) != first
+    });
     old.kill();
     trio.agent.until_name(MASTER, &[], SOON);
     let moved = wait::holds(SOON, || trio.writable().is_empty());
