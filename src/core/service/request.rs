@@ -43,7 +43,7 @@ impl Service {
             .filter(|(_, at)| at.record.until > cx.now.wall)
             .filter(|(_, at)| at.record.term.is_none() || at.record.term == term)
             .find(|(_, at)| wanted(&at.record.ask))
-            .map(|(id, at)| (id.clone(), at))
+            .map(|(id, at)| (id.clone(), at.as_ref()))
     }
 
     pub(super) fn failover_asked(&self, cx: &Cx<'_>, _at: &At<MasterRecord>) -> bool {
