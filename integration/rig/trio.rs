@@ -230,7 +230,7 @@ impl Trio {
         let told = self.agent.sengu(&["history", SERVICE, "--json", "--limit", "1000"]).good();
         let told = told.json();
         let terms = told.as_array().into_iter().flatten().rev();
-        let names = terms.filter_map(|entry| entry[1]["to"].as_str());
+        let names = terms.filter_map(|entry| entry["to"].as_str());
         names.map(|name| self.server(name).address).collect()
     }
 
