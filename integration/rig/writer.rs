@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::dns;
-use super::resp::{Reply, Resp};
+use super::resp::{self, Reply, Resp};
 
 /// How long an answer may take before the client connects again.
 const PATIENCE: Duration = Duration::from_millis(1000);
@@ -41,6 +41,7 @@ pub struct Ack {
 enum Whom {
     Pinned(SocketAddr),
     Following { dns: SocketAddr, name: String, port: u16 },
+    Sentinel { at: SocketAddr, name: String },
 }
 
 impl Whom {
@@ -50,6 +51,12 @@ impl Whom {
             Self::Following { dns, name, port } => {
                 let first: Option<IpAddr> = dns::addresses(*dns, name).first().copied();
                 Some(SocketAddr::new(first?, *port))
+            }
+            Self::Sentinel { at, name } => {
+                let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name];
+                let Reply::List(words) = resp::ask(*at, &words).ok()? else { return None };
+                let [host, port] = &words[..] else { return None };
+                format!("{}:{}", host.text(), port.text()).parse().ok()
             }
         }
     }
@@ -81,6 +88,12 @@ impl Writer {
     #[must_use]
     pub fn following(key: &str, dns: SocketAddr, name: &str, port: u16) -> Self {
         Self::start(key, Whom::Following { dns, name: name.to_owned(), port })
+    }
+
+    /// One that asks a Redis Sentinel for the address.
+    #[must_use]
+    pub fn sentinel(key: &str, at: SocketAddr, name: &str) -> Self {
+        Self::start(key, Whom::Sentinel { at, name: name.to_owned() })
     }
 
     fn start(key: &str, whom: Whom) -> Self {
@@ -156,7 +169,7 @@ fn write(shared: &Shared, key: &str, whom: &Whom, serial: &mut u64) -> io::Resul
             thread::sleep(REFUSED);
             match whom {
                 Whom::Pinned(_) => continue,
-                Whom::Following { .. } => return Ok(()),
+                Whom::Following { .. } | Whom::Sentinel { .. } => return Ok(()),
             }
         }
         let ack = Ack { serial: *serial, by: address, sent, acked };
