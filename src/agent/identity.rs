@@ -69,7 +69,9 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = fs::File::create(&fresh)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&fresh, path)
+        fs::rename(&fresh, path)?;
+        // The name too must outlive a power cut: another id would be another agent.
+        path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
     };
     write().map_err(|error| named(path, &error))
 }

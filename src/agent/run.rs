@@ -24,7 +24,7 @@ use super::instance::Instance;
 use super::turn::{EVENTS, Parts, Query, Turner};
 use super::{identity, storing};
 use crate::board::Board;
-use crate::config::Config;
+use crate::config::{Config, ServiceConfig};
 use crate::database::Database;
 use crate::database::redis::{RedisConfig, RedisDatabase};
 use crate::hook::Hooks;
@@ -83,7 +83,8 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let assembly =
         Assembly { agent, start, fences, board: Arc::clone(&board), events: events.clone() };
 
-    let parts = assembly.parts(&config, BTreeMap::new())?;
+    let parts = assembly.parts(&config, None)?;
+    let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
     let turner =
         Turner::new(parts, Arc::clone(&store), Arc::clone(&view), data_dir, events.clone());
@@ -121,11 +122,8 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
         },
         stopped.clone(),
     );
-    let desk = Arc::new(Desk {
-        queries,
-        checks,
-        reload: Mutex::new(Reload { file, config: config.clone(), assembly }),
-    });
+    let desk =
+        Arc::new(Desk { queries, checks, reload: Mutex::new(Reload { file, running, assembly }) });
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
     tracing::info!(
         host = %config.host,
@@ -194,18 +192,16 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn parts(
-        &self,
-        config: &Config,
-        mut kept: BTreeMap<InstanceId, Instance>,
-    ) -> anyhow::Result<Parts> {
+    /// Instances that `before` runs with the same settings are kept as they are, with their
+    /// connections and what is under way.
+    fn parts(&self, config: &Config, before: Option<&Running>) -> anyhow::Result<Parts> {
         let mut core = config.core(self.agent.clone(), self.start.clone());
         core.remembered = identity::remembered(&config.data_dir)?;
         let mut instances = BTreeMap::new();
         for (service, settings) in &config.services {
             for (instance, place) in &settings.instances {
                 let id = InstanceId { service: service.clone(), instance: instance.clone() };
-                if let Some(running) = kept.remove(&id) {
+                if let Some(running) = before.and_then(|before| before.unchanged(&id, settings)) {
                     instances.insert(id, running);
                     continue;
                 }
@@ -225,7 +221,7 @@ impl Assembly {
                 let (board, events) = (Arc::clone(&self.board), self.events.clone());
                 let running =
                     Instance::start(id.clone(), database, interval, timeout, board, events);
-                instances.insert(id, running);
+                instances.insert(id, Arc::new(running));
             }
         }
         let hooks =
@@ -243,8 +239,28 @@ struct Desk {
 
 struct Reload {
     file: PathBuf,
-    config: Config,
+    running: Running,
     assembly: Assembly,
+}
+
+/// The configuration in force and the instances that run by it.
+struct Running {
+    config: Config,
+    instances: BTreeMap<InstanceId, Arc<Instance>>,
+}
+
+impl Running {
+    /// The instance, if nothing that its tasks know has changed.
+    fn unchanged(&self, id: &InstanceId, fresh: &ServiceConfig) -> Option<Arc<Instance>> {
+        let old = self.config.services.get(&id.service)?;
+        let address = |service: &ServiceConfig| Some(service.instances.get(&id.instance)?.address);
+        let same = address(old) == address(fresh)
+            && old.kind == fresh.kind
+            && old.credentials == fresh.credentials
+            && old.tls == fresh.tls
+            && (old.interval, old.timeout) == (fresh.interval, fresh.timeout);
+        if same { self.instances.get(id).map(Arc::clone) } else { None }
+    }
 }
 
 impl Desk {
@@ -297,16 +313,17 @@ impl operator::Agent for Desk {
     async fn reload(&self) -> Result<String, String> {
         let mut reload = self.reload.lock().await;
         let fresh = Config::load(&reload.file).map_err(|error| error.render(false, 100))?;
-        let changes = reload.config.diff(&fresh);
+        let changes = reload.running.config.diff(&fresh);
         if changes.is_empty() {
             return Ok("nothing has changed".to_owned());
         }
-        self.refuse_reload(&reload.config, &fresh).await?;
+        self.refuse_reload(&reload.running.config, &fresh).await?;
         let (reply, answer) = oneshot::channel();
         let parts = reload
             .assembly
-            .parts(&fresh, BTreeMap::new())
+            .parts(&fresh, Some(&reload.running))
             .map_err(|error| format!("{error:#}; the old configuration stays"))?;
+        let instances = parts.instances.clone();
         self.queries
             .send(Query::Configure(Box::new(parts), reply))
             .await
@@ -314,7 +331,7 @@ impl operator::Agent for Desk {
         answer.await.map_err(|_| "the agent ends".to_owned())?;
         let (definitions, problems) = crate::probe::load(&fresh.checks);
         self.checks.replace(definitions, Target::all(&fresh));
-        reload.config = fresh;
+        reload.running = Running { config: fresh, instances };
         let problems = problems.iter().map(|problem| format!("warning: {problem}"));
         Ok(changes.into_iter().chain(problems).collect::<Vec<_>>().join("\n"))
     }

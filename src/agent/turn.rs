@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sengu_core::event::{Action, ActionId, Event, LookOutcome, Outcome, TxnOutcome};
+use sengu_core::event::{
+    Action, ActionId, ControlOutcome, Event, LookOutcome, Outcome, TxnOutcome,
+};
 use sengu_core::kv::Revision;
 use sengu_core::machine::Machine;
 use sengu_core::name::{InstanceId, InstanceName, ServiceName};
@@ -48,7 +50,7 @@ pub struct Parts {
     /// What the core is told.
     pub core: Arc<sengu_core::policy::Config>,
     /// The instances here.
-    pub instances: BTreeMap<InstanceId, Instance>,
+    pub instances: BTreeMap<InstanceId, Arc<Instance>>,
     /// The hooks.
     pub hooks: Arc<Hooks>,
 }
@@ -61,6 +63,8 @@ pub struct Turner {
     view: Arc<View>,
     data_dir: PathBuf,
     events: mpsc::Sender<Event>,
+    /// Commands under way, so that each is answered even if its instance goes.
+    commanded: BTreeMap<ActionId, InstanceId>,
     /// Ends of txns whose revision the catalog does not have yet.
     early: Vec<(Revision, Event)>,
     wakes: BTreeSet<Time>,
@@ -85,6 +89,7 @@ impl Turner {
             view,
             data_dir,
             events,
+            commanded: BTreeMap::new(),
             early: Vec::new(),
             wakes: BTreeSet::new(),
             turned,
@@ -185,6 +190,9 @@ impl Turner {
     }
 
     fn step(&mut self, event: Event) -> Result<(), String> {
+        if let Event::Done { id, .. } = &event {
+            self.commanded.remove(id);
+        }
         let actions = self.machine.step(clock::now(), event);
         let mut exit = None;
         for action in actions {
@@ -204,8 +212,10 @@ impl Turner {
             }
             Action::Control { id, instance, term, command, within } => {
                 tracing::debug!(%instance, %term, ?command, "command");
-                if let Some(instance) = self.parts.instances.get(&instance) {
-                    instance.control(id, term, command, within);
+                self.commanded.insert(id, instance.clone());
+                match self.parts.instances.get(&instance) {
+                    Some(instance) => instance.control(id, term, command, within),
+                    None => self.give_up(id),
                 }
             }
             Action::Look { id, service, address, within } => {
@@ -257,6 +267,17 @@ impl Turner {
         }
     }
 
+    /// Answers a command that nobody will answer any more.
+    fn give_up(&self, id: ActionId) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let error = "its instance was taken out of the configuration, or changed".to_owned();
+            let outcome = ControlOutcome::Failed { error, untouched: false };
+            // The loop has ended if nobody listens.
+            let _ = events.send(Event::Done { id, outcome: Outcome::Control(outcome) }).await;
+        });
+    }
+
     fn look(
         &self,
         id: ActionId,
@@ -295,6 +316,17 @@ impl Turner {
                 let _ = reply.send(self.machine.would_switch(clock::now(), &service, to.as_ref()));
             }
             Query::Configure(parts, reply) => {
+                let gone =
+                    |id: &InstanceId| match (self.parts.instances.get(id), parts.instances.get(id))
+                    {
+                        (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
+                        _ => true,
+                    };
+                let lost: Vec<ActionId> =
+                    self.commanded.iter().filter(|(_, id)| gone(id)).map(|(id, _)| *id).collect();
+                for id in lost {
+                    self.give_up(id);
+                }
                 self.parts = *parts;
                 self.step(Event::Configured(Arc::clone(&self.parts.core)))?;
                 let _ = reply.send(());

@@ -148,6 +148,10 @@ impl Service {
             return;
         };
         let Ask::Adopt { master } = &at.record.ask else { return };
+        if !self.looked_since(cx, &id) {
+            self.doing = Some("looking at every instance before the adoption".to_owned());
+            return;
+        }
         match adoptable(cx, master.as_ref()) {
             Ok((name, cold)) => {
                 let ours = self.own.get(&name).is_some_and(|own| own.boot_id.is_some());
@@ -173,6 +177,29 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Was every instance here looked at since this request was first seen? What was seen before
+    /// a person asked may have changed by the same person's hand.
+    fn looked_since(&mut self, cx: &mut Cx<'_>, id: &str) -> bool {
+        let now = cx.now.time;
+        let since = match &self.adoption_seen {
+            Some((seen, since)) if seen == id => *since,
+            _ => {
+                self.adoption_seen = Some((id.to_owned(), now));
+                now
+            }
+        };
+        let mut all = true;
+        for (name, own) in &self.own {
+            let answered = own.known.as_ref().is_some_and(|known| known.sent >= since);
+            let failed = own.failing.is_some() && own.observed_at >= since;
+            if !answered && !failed {
+                own.observe(cx, name);
+                all = false;
+            }
+        }
+        all && self.publishing.is_none()
     }
 
     fn adopt(

@@ -635,6 +635,17 @@ impl Service {
             return "unknown".to_owned();
         };
         let position = &taken.record.applied;
+        if let Some(before) = cx.view.history.get(&record.term)
+            && before.record.cause != Cause::Adopted
+            && !before.record.steps.iter().any(|step| step.name == "serving")
+        {
+            // That term never served: what was lost, was lost to the one before it.
+            return if before.record.to == *name {
+                before.record.loss.clone()
+            } else {
+                "unknown: the move before this one failed".to_owned()
+            };
+        }
         // A later life of it may have less than what was acknowledged.
         let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
         if let Some(own) = last.filter(|own| own.record.boot_id == record.holder.boot_id) {
