@@ -25,9 +25,9 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use sengu_core::catalog::Catalog;
 use sengu_core::consul::Found;
-use sengu_core::name::{InstanceName, ServiceName, Term};
-use sengu_core::record::{Ask, HistoryRecord, RequestRecord};
-use sengu_core::report::ServiceReport;
+use sengu_core::name::{InstanceName, ServiceName};
+use sengu_core::record::{Ask, RequestRecord};
+use sengu_core::report::{ServiceReport, TermReport};
 use sengu_core::time::Now;
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -230,7 +230,8 @@ async fn history(
     };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let newest = view.history.iter().rev().take(limit);
-    let terms: Vec<(Term, &HistoryRecord)> = newest.map(|(term, at)| (*term, &at.record)).collect();
+    let terms: Vec<TermReport> =
+        newest.map(|(term, at)| TermReport { term: *term, record: at.record.clone() }).collect();
     Ok(good(&terms))
 }
 

@@ -32,7 +32,7 @@ fn under_load(settings: &Settings) {
     assert_eq!(lost(&following, &new.list("following")), [0_u64; 0]);
     assert_eq!(trio.writable(), [new.address]);
     let history = trio.agent.sengu(&["history", SERVICE, "--json"]).good().json();
-    assert_eq!(history[0][1]["cause"], "switchover", "{history:#}");
+    assert_eq!(history[0]["cause"], "switchover", "{history:#}");
 }
 
 #[test]

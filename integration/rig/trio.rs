@@ -197,15 +197,14 @@ impl Trio {
         self.servers.iter().map(|server| server.address.ip()).collect()
     }
 
-    /// Waits until the agent has seen all others that run follow the one that is named.
+    /// Waits until the agent has seen all others that run follow the one that is named, and
+    /// nothing is asked, under way or wrong.
     ///
     /// # Panics
     /// If it has not in time.
     #[track_caller]
     pub fn until_settled(&self, within: Duration) {
-        self.agent.until_status(SERVICE, "nothing is wrong", within, |status| {
-            status["problems"].as_array().is_some_and(Vec::is_empty) && status["doing"].is_null()
-        });
+        self.agent.until_status(SERVICE, "nothing is wrong or under way", within, settled);
     }
 
     /// Waits for something, and shows what the agent thinks if it does not come.
@@ -231,7 +230,7 @@ impl Trio {
         let told = self.agent.sengu(&["history", SERVICE, "--json", "--limit", "1000"]).good();
         let told = told.json();
         let terms = told.as_array().into_iter().flatten().rev();
-        let names = terms.filter_map(|entry| entry[1]["to"].as_str());
+        let names = terms.filter_map(|entry| entry["to"].as_str());
         names.map(|name| self.server(name).address).collect()
     }
 
@@ -242,11 +241,15 @@ impl Trio {
     /// If it does not come in time.
     #[track_caller]
     pub fn until_steady(&self, within: Duration) -> &Redis {
-        let master = self.until("a master is named", within, || self.named());
-        self.until_followed(master, within);
-        self.until_settled(within);
-        assert_eq!(self.writable(), [master.address], "{}", self.agent.tail());
-        master
+        self.until("all is steady", within, || {
+            let settled = settled(&self.agent.status(SERVICE));
+            let master = self.named().filter(|_| settled)?;
+            let others = self.servers.iter().filter(|other| other.address != master.address);
+            let mut others = others.filter(|other| !other.exited());
+            let steady = self.writable() == [master.address]
+                && others.all(|other| other.follows(master.address));
+            steady.then_some(master)
+        })
     }
 
     /// Asks for a switchover.
@@ -254,4 +257,10 @@ impl Trio {
     pub fn switchover(&self, words: &[&str]) -> Told {
         self.agent.sengu(&[&["switchover", SERVICE, "--wait", "15"], words].concat())
     }
+}
+
+/// Nothing is asked, under way or wrong.
+fn settled(status: &serde_json::Value) -> bool {
+    let none = |key: &str| status[key].as_array().is_some_and(Vec::is_empty);
+    none("problems") && none("requests") && status["doing"].is_null()
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sengu_core::catalog::Named;
-use sengu_core::name::InstanceName;
+use sengu_core::name::{BootId, InstanceName};
 use sengu_core::policy::{Failover, Rejoin};
 use sengu_core::position::Position;
-use sengu_core::record::{Ask, FinalRecord, MasterRecord, MasterState, Record, Unfit, key};
+use sengu_core::record::{
+    Ask, FinalRecord, InstanceRecord, MasterRecord, MasterState, Record, Unfit, key,
+};
 
 use super::agent::service_name;
 use super::database::{Database, history_name};
@@ -245,8 +247,7 @@ impl World {
         if record.state == MasterState::Serving {
             return true;
         }
-        let spent = record.failed.len() >= self.options.policy.max_attempts as usize;
-        if self.options.policy.failover != Failover::Auto || spent {
+        if self.options.policy.failover != Failover::Auto || self.attempts_spent(service) {
             return false;
         }
         if matches!(record.state, MasterState::FenceFailed { .. }) {
@@ -265,6 +266,28 @@ impl World {
                 .all(|one| candidates.iter().all(|other| one.order(other).is_some()))
     }
 
+    /// Does an agent say that its attempts are spent? Attempts are bounded by the policy.
+    fn attempts_spent(&self, service: usize) -> bool {
+        let name = service_name(service);
+        self.agents.iter().any(|agent| {
+            let now = agent.clock.now(self.now);
+            let report = agent.life.as_ref().and_then(|life| life.machine.report(now, &name));
+            report.is_some_and(|report| {
+                report.refusals.iter().any(|refusal| refusal.contains("attempts failed"))
+            })
+        })
+    }
+
+    /// Did its agent see this life of it in step with a master, before anything went wrong?
+    fn seen_in_step(&self, id: Id, boot_id: &BootId) -> bool {
+        let key = key::instance(&service_name(id.service), &id.name());
+        let stands = self.store.kv.get(&key);
+        let record = stands.and_then(|entry| InstanceRecord::decode(&entry.value).ok());
+        record.is_some_and(|record| {
+            record.in_step.as_ref() == Some(boot_id) && record.quarantine.is_none()
+        })
+    }
+
     /// Why its own final, if it gave one, says that it must not be promoted.
     fn unfit(&self, id: Id, record: &MasterRecord) -> Option<Unfit> {
         let key = key::r#final(&service_name(id.service), record.term, &id.name());
@@ -281,6 +304,7 @@ impl World {
         });
         database.priority > 0
             && self.unfit(database.id, record).is_none()
+            && self.seen_in_step(database.id, &process.boot_id)
             && process.copy.provable
             && !matches!(process.link, Link::Copying { .. })
             && !record.failed.contains(&database.id.name())

@@ -5,6 +5,7 @@
 //! embedded store a master goes on without its agent, unnamed by this host's outputs.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +39,10 @@ use crate::view::View;
 /// Queries of the loop that wait at most.
 const QUERIES: usize = 64;
 
+/// Threads of the agent's own at most, however large the machine: it waits more than it works, and
+/// each costs memory beside the database.
+const WORKERS: usize = 4;
+
 /// Runs the agent until it is told to end.
 ///
 /// # Errors
@@ -51,7 +56,9 @@ pub fn run(config: Config, file: PathBuf) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the fence's thread could not be started")?;
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = Builder::new_multi_thread()
+        .worker_threads(processors.min(WORKERS))
         .enable_all()
         .thread_name("sengu")
         .build()

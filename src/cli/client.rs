@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -193,6 +194,18 @@ fn refusal(body: &[u8]) -> Option<String> {
 /// The socket of the agent: as told, else as the configuration file has it.
 pub(super) fn socket(told: Option<PathBuf>, config: &std::path::Path) -> PathBuf {
     told.unwrap_or_else(|| crate::config::socket(config))
+}
+
+/// An address of this host that a listener answers on; the usual port of this host without one.
+pub(super) fn reachable(listen: Option<SocketAddr>, port: u16) -> SocketAddr {
+    match listen {
+        Some(address) if address.ip().is_unspecified() => match address {
+            SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, address.port()).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        },
+        Some(address) => address,
+        None => (Ipv4Addr::LOCALHOST, port).into(),
+    }
 }
 
 /// A text as one segment of a path.

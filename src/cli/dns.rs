@@ -13,20 +13,23 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use serde_json::json;
 
-use super::client::ClientError;
+use super::client::{self, ClientError};
 use super::print;
 use super::{Exit, Global};
 use crate::config::Config;
 
+/// Where the agent listens by default.
+const DNS_PORT: u16 = 8600;
+
 /// Ask a DNS server, by default this host's agent
 ///
-/// For example `sengu dns master.foo-redis.service.sengu`.
+/// For example `sengu dns master.foo-redis.service.sengu srv`.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The name
     name: String,
     /// Which records: A, AAAA, SRV, PTR, TXT, SOA, NS, ANY
-    #[arg(long = "type", value_name = "TYPE", default_value = "A", value_parser = record_type)]
+    #[arg(value_name = "TYPE", default_value = "A", value_parser = record_type)]
     kind: RecordType,
     /// The server; else the first `dns.listen` of the configuration
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -78,14 +81,7 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
 /// Where the agent of this host listens; the default if its file cannot tell.
 fn configured(global: &Global) -> SocketAddr {
     let listen = Config::load(&global.config).ok().and_then(|c| c.dns.listen.first().copied());
-    match listen {
-        Some(address) if address.ip().is_unspecified() => match address {
-            SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, address.port()).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, address.port()).into(),
-        },
-        Some(address) => address,
-        None => (Ipv4Addr::LOCALHOST, 8600).into(),
-    }
+    client::reachable(listen, DNS_PORT)
 }
 
 fn question(name: &str, kind: RecordType) -> anyhow::Result<Message> {
@@ -147,7 +143,9 @@ fn left(until: Instant) -> std::io::Result<Duration> {
 fn lines(answer: &Message, name: &str, server: SocketAddr) -> String {
     let code = answer.metadata.response_code;
     let mut text = String::new();
-    if code != ResponseCode::NoError {
+    if code == ResponseCode::NXDomain {
+        text = format!("{name}: there is no such name, says {server}\n");
+    } else if code != ResponseCode::NoError {
         text = format!("{name}: {code} from {server}\n");
     } else if answer.answers.is_empty() {
         text = format!("{name}: no such records at {server}\n");

@@ -1,9 +1,9 @@
 //! `sengu explain`: everything that sengu knows of one service, and what it would do next and why.
 
 use clap::Args;
-use sengu_core::name::ServiceName;
-use sengu_core::record::{HookStand, Phase, RequestRecord, Stand};
-use sengu_core::report::{InstanceReport, ServiceReport};
+use sengu_core::name::{ServiceName, Term};
+use sengu_core::record::{Ask, HookStand, MasterState, Phase, Stand};
+use sengu_core::report::{InstanceReport, RequestReport, ServiceReport};
 
 use super::client::segment;
 use super::print::{self, Look};
@@ -78,6 +78,10 @@ fn instance(instance: &InstanceReport) -> Vec<String> {
 }
 
 fn next(report: &ServiceReport) -> Vec<String> {
+    let released = report.state == MasterState::Unmanaged.word();
+    if report.term == Term(0) || released {
+        return vec![format!("sengu would do nothing: `sengu adopt {}` lets it", report.service)];
+    }
     if report.ranking.is_empty() {
         return vec!["nobody could take over".into()];
     }
@@ -86,7 +90,7 @@ fn next(report: &ServiceReport) -> Vec<String> {
 }
 
 fn requests(report: &ServiceReport, look: &Look) -> Vec<String> {
-    let line = |(id, request): &(String, RequestRecord)| {
+    let line = |RequestReport { id, request }: &RequestReport| {
         let comment = match request.comment.as_str() {
             "" => String::new(),
             comment => format!(" ({comment})"),
@@ -95,15 +99,18 @@ fn requests(report: &ServiceReport, look: &Look) -> Vec<String> {
             Stand::Standing => "in force".to_owned(),
             stand => words::stand(stand),
         };
+        let until = match &request.ask {
+            Ask::Drain { .. } => String::new(),
+            _ => format!(", until {}", look.time(request.until)),
+        };
         format!(
-            "{id}: {} asked for {} at {}{comment}, until {}: {stand}",
+            "{id}: {} asked for {} at {}{comment}{until}: {stand}",
             request.by,
             words::ask(&request.ask),
             look.time(request.at),
-            look.time(request.until),
         )
     };
-    let hooks = |(_, request): &(String, RequestRecord)| {
+    let hooks = |RequestReport { request, .. }: &RequestReport| {
         let told = |(phase, stand): (&Phase, &HookStand)| {
             let told = words::hook(stand).join("; ");
             format!("  hook {}: {told}", phase.as_str())
@@ -116,7 +123,7 @@ fn requests(report: &ServiceReport, look: &Look) -> Vec<String> {
 
 fn last(report: &ServiceReport, look: &Look) -> Vec<String> {
     let story =
-        report.last.as_ref().map(|(term, record)| super::history::term(*term, record, look));
+        report.last.as_ref().map(|told| super::history::term(told.term, &told.record, look));
     story.iter().flat_map(|story| story.lines().map(str::to_owned)).collect()
 }
 

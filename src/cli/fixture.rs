@@ -9,7 +9,7 @@ use sengu_core::policy::{Failover, Policy};
 use sengu_core::record::{
     Ask, Cause, FORMAT, HistoryRecord, HookOutcome, HookStand, Phase, RequestRecord, Stand, Step,
 };
-use sengu_core::report::{InstanceReport, ServiceReport};
+use sengu_core::report::{InstanceReport, RequestReport, ServiceReport, TermReport};
 use sengu_core::time::Wall;
 
 use super::print::tests::NOW;
@@ -62,7 +62,7 @@ pub(super) fn well() -> ServiceReport {
         ranking: vec![name("cache3")],
         doing: None,
         requests: Vec::new(),
-        last: Some((Term(8), failover())),
+        last: Some(TermReport { term: Term(8), record: failover() }),
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) fn troubled() -> ServiceReport {
         refusals: vec!["failover: b1 is half of a copy; wait until it is done".into()],
         ranking: Vec::new(),
         doing: None,
-        requests: vec![("pause".into(), pause)],
+        requests: vec![RequestReport { id: "pause".into(), request: pause }],
         last: None,
     }
 }

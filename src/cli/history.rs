@@ -3,6 +3,7 @@
 use clap::Args;
 use sengu_core::name::{ServiceName, Term};
 use sengu_core::record::{HistoryRecord, Step};
+use sengu_core::report::TermReport;
 
 use super::client::segment;
 use super::print::{self, Look};
@@ -26,8 +27,8 @@ pub(super) struct Options {
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     let service = &options.service;
     let path = format!("/v1/sengu/history/{}?limit={}", segment(service.as_str()), options.limit);
-    let mut terms: Vec<(Term, HistoryRecord)> = global.agent()?.get(&path)?;
-    terms.sort_by_key(|(term, _)| std::cmp::Reverse(*term));
+    let mut terms: Vec<TermReport> = global.agent()?.get(&path)?;
+    terms.sort_by_key(|told| std::cmp::Reverse(told.term));
     if global.json {
         print::json(&terms);
     } else if terms.is_empty() {
@@ -35,7 +36,7 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     } else {
         let look = Look::of_stdout();
         let stories: Vec<_> =
-            terms.iter().map(|(number, record)| term(*number, record, &look)).collect();
+            terms.iter().map(|told| term(told.term, &told.record, &look)).collect();
         print::text(&stories.join("\n"));
     }
     Ok(Exit::Done)

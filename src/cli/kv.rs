@@ -8,12 +8,16 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::client::{Client, ClientError};
+use super::client::{self, Client, ClientError};
 use super::print;
 use super::{Exit, Global};
+use crate::config::Config;
 
 /// The longest value, as Consul bounds it, in bytes.
 const MAX_VALUE: u64 = 512 << 10;
+
+/// Where the agent listens by default.
+const HTTP_PORT: u16 = 8500;
 
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -21,15 +25,9 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// Read and write keys and values
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// The HTTP server
-    #[arg(
-        long,
-        env = "SENGU_HTTP",
-        hide_env_values = true,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8500"
-    )]
-    http: String,
+    /// The HTTP server; else the first `http.listen` of the configuration
+    #[arg(long, env = "SENGU_HTTP", hide_env_values = true, value_name = "URL")]
+    http: Option<String>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -71,7 +69,12 @@ enum Verb {
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
-    let client = Client::http(&options.http)?;
+    let url = options.http.clone().unwrap_or_else(|| {
+        let listen = Config::load(&global.config).ok();
+        let listen = listen.and_then(|config| config.http.listen.first().copied());
+        format!("http://{}", client::reachable(listen, HTTP_PORT))
+    });
+    let client = Client::http(&url)?;
     match &options.verb {
         Verb::Get { key } => get(global, &client, key),
         Verb::Put { key, value, cas } => {
@@ -158,7 +161,7 @@ fn stdin() -> anyhow::Result<Vec<u8>> {
 
 /// The path of a key; its slashes stay.
 fn path(key: &str) -> String {
-    let segments: Vec<_> = key.split('/').map(super::client::segment).collect();
+    let segments: Vec<_> = key.split('/').map(client::segment).collect();
     format!("/v1/kv/{}", segments.join("/"))
 }
 

@@ -50,7 +50,13 @@ pub use exit::{Exit, PluginExit};
 
 /// Publishes who is master of each replicated database, once, and moves mastership safely
 #[derive(Debug, Parser)]
-#[command(name = "sengu", version, max_term_width = 100, propagate_version = false)]
+#[command(
+    name = "sengu",
+    version,
+    max_term_width = 100,
+    propagate_version = false,
+    arg_required_else_help = true
+)]
 struct CommandLine {
     #[command(flatten)]
     global: Global,

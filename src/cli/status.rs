@@ -3,8 +3,9 @@
 use clap::Args;
 use comfy_table::{ContentArrangement, Table};
 use sengu_core::name::{ServiceName, Term};
+use sengu_core::observation::Role;
 use sengu_core::record::{Ask, MasterState};
-use sengu_core::report::ServiceReport;
+use sengu_core::report::{InstanceReport, ServiceReport};
 
 use super::print::{self, Look};
 use super::words;
@@ -81,7 +82,10 @@ fn headline(reports: &[ServiceReport], look: &Look) -> String {
     }
     if troubled.is_empty() {
         let named = reports.iter().filter(|report| report.master.is_some()).count();
-        return look.calm(&format!("all well: {services}, {} named", count(named, "master")));
+        let paused = reports.iter().filter(|report| paused(report)).count();
+        let paused = if paused == 0 { String::new() } else { format!(", {paused} paused") };
+        let masters = count(named, "master");
+        return look.calm(&format!("all well: {services}, {masters} named{paused}"));
     }
     let verb = if troubled.len() == 1 { "needs" } else { "need" };
     let told: Vec<_> = troubled.iter().map(|(name, what)| format!("{name}: {what}")).collect();
@@ -111,22 +115,12 @@ fn released(report: &ServiceReport) -> bool {
 }
 
 fn row(report: &ServiceReport, look: &Look) -> [String; 8] {
-    let replicas: Vec<_> = report
-        .instances
-        .iter()
-        .filter(|instance| report.master.as_ref() != Some(&instance.instance))
-        .collect();
-    let up = replicas.iter().filter(|instance| instance.health == "up").count();
-    let replicas = if up == replicas.len() {
-        up.to_string()
-    } else {
-        format!("{up} of {} up", replicas.len())
-    };
+    let replicas = replicas(report);
     let mut policy = report
         .policy
         .as_ref()
         .map_or_else(|| "unknown".to_owned(), |policy| words::failover(policy.failover).into());
-    if report.requests.iter().any(|(_, request)| request.ask == Ask::Pause) {
+    if paused(report) {
         policy += ", paused";
     }
     let problems = match (&report.doing, report.problems.len()) {
@@ -144,6 +138,28 @@ fn row(report: &ServiceReport, look: &Look) -> [String; 8] {
         policy,
         problems,
     ]
+}
+
+/// Everything but the master: how many, how many of them are up, and how many are drained.
+fn replicas(report: &ServiceReport) -> String {
+    let replica = |instance: &&InstanceReport| match &report.master {
+        Some(master) => instance.instance != *master,
+        None => instance.role != Some(Role::Master),
+    };
+    let replicas: Vec<_> = report.instances.iter().filter(replica).collect();
+    let up = replicas.iter().filter(|instance| instance.health == "up").count();
+    let drained =
+        report.requests.iter().filter(|told| matches!(told.request.ask, Ask::Drain { .. })).count();
+    let drained = if drained == 0 { String::new() } else { format!(", {drained} drained") };
+    if up == replicas.len() {
+        format!("{up}{drained}")
+    } else {
+        format!("{up} of {} up{drained}", replicas.len())
+    }
+}
+
+fn paused(report: &ServiceReport) -> bool {
+    report.requests.iter().any(|told| told.request.ask == Ask::Pause)
 }
 
 #[cfg(test)]

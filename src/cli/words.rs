@@ -75,8 +75,11 @@ pub(super) fn outcome(millis: u64, outcome: &HookOutcome) -> Vec<String> {
     }
 }
 
-/// Milliseconds as seconds.
+/// Milliseconds as seconds, with as many digits as say something.
 pub(super) fn seconds(millis: u64) -> String {
+    if millis < 100 {
+        return format!("0.{millis:03} s");
+    }
     format!("{}.{:02} s", millis / 1000, millis % 1000 / 10)
 }
 

@@ -144,6 +144,15 @@ fn policy(table: &Table<'_>, timeout: Duration) -> Policy {
         }
         table.finish();
     }
+    for whole in [
+        &mut policy.max_lag,
+        &mut policy.hung_after,
+        &mut policy.candidate_wait,
+        &mut policy.cooldown_window,
+    ] {
+        // As records have it, so that what is read back is equal.
+        *whole -= Duration::from_nanos(u64::from(whole.subsec_nanos() % 1_000_000));
+    }
     policy
 }
 

@@ -75,7 +75,8 @@ pub struct BeatView {
     pub received: Time,
 }
 
-/// Everything about one service that sengu manages.
+/// Everything about one service that sengu manages. Records stand behind pointers: a view is
+/// copied with each change of any of them, and an empty place in a map costs what a full one does.
 #[derive(Debug, Clone, Default)]
 pub struct ServiceView {
     /// `master/S`.
@@ -83,13 +84,13 @@ pub struct ServiceView {
     /// When this agent received that record.
     pub master_received: Time,
     /// `instances/S/*`.
-    pub instances: BTreeMap<InstanceName, At<InstanceRecord>>,
+    pub instances: BTreeMap<InstanceName, Arc<At<InstanceRecord>>>,
     /// `finals/S/TERM/*`.
-    pub finals: BTreeMap<(Term, InstanceName), At<FinalRecord>>,
+    pub finals: BTreeMap<(Term, InstanceName), Arc<At<FinalRecord>>>,
     /// `requests/S/*`.
-    pub requests: BTreeMap<String, At<RequestRecord>>,
+    pub requests: BTreeMap<String, Arc<At<RequestRecord>>>,
     /// `history/S/*`.
-    pub history: BTreeMap<Term, At<HistoryRecord>>,
+    pub history: BTreeMap<Term, Arc<At<HistoryRecord>>>,
     /// Records that this version could not read, with the parser's words.
     pub unreadable: BTreeMap<Key, String>,
     /// When a beat naming the current term last came, on this agent's clock.
@@ -265,9 +266,13 @@ impl Catalog {
     }
 
     fn change_service(&mut self, name: &ServiceName, change: impl FnOnce(&mut ServiceView)) {
-        let mut view = self.services.get(name).cloned().unwrap_or_default();
-        change(Arc::make_mut(&mut view));
-        self.services.insert(name.clone(), view);
+        if let Some(view) = self.services.get_mut(name) {
+            change(Arc::make_mut(view));
+            return;
+        }
+        let mut view = ServiceView::default();
+        change(&mut view);
+        self.services.insert(name.clone(), Arc::new(view));
     }
 
     fn put_beat(&mut self, now: Time, host: &str, entry: &KeyValue) {
@@ -337,16 +342,16 @@ impl ServiceView {
                 self.master_received = now;
             }
             ("instances", [_, instance]) => {
-                self.instances.insert(name(instance)?, at(entry)?);
+                self.instances.insert(name(instance)?, Arc::new(at(entry)?));
             }
             ("finals", [_, term, instance]) => {
-                self.finals.insert((number(term)?, name(instance)?), at(entry)?);
+                self.finals.insert((number(term)?, name(instance)?), Arc::new(at(entry)?));
             }
             ("requests", [_, id]) => {
-                self.requests.insert((*id).to_owned(), at(entry)?);
+                self.requests.insert((*id).to_owned(), Arc::new(at(entry)?));
             }
             ("history", [_, term]) => {
-                self.history.insert(number(term)?, at(entry)?);
+                self.history.insert(number(term)?, Arc::new(at(entry)?));
             }
             _ => return Err("no such kind of record".to_owned()),
         }

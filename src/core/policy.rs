@@ -67,17 +67,41 @@ pub struct Policy {
     /// May the agent kill a process that it cannot fence otherwise?
     pub kill: bool,
     /// The target of a switchover may lag so far behind.
+    #[serde(rename = "max_lag_ms", with = "millis")]
     pub max_lag: Duration,
     /// A role probe silent for so long, with an idle process, is hung.
+    #[serde(rename = "hung_after_ms", with = "millis")]
     pub hung_after: Duration,
     /// So long is waited for the final position of a copy, and for a candidate to take.
+    #[serde(rename = "candidate_wait_ms", with = "millis")]
     pub candidate_wait: Duration,
     /// At most so many completed failovers ...
     pub cooldown_failovers: u32,
     /// ... within this window, before `auto` stops and asks.
+    #[serde(rename = "cooldown_window_ms", with = "millis")]
     pub cooldown_window: Duration,
     /// Attempts to find a master in one incident.
     pub max_attempts: u32,
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
 }
 
 impl Default for Policy {

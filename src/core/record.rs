@@ -440,6 +440,18 @@ pub enum Stand {
     Refused(String),
 }
 
+impl RequestRecord {
+    /// Who asked, and why if they said so, as the history keeps it.
+    #[must_use]
+    pub fn asker(&self) -> String {
+        if self.comment.is_empty() {
+            self.by.clone()
+        } else {
+            format!("{}: {}", self.by, self.comment)
+        }
+    }
+}
+
 impl Stand {
     /// Is there nothing more to do?
     #[must_use]
@@ -511,7 +523,7 @@ pub struct HistoryRecord {
     /// Who was passed over, and why.
     #[serde(default)]
     pub refusals: BTreeMap<InstanceName, String>,
-    /// Who asked for it, where somebody did.
+    /// Who asked for it, where somebody did, and why: `root@db1: new disks`.
     #[serde(default)]
     pub asked_by: Option<String>,
     /// Hooks by phase: started, and how each ended.

@@ -43,9 +43,29 @@ pub struct ServiceReport {
     /// What sengu is doing for this service, if anything.
     pub doing: Option<String>,
     /// Requests that have not ended, and standing ones (pauses, drains), by id.
-    pub requests: Vec<(String, RequestRecord)>,
+    pub requests: Vec<RequestReport>,
     /// The newest history.
-    pub last: Option<(Term, HistoryRecord)>,
+    pub last: Option<TermReport>,
+}
+
+/// A request with its id; in JSON one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestReport {
+    /// Its id.
+    pub id: String,
+    /// The request.
+    #[serde(flatten)]
+    pub request: RequestRecord,
+}
+
+/// The story of a term; in JSON one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TermReport {
+    /// Which.
+    pub term: Term,
+    /// Its story.
+    #[serde(flatten)]
+    pub record: HistoryRecord,
 }
 
 /// One instance at one moment.

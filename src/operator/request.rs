@@ -321,7 +321,7 @@ fn outdated<'a>(
         .requests
         .iter()
         .filter(|(id, at)| id.as_str() != keep && !open(at, now))
-        .map(|(id, at)| (id.as_str(), at))
+        .map(|(id, at)| (id.as_str(), at.as_ref()))
         .collect();
     ended.sort_by_key(|(id, at)| (at.record.at, *id));
     let surplus = ended.len().saturating_sub(ENDED_KEPT);

@@ -9,7 +9,7 @@ use sengu_core::name::{InstanceName, ServiceName, Term};
 use sengu_core::record::{
     Ask, Cause, FORMAT, HistoryRecord, Promise, Record, RequestRecord, Stand, key,
 };
-use sengu_core::report::ServiceReport;
+use sengu_core::report::{ServiceReport, TermReport};
 use sengu_core::time::{Now, Wall};
 use serde_json::{Map, Value, json};
 use tokio::net::UnixStream;
@@ -192,8 +192,8 @@ async fn history_is_newest_first_and_bounded() {
         running.rig.put(key::history(&service(), Term(term)), record.encode()).await;
     }
     let all = running.get("/v1/sengu/history/foo-redis").await.json();
-    let read: Vec<(Term, HistoryRecord)> = serde_json::from_value(all).expect("pairs");
-    assert_eq!(read.iter().map(|(term, _)| term.0).collect::<Vec<_>>()[..3], [12, 11, 10]);
+    let read: Vec<TermReport> = serde_json::from_value(all).expect("stories");
+    assert_eq!(read.iter().map(|told| told.term.0).collect::<Vec<_>>()[..3], [12, 11, 10]);
     assert_eq!(read.len(), 12);
     let two = running.get("/v1/sengu/history/foo-redis?limit=2").await.json();
     assert_eq!(two.as_array().map(Vec::len), Some(2));

@@ -75,7 +75,7 @@ fn hooks_that_did_not_go_well_are_told() {
 term 8  cache1 → cache2: the master's process exited
   lost: nothing
   ranking: cache2, cache3
-  hook before-failover: stopped the move after 0.02 s: exit code 3
+  hook before-failover: stopped the move after 0.020 s: exit code 3
   hook after-failover: started, and no outcome yet
   hook failed-failover: nobody knows how it ended; it is not run again
 ",

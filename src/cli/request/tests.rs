@@ -11,6 +11,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use sengu_core::name::{InstanceName, Term};
 use sengu_core::record::FORMAT;
+use sengu_core::report::TermReport;
 use sengu_core::time::Wall;
 use serde_json::{Value, json};
 
@@ -99,7 +100,7 @@ fn serve(socket: &Path, told: Told) -> tokio::runtime::Runtime {
         .route("/v1/sengu/status", get(move || async { Json(reports) }))
         .route(
             "/v1/sengu/history/{service}",
-            get(|| async { Json(vec![(Term(8), fixture::failover())]) }),
+            get(|| async { Json(vec![TermReport { term: Term(8), record: fixture::failover() }]) }),
         )
         .route("/v1/sengu/explain/{service}", get(|| async { Json(fixture::well()) }))
         .with_state(told);

@@ -1,17 +1,20 @@
 //! What `status` and `explain` print of a service, made from the same facts as decisions.
 
 use crate::candidate::{Copy, Refusal, Terms, rank};
-use crate::catalog::{Catalog, Named, ServiceView};
+use crate::catalog::{At, Catalog, Named, ServiceView};
 use crate::name::{InstanceName, ServiceName};
 use crate::observation::Role;
 use crate::policy::{Failover, Policy};
-use crate::record::{Health, InstanceRecord, Lag};
-use crate::report::{InstanceReport, ServiceReport};
+use crate::record::{Health, InstanceRecord, Lag, MasterState};
+use crate::report::{InstanceReport, RequestReport, ServiceReport, TermReport};
 use crate::time::Now;
 
 use super::Service;
 use super::own::health_words;
 use super::request::unprepared;
+
+/// So long after a move copies without a link are no problem yet, in milliseconds.
+const SETTLE: i64 = 10_000;
 
 /// One service at one moment.
 pub(crate) fn report(
@@ -37,7 +40,8 @@ pub(crate) fn report(
     if let Some(policy) = &policy {
         refusals.extend(standing_refusals(view, policy));
     }
-    let problems = problems(view, withdrawn.as_deref(), service);
+    let settling = settling(view, now);
+    let problems = problems(view, withdrawn.as_deref(), service, settling.is_some());
     ServiceReport {
         service: name.clone(),
         state: master.map_or("not adopted", |record| record.state.word()).to_owned(),
@@ -56,14 +60,18 @@ pub(crate) fn report(
         problems,
         refusals,
         ranking,
-        doing: service.and_then(|service| service.doing.clone()),
+        doing: service.and_then(|service| service.doing.clone()).or(settling),
         requests: view
             .requests
             .iter()
             .filter(|(_, at)| !at.record.stand.ended())
-            .map(|(id, at)| (id.clone(), at.record.clone()))
+            .map(|(id, at)| RequestReport { id: id.clone(), request: at.record.clone() })
             .collect(),
-        last: view.history.iter().next_back().map(|(term, at)| (*term, at.record.clone())),
+        last: view
+            .history
+            .iter()
+            .next_back()
+            .map(|(term, at)| TermReport { term: *term, record: at.record.clone() }),
     }
 }
 
@@ -110,7 +118,33 @@ fn standing_refusals(view: &ServiceView, policy: &Policy) -> Vec<String> {
     refusals
 }
 
-fn problems(view: &ServiceView, withdrawn: Option<&str>, service: Option<&Service>) -> Vec<String> {
+/// After a move the copies turn to the new master; for a while that needs nobody.
+fn settling(view: &ServiceView, now: Now) -> Option<String> {
+    let record = view.managed_record()?;
+    let moved = now.wall.0.saturating_sub(record.since.0);
+    let fresh = record.state == MasterState::Serving && (0..SETTLE).contains(&moved);
+    let turning = |at: &At<InstanceRecord>| {
+        let record = &at.record;
+        record.health == Health::Up
+            && record.role == Some(Role::Replica)
+            && (record.syncing || !record.link_up)
+    };
+    let copies: Vec<&str> = view
+        .instances
+        .iter()
+        .filter(|(name, at)| **name != record.holder.instance && turning(at))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    (fresh && !copies.is_empty())
+        .then(|| format!("{} turning to {}", copies.join(", "), record.holder.instance))
+}
+
+fn problems(
+    view: &ServiceView,
+    withdrawn: Option<&str>,
+    service: Option<&Service>,
+    settling: bool,
+) -> Vec<String> {
     let mut problems = Vec::new();
     if view.managed()
         && let Some(why) = withdrawn
@@ -123,6 +157,8 @@ fn problems(view: &ServiceView, withdrawn: Option<&str>, service: Option<&Servic
             problems.push(format!("{name}: {}", health_words(&record.health)));
         } else if let Some(why) = &record.quarantine {
             problems.push(format!("{name} is quarantined: {why}"));
+        } else if settling && (record.syncing || !record.link_up) {
+            continue;
         } else if record.syncing {
             problems.push(format!("{name} is being copied to"));
         } else if record.role == Some(Role::Replica) && !record.link_up && view.managed() {
@@ -164,7 +200,8 @@ fn instance_report(
             Lag::Far => format!("far behind {source}"),
         },
         (Some(Role::Replica), Some(source)) => format!("no link to {source}"),
-        (Some(Role::Replica) | None, _) => "not known".to_owned(),
+        (Some(Role::Replica), None) => "source not known".to_owned(),
+        (None, _) => String::new(),
     };
     let unfit = unfit(view, name, record, own);
     InstanceReport {

@@ -43,7 +43,7 @@ impl Service {
             .filter(|(_, at)| at.record.until > cx.now.wall)
             .filter(|(_, at)| at.record.term.is_none() || at.record.term == term)
             .find(|(_, at)| wanted(&at.record.ask))
-            .map(|(id, at)| (id.clone(), at))
+            .map(|(id, at)| (id.clone(), at.as_ref()))
     }
 
     pub(super) fn failover_asked(&self, cx: &Cx<'_>, _at: &At<MasterRecord>) -> bool {
@@ -148,6 +148,10 @@ impl Service {
             return;
         };
         let Ask::Adopt { master } = &at.record.ask else { return };
+        if !self.looked_since(cx, &id) {
+            self.doing = Some("looking at every instance before the adoption".to_owned());
+            return;
+        }
         match adoptable(cx, master.as_ref()) {
             Ok((name, cold)) => {
                 let ours = self.own.get(&name).is_some_and(|own| own.boot_id.is_some());
@@ -166,13 +170,41 @@ impl Service {
                     .keys()
                     .next()
                     .is_none_or(|first| self.own.contains_key(first));
-                if speaker && cx.now.wall.0 >= settled {
+                // What is still being looked at is waited for, not held against anybody.
+                let undecided = cx.view.instances.values().any(|at| {
+                    let record = &at.record;
+                    [&record.starts_fenced, &record.killable].contains(&&Verdict::Unknown)
+                });
+                if speaker && cx.now.wall.0 >= settled && !undecided {
                     self.stand(cx, &id, at, Stand::Refused(wrong.join("; ")));
                 } else {
                     cx.out.wake(cx.now.time + Duration::from_millis(250));
                 }
             }
         }
+    }
+
+    /// Was every instance here looked at since this request was first seen? What was seen before
+    /// a person asked may have changed by the same person's hand.
+    fn looked_since(&mut self, cx: &mut Cx<'_>, id: &str) -> bool {
+        let now = cx.now.time;
+        let since = match &self.adoption_seen {
+            Some((seen, since)) if seen == id => *since,
+            _ => {
+                self.adoption_seen = Some((id.to_owned(), now));
+                now
+            }
+        };
+        let mut all = true;
+        for (name, own) in &self.own {
+            let answered = own.known.as_ref().is_some_and(|known| known.sent >= since);
+            let failed = own.failing.is_some() && own.observed_at >= since;
+            if !answered && !failed {
+                own.observe(cx, name);
+                all = false;
+            }
+        }
+        all && self.publishing.is_none()
     }
 
     fn adopt(
@@ -190,7 +222,7 @@ impl Service {
         let mut then = Vec::new();
         let mut story = Story::new(Cause::Adopted, None);
         story.loss = "nothing".to_owned();
-        story.asked_by = Some(at.record.by.clone());
+        story.asked_by = Some(at.record.asker());
         for (other, record) in &cx.view.instances {
             let key = crate::record::key::instance(cx.name, other);
             when.push(Compare::Modified(key, record.revision));

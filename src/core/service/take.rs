@@ -13,8 +13,8 @@ use crate::name::InstanceName;
 use crate::policy::{Failover, Judge};
 use crate::position::{Covering, Position};
 use crate::record::{
-    Ask, Cause, FORMAT, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord,
-    MasterState, Proof, Step, Unfit, key,
+    Ask, Cause, FORMAT, FinalRecord, Health, HistoryRecord, HookStand, InstanceRecord,
+    MasterRecord, MasterState, Phase, Proof, Step, Unfit, key,
 };
 use crate::time::Wall;
 
@@ -39,6 +39,8 @@ pub(super) struct Story {
     pub(super) ranking: Ranking,
     pub(super) asked_by: Option<String>,
     pub(super) steps: Vec<Step>,
+    /// Hooks that ran before there was a term, at the request.
+    pub(super) hooks: BTreeMap<Phase, HookStand>,
 }
 
 impl Story {
@@ -50,6 +52,7 @@ impl Story {
             ranking: Ranking::default(),
             asked_by: None,
             steps: Vec::new(),
+            hooks: BTreeMap::new(),
         }
     }
 }
@@ -117,7 +120,7 @@ impl Service {
                 request: Some((id, request.revision)),
                 asked: to.clone(),
                 lossy: *lossy,
-                by: Some(request.record.by.clone()),
+                by: Some(request.record.asker()),
             });
         }
         if cx.view.standing().any(|ask| *ask == Ask::Pause) {
@@ -508,7 +511,7 @@ impl Service {
             record.origins.push(state.applied.clone());
         }
         let mut steps = story.steps.clone();
-        steps.push(Step { name: "taken".to_owned(), at: cx.now.wall });
+        steps.push(Step { name: record.state.word().to_owned(), at: cx.now.wall });
         let history = HistoryRecord {
             format: FORMAT,
             cause: story.cause.clone(),
@@ -519,7 +522,7 @@ impl Service {
             ranking: story.ranking.order.clone(),
             refusals: words(&story.ranking),
             asked_by: story.asked_by.clone(),
-            hooks: BTreeMap::new(),
+            hooks: story.hooks.clone(),
             unknown: serde_json::Map::new(),
         };
         then.push(put(key::history(cx.name, record.term), &history));
@@ -603,7 +606,8 @@ impl Service {
             let mut story = Story::new(cause, Some(giver.clone()));
             story.loss = "nothing: the taker has all that was acknowledged".to_owned();
             let asked = cx.view.requests.get(request);
-            story.asked_by = asked.map(|at| at.record.by.clone());
+            story.asked_by = asked.map(|at| at.record.asker());
+            story.hooks = asked.map(|at| at.record.hooks.clone()).unwrap_or_default();
             story.steps = vec![Step { name: "fenced".to_owned(), at: at.record.since }];
             self.take_term(cx, at, &name, &story, Vec::new());
             return;
@@ -631,6 +635,17 @@ impl Service {
             return "unknown".to_owned();
         };
         let position = &taken.record.applied;
+        if let Some(before) = cx.view.history.get(&record.term)
+            && before.record.cause != Cause::Adopted
+            && !before.record.steps.iter().any(|step| step.name == "serving")
+        {
+            // That term never served: what was lost, was lost to the one before it.
+            return if before.record.to == *name {
+                before.record.loss.clone()
+            } else {
+                "unknown: the move before this one failed".to_owned()
+            };
+        }
         // A later life of it may have less than what was acknowledged.
         let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
         if let Some(own) = last.filter(|own| own.record.boot_id == record.holder.boot_id) {
