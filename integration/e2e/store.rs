@@ -73,9 +73,6 @@ fn an_archive_goes_into_another_folder_and_counts_after_a_person_said_so() {
     let config = other(&trio.config, &[(&data, &fresh)]);
     fs::write(&trio.agent.config, &config).expect("writable");
     trio.agent.sengu(&["store", "import", &archive]).good();
-    // The agent's id goes with it: to any other agent the records are somebody else's.
-    let id = |folder: &str| std::path::Path::new(folder).join("agent-id");
-    fs::copy(id(&data), id(&fresh)).expect("the id can be copied");
 
     trio.agent.relaunch();
     let status = trio.agent.wait_ended(LATER).expect("it ends");

@@ -19,6 +19,7 @@ use sengu_core::time::Now;
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::instance::Instance;
 use super::turn::{EVENTS, Parts, Query, Turner};
@@ -136,20 +137,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     );
     notify_ready();
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let result = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        why = told_broken(&mut broken) => {
-            Err(anyhow::anyhow!("the store is broken, so the agent ends: {why}"))
-        }
-        ended = &mut turning => match ended {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(why)) => Err(anyhow::anyhow!(why)),
-            Err(panic) => Err(anyhow::anyhow!("internal error in the loop: {panic}")),
-        },
-    };
+    let result = until_told(&mut broken, &mut turning).await;
     tracing::info!("the agent ends; databases are left as they are");
     // Receivers may be gone already.
     let _ = stop.send(true);
@@ -158,6 +146,27 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     templates.ended().await;
     turning.abort();
     result
+}
+
+/// Waits for a signal, the end of the store or the end of the loop.
+async fn until_told(
+    broken: &mut watch::Receiver<Option<String>>,
+    turning: &mut JoinHandle<Result<(), String>>,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        why = told_broken(broken) => {
+            Err(anyhow::anyhow!("the store is broken, so the agent ends: {why}"))
+        }
+        ended = turning => match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(anyhow::anyhow!(why)),
+            Err(panic) => Err(anyhow::anyhow!("internal error in the loop: {panic}")),
+        },
+    }
 }
 
 /// Tells the service manager, if there is one, that names are answered from now on.

@@ -118,10 +118,13 @@ impl Machine {
         self.out.wake = None;
         let touched = self.absorb(now, event);
         if self.config.is_some() {
-            let names: Vec<ServiceName> = match touched {
-                Touched::All => self.services.keys().cloned().collect(),
-                Touched::One(name) => vec![name],
-                Touched::Nothing => Vec::new(),
+            let names: BTreeSet<ServiceName> = match touched {
+                Touched::All => {
+                    let known = self.catalog.services().map(|(name, _)| name);
+                    self.services.keys().chain(known).cloned().collect()
+                }
+                Touched::One(name) => BTreeSet::from([name]),
+                Touched::Nothing => BTreeSet::new(),
             };
             for name in &names {
                 self.decide(now, name);
@@ -326,10 +329,14 @@ impl Machine {
 
     /// One judge: may outputs name this service's master on its word?
     fn vouch(&mut self, now: Now, name: &ServiceName) {
-        let (Some(config), Some(service)) = (&self.config, self.services.get(name)) else { return };
+        let Some(config) = &self.config else { return };
         let Judge::Alone { lease } = config.judge else { return };
         let record = self.catalog.service(name).and_then(|view| view.master.as_ref());
-        let vouched = record.is_none_or(|at| service.vouches(now.time, &at.record, lease));
+        let service = self.services.get(name);
+        // Nobody else looks after a service that is not configured here any more.
+        let vouched = record.is_none_or(|at| {
+            service.is_some_and(|service| service.vouches(now.time, &at.record, lease))
+        });
         if vouched == self.catalog.unvouched.contains(name) {
             let catalog = Arc::make_mut(&mut self.catalog);
             if vouched {
@@ -374,6 +381,20 @@ impl Machine {
         self.out.actions.push(Action::Txn { id, txn, within: TXN_WITHIN });
     }
 
+    /// The terms that the next beat keeps.
+    fn naming(&self, now: Now, config: &Config, fence: Duration) -> BTreeMap<ServiceName, Term> {
+        let kept = self.services.iter().filter_map(|(name, service)| {
+            let view = self.catalog.service(name)?;
+            let record = &view.master.as_ref()?.record;
+            let deadline = self.beats.deadline(name, record.term);
+            let late = deadline.is_some_and(|deadline| now.time + fence >= deadline);
+            let promised = record.promise != Promise::None;
+            let keeps = promised && !late && service.keeps(record, config);
+            keeps.then(|| (name.clone(), record.term))
+        });
+        kept.collect()
+    }
+
     /// Sends the next beat when it is due.
     fn beat(&mut self, now: Now) {
         let Some(config) = &self.config else { return };
@@ -381,21 +402,7 @@ impl Machine {
         if !self.loaded {
             return;
         }
-        let naming: BTreeMap<ServiceName, Term> = self
-            .services
-            .iter()
-            .filter_map(|(name, service)| {
-                let view = self.catalog.service(name)?;
-                let record = &view.master.as_ref()?.record;
-                let late = self
-                    .beats
-                    .deadline(name, record.term)
-                    .is_some_and(|deadline| now.time + fence >= deadline);
-                let promised = record.promise != Promise::None;
-                let keeps = promised && !late && service.keeps(record, config);
-                keeps.then(|| (name.clone(), record.term))
-            })
-            .collect();
+        let naming = self.naming(now, config, fence);
         // A deadline stands until its fence has fired or the term is another's: a beat that comes
         // too late to be sent must not disarm the very fence that is due.
         let (services, catalog) = (&self.services, &self.catalog);

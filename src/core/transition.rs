@@ -117,6 +117,13 @@ pub const TABLE: &[Transition] = {
             "the holder's agent",
             "a later fence or exit is acknowledged",
         ),
+        row(
+            Taken,
+            Unmanaged,
+            Same,
+            "any agent",
+            "released by a person, its holder taken out of the configuration",
+        ),
         row(Serving, Unmanaged, Same, "the holder's agent", "released by a person"),
         row(Vacant, Unmanaged, Same, "any agent", "released by a person"),
         row(Lapsed, Unmanaged, Same, "any agent", "released by a person"),

@@ -359,7 +359,7 @@ impl Service {
         let holder = &record.holder;
         let stuck = self.writing.is_some() && now > self.writing_since + lease;
         // What this agent knows needs no record: a disk that is full must not keep a dead name.
-        let looked = self.own.get(&holder.instance).is_none_or(|own| {
+        let looked = self.own.get(&holder.instance).is_some_and(|own| {
             let alive = !own.gone(&holder.boot_id)
                 && own.boot_id.as_ref().is_none_or(|boot| *boot == holder.boot_id);
             let closed = own.state().is_some_and(|state| !state.writable);

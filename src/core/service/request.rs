@@ -268,9 +268,12 @@ impl Service {
             MasterState::Vacant { .. } | MasterState::Lapsed | MasterState::FenceFailed { .. } => {
                 true
             }
-            MasterState::Taken { .. } | MasterState::Giving { .. } | MasterState::Unmanaged => {
-                false
+            // A taker that was taken out of the configuration is nobody's to open.
+            MasterState::Taken { .. } => {
+                let holder = &at.record.holder;
+                cx.mine(holder) && !self.own.contains_key(&holder.instance)
             }
+            MasterState::Giving { .. } | MasterState::Unmanaged => false,
         };
         if !may {
             self.doing = Some("waiting until the move under way ends before release".to_owned());

@@ -131,10 +131,8 @@ impl Service {
         }
         if self.attempts_spent(cx, record) {
             return Err(format!(
-                "{} attempts failed in this incident: `sengu explain {}`, then `sengu failover {}`",
-                record.failed.len(),
-                cx.name,
-                cx.name
+                "{} attempts failed: `sengu explain {}`, then `sengu failover {}`",
+                cx.settings.policy.max_attempts, cx.name, cx.name
             ));
         }
         match policy.failover {

@@ -180,3 +180,28 @@ fn a_started_agent_finds_one_master_whatever_it_was_doing() {
         }
     }
 }
+
+/// The agent is stopped, the master's line leaves the file, the agent starts: nobody looks at it.
+#[test]
+fn a_holder_that_is_not_configured_is_not_named() {
+    let mut world = World::trio(Failover::Auto);
+    world.dismiss("cache1");
+    world.start_agent();
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.named(), None, "nobody looks at it any more\n{}", world.tell());
+}
+
+/// A taker leaves the file before it was opened: the service can still be released.
+#[test]
+fn a_taker_that_is_not_configured_can_be_released() {
+    let mut world = World::trio(Failover::Auto);
+    let taken = MasterState::Taken { cause: Cause::Switchover };
+    world.adopted(2, taken, "cache2", &[position("first", 0)]);
+    world.dismiss("cache2");
+    world.start_agent();
+    world.run_for(Duration::from_secs(5));
+    world.ask("release", sengu_core::record::Ask::Release, Some(2));
+    world.run_for(Duration::from_secs(70));
+    let stand = world.stand("release");
+    assert_eq!(world.state(), MasterState::Unmanaged, "{stand:?}\n{}", world.tell());
+}
