@@ -253,17 +253,16 @@ impl World {
         if matches!(record.state, MasterState::FenceFailed { .. }) {
             return false;
         }
-        let candidates: Vec<Position> = self
+        let known: Vec<usize> = self
             .of_service(service)
             .into_iter()
-            .filter(|db| self.is_candidate(*db, &record))
-            .filter_map(|db| self.state_of(db).map(|(state, _)| state.applied))
+            .filter(|db| self.is_provable(*db, &record))
             .collect();
+        let position = |db: &usize| self.state_of(*db).map(|(state, _)| state.applied);
+        let positions: Vec<Position> = known.iter().filter_map(position).collect();
         // Two of which neither holds all that the other holds are for a person, not for a guess.
-        !candidates.is_empty()
-            && candidates
-                .iter()
-                .all(|one| candidates.iter().all(|other| one.order(other).is_some()))
+        let comparable = |one: &Position| positions.iter().all(|other| one.order(other).is_some());
+        known.iter().any(|db| self.databases[*db].priority > 0) && positions.iter().all(comparable)
     }
 
     /// Does an agent say that its attempts are spent? Attempts are bounded by the policy.
@@ -294,7 +293,7 @@ impl World {
         FinalRecord::decode(&self.store.kv.get(&key)?.value).ok()?.unfit
     }
 
-    fn is_candidate(&self, db: usize, record: &MasterRecord) -> bool {
+    fn is_provable(&self, db: usize, record: &MasterRecord) -> bool {
         let database = &self.databases[db];
         let Some(process) = &database.process else { return false };
         let name = history_name(process.copy.history);
@@ -302,8 +301,8 @@ impl World {
             let Position::Redis(origin) = origin;
             origin.id == name
         });
-        database.priority > 0
-            && self.unfit(database.id, record).is_none()
+        let unfit = self.unfit(database.id, record);
+        matches!(unfit, None | Some(Unfit::NeverPromote))
             && self.seen_in_step(database.id, &process.boot_id)
             && process.copy.provable
             && !matches!(process.link, Link::Copying { .. })
