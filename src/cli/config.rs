@@ -15,13 +15,13 @@ pub(super) struct Options {
     /// Check a file instead: tell every mistake, exit with 1 if there is one
     #[arg(long)]
     check: bool,
-    /// The file to check; without one, the configuration file
-    #[arg(requires = "check", value_name = "FILE")]
+    /// The file to check; with `--check` alone, the configuration file
+    #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
-    if !options.check {
+    if !options.check && options.file.is_none() {
         if global.json {
             print::json(&keys());
         } else {

@@ -18,10 +18,19 @@ pub(super) struct Options {
     service: ServiceName,
     /// For how long
     #[arg(long = "for", value_name = "DURATION", default_value = "1h",
-          value_parser = crate::duration::parse)]
+          value_parser = length)]
     length: Duration,
     #[command(flatten)]
     asking: Asking,
+}
+
+/// At least a second: what is asked for is said in whole ones.
+fn length(text: &str) -> Result<Duration, String> {
+    let length = crate::duration::parse(text).map_err(|error| error.to_string())?;
+    if length < Duration::from_secs(1) {
+        return Err("a pause is at least 1s".into());
+    }
+    Ok(length)
 }
 
 pub(super) fn run(global: &Global, options: Options) -> anyhow::Result<Exit> {

@@ -45,6 +45,7 @@ fn good_lines_are_taken() {
         "hook run before-failover foo --old a=127.0.0.1:1",
         "config",
         "config --check file.toml",
+        "config file.toml",
         "--config other.toml reload",
         "store export file",
         "store incarnate --data-dir /x",
@@ -67,11 +68,11 @@ fn bad_lines_are_refused() {
         "switchover foo --to a/b",
         "adopt foo --wait 0",
         "pause foo --for 5",
+        "pause foo --for 0s",
         "kv delete a --recurse --cas 1",
         "dns x nothing",
         "hook run afterwards foo",
         "hook run before-failover foo --old a",
-        "config file.toml",
         "history foo --limit 0",
     ] {
         assert!(parse(line).is_err(), "{line:?} passed");
