@@ -154,6 +154,10 @@ impl World {
         };
         let (emptied, rolled) = (random.permille(100), random.permille(100));
         let back = random.index(30);
+        if self.calm {
+            self.plan(200 * MILLI, Happening::ProcessStart { db });
+            return;
+        }
         let database = &mut self.databases[db];
         if emptied {
             database.disk.clear();

@@ -253,17 +253,13 @@ impl World {
         if matches!(record.state, MasterState::FenceFailed { .. }) {
             return false;
         }
-        let candidates: Vec<Position> = self
-            .of_service(service)
-            .into_iter()
-            .filter(|db| self.is_candidate(*db, &record))
-            .filter_map(|db| self.state_of(db).map(|(state, _)| state.applied))
-            .collect();
+        let known: Vec<usize> =
+            self.of_service(service).into_iter().filter(|db| self.counts(*db, &record)).collect();
+        let position = |db: &usize| self.state_of(*db).map(|(state, _)| state.applied);
+        let positions: Vec<Position> = known.iter().filter_map(position).collect();
         // Two of which neither holds all that the other holds are for a person, not for a guess.
-        !candidates.is_empty()
-            && candidates
-                .iter()
-                .all(|one| candidates.iter().all(|other| one.order(other).is_some()))
+        let comparable = |one: &Position| positions.iter().all(|other| one.order(other).is_some());
+        known.iter().any(|db| self.databases[*db].priority > 0) && positions.iter().all(comparable)
     }
 
     /// Does an agent say that its attempts are spent? Attempts are bounded by the policy.
@@ -294,21 +290,31 @@ impl World {
         FinalRecord::decode(&self.store.kv.get(&key)?.value).ok()?.unfit
     }
 
-    fn is_candidate(&self, db: usize, record: &MasterRecord) -> bool {
+    /// Does it hold something of a history that a term recorded, promotable or not?
+    fn counts(&self, db: usize, record: &MasterRecord) -> bool {
         let database = &self.databases[db];
         let Some(process) = &database.process else { return false };
         let name = history_name(process.copy.history);
         let known = record.origins.iter().any(|origin| {
             let Position::Redis(origin) = origin;
-            origin.id == name
+            origin.id == name || origin.second.as_ref().is_some_and(|second| second.id == name)
         });
+        let half = matches!(process.link, Link::Copying { .. });
+        let unfit = self.unfit(database.id, record);
+        process.copy.provable
+            && !half
+            && known
+            && !matches!(unfit, Some(Unfit::Syncing | Unfit::NeverSynced))
+    }
+
+    fn is_candidate(&self, db: usize, record: &MasterRecord) -> bool {
+        let database = &self.databases[db];
+        let Some(process) = &database.process else { return false };
         database.priority > 0
             && self.unfit(database.id, record).is_none()
             && self.seen_in_step(database.id, &process.boot_id)
-            && process.copy.provable
-            && !matches!(process.link, Link::Copying { .. })
             && !record.failed.contains(&database.id.name())
-            && known
+            && self.counts(db, record)
     }
 }
 
