@@ -258,7 +258,9 @@ impl World {
         let hang = life.stalled_until.max(life.stopped_until);
         if hang > time {
             life.late = true;
-            self.plan(hang - time, Happening::Turn { life: at });
+            // It may be let go on before that.
+            let wait = (hang - time).min(100 * MILLI);
+            self.plan(wait, Happening::Turn { life: at });
             return;
         }
         let event = if std::mem::take(&mut life.late) {

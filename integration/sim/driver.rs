@@ -467,7 +467,7 @@ impl World {
             return;
         }
         if life.stopped_until > now {
-            let wait = life.stopped_until - now + 1;
+            let wait = (life.stopped_until - now + 1).min(100 * MILLI);
             self.plan(wait, Happening::FenceTimer { life: at, epoch, index });
             return;
         }

@@ -176,6 +176,13 @@ pub(crate) enum Fact {
         /// Runs from now on.
         running: bool,
     },
+    /// An agent's loop hangs; its fence thread does not.
+    Stalled {
+        /// On which host.
+        host: usize,
+        /// For so long from now.
+        span: Micros,
+    },
     /// An agent has read the store.
     Loaded {
         /// On which host.

@@ -89,14 +89,11 @@ impl World {
             }
             Fault::StallAgent => {
                 let until = self.now + self.random.fault.between(100 * MILLI, 3 * lease);
-                say!(
-                    self,
-                    "h{} agent's loop hangs for {} ms",
-                    host + 1,
-                    (until - self.now) / MILLI
-                );
                 if let Some(life) = self.agents[host].life.as_mut() {
                     life.stalled_until = until;
+                    let span = until - self.now;
+                    say!(self, "h{} agent's loop hangs for {} ms", host + 1, span / MILLI);
+                    self.tell(super::fact::Fact::Stalled { host, span });
                 }
             }
             _ => {

@@ -18,7 +18,9 @@ pub(crate) struct StartsFenced {
     layout: Layout,
     open: BTreeSet<Id>,
     stopped: BTreeSet<Id>,
-    hindered: BTreeSet<usize>,
+    /// Hosts whose agent does not run (or has not read the store since), and that are cut off.
+    down: BTreeSet<usize>,
+    cut: BTreeSet<usize>,
     since: BTreeMap<Id, Micros>,
     records: BTreeMap<usize, Rc<MasterRecord>>,
 }
@@ -29,7 +31,8 @@ impl StartsFenced {
             layout: layout.clone(),
             open: BTreeSet::new(),
             stopped: BTreeSet::new(),
-            hindered: BTreeSet::new(),
+            down: BTreeSet::new(),
+            cut: BTreeSet::new(),
             since: BTreeMap::new(),
             records: BTreeMap::new(),
         }
@@ -46,7 +49,7 @@ impl StartsFenced {
         record.state != MasterState::Unmanaged
             && !holds
             && !self.stopped.contains(&id)
-            && host.is_some_and(|host| !self.hindered.contains(host))
+            && host.is_some_and(|host| !self.down.contains(host) && !self.cut.contains(host))
     }
 
     /// Starts the time of a host's instances anew.
@@ -55,7 +58,7 @@ impl StartsFenced {
         self.since.retain(|id, _| hosts.get(id) != Some(&host));
     }
 
-    fn note(&mut self, fact: &Fact) {
+    fn note(&mut self, at: Micros, fact: &Fact) {
         match fact {
             Fact::Writable { instance, writable: true, .. } => {
                 self.open.insert(*instance);
@@ -70,14 +73,29 @@ impl StartsFenced {
                 self.stopped.remove(instance);
                 self.since.remove(instance);
             }
-            Fact::Agent { host, running: false } | Fact::Reach { host, reach: false } => {
-                self.hindered.insert(*host);
+            Fact::Agent { host, running: false } => {
+                self.down.insert(*host);
             }
-            Fact::Loaded { host } | Fact::Reach { host, reach: true } => {
-                self.hindered.remove(host);
+            Fact::Loaded { host } => {
+                self.down.remove(host);
+                self.restart(*host);
+            }
+            Fact::Reach { host, reach: false } => {
+                self.cut.insert(*host);
+            }
+            Fact::Reach { host, reach: true } => {
+                self.cut.remove(host);
                 self.restart(*host);
             }
             Fact::Agent { host, running: true } => self.restart(*host),
+            Fact::Stalled { host, span } => {
+                let hosts = &self.layout.hosts;
+                for (_, since) in
+                    self.since.iter_mut().filter(|(id, _)| hosts.get(id) == Some(host))
+                {
+                    *since = at + span;
+                }
+            }
             Fact::Master { service, record: Some(record) } => {
                 self.records.insert(*service, Rc::clone(record));
             }
@@ -92,12 +110,12 @@ impl Invariant for StartsFenced {
     }
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
-        self.note(fact);
+        self.note(at, fact);
         let wrong: BTreeSet<Id> = self.open.iter().copied().filter(|id| self.wrong(*id)).collect();
         self.since.retain(|id, _| wrong.contains(id));
         for id in wrong {
             let since = *self.since.entry(id).or_insert(at);
-            if at - since > self.layout.patience {
+            if at > since + self.layout.patience {
                 self.since.insert(id, at);
                 return Err(Breach::firm(format!(
                     "{id} has taken writes for {} ms without holding the term, although its \

@@ -2,7 +2,8 @@
 //!
 //! A host is *unwatched* from the moment its agent died or was stopped, until an agent has run
 //! there, with the store read, for the patience that the layout grants; an agent that cannot read
-//! the store is given the lease on top, since it fences then. This is no rule of its own.
+//! the store is given the lease on top, since it fences then, and one whose loop hangs before
+//! that, as long as it hangs. This is no rule of its own.
 
 use std::collections::BTreeMap;
 
@@ -52,6 +53,14 @@ impl Watched {
             }
             Fact::Started { instance } if self.layout.unfenced.contains(&instance) => {
                 self.opened.insert(instance, at);
+            }
+            Fact::Stalled { host, span } => {
+                let patience = self.layout.patience;
+                let Some(host) = self.hosts.get_mut(&host) else { return };
+                let settled = host.loaded.is_some_and(|loaded| at >= loaded + patience);
+                if let Some(up) = host.up.as_mut().filter(|_| !settled) {
+                    *up = at + span;
+                }
             }
             Fact::Loaded { host } => {
                 if let Some(host) = self.hosts.get_mut(&host) {
@@ -104,6 +113,9 @@ mod tests {
         watched.take(100 * SECOND, &Fact::Agent { host: 0, running: true });
         assert_eq!(watched.limit(106 * SECOND, r(1)), Some(LIMIT), "it could not read the store");
         assert_eq!(watched.limit(108 * SECOND, r(1)), None, "then it must have fenced");
+        watched.take(100 * SECOND, &Fact::Stalled { host: 0, span: 10 * SECOND });
+        assert_eq!(watched.limit(116 * SECOND, r(1)), Some(LIMIT), "its loop hung");
+        watched.take(101 * SECOND, &Fact::Agent { host: 0, running: true });
         watched.take(101 * SECOND, &Fact::Loaded { host: 0 });
         assert_eq!(watched.limit(103 * SECOND, r(1)), Some(LIMIT));
         assert_eq!(watched.limit(105 * SECOND, r(1)), None);

@@ -358,8 +358,12 @@ impl Service {
     pub(crate) fn vouches(&self, now: Time, record: &MasterRecord, lease: Duration) -> bool {
         let holder = &record.holder;
         let stuck = self.writing.is_some() && now > self.writing_since + lease;
+        // What this agent knows needs no record: a disk that is full must not keep a dead name.
         let looked = self.own.get(&holder.instance).is_none_or(|own| {
-            own.known.is_some() || own.failing.is_some() || own.gone(&holder.boot_id)
+            let alive = !own.gone(&holder.boot_id)
+                && own.boot_id.as_ref().is_none_or(|boot| *boot == holder.boot_id);
+            let closed = own.state().is_some_and(|state| !state.writable);
+            alive && !closed && (own.known.is_some() || own.failing.is_some())
         });
         looked && !stuck
     }

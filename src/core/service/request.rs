@@ -170,7 +170,12 @@ impl Service {
                     .keys()
                     .next()
                     .is_none_or(|first| self.own.contains_key(first));
-                if speaker && cx.now.wall.0 >= settled {
+                // What is still being looked at is waited for, not held against anybody.
+                let undecided = cx.view.instances.values().any(|at| {
+                    let record = &at.record;
+                    [&record.starts_fenced, &record.killable].contains(&&Verdict::Unknown)
+                });
+                if speaker && cx.now.wall.0 >= settled && !undecided {
                     self.stand(cx, &id, at, Stand::Refused(wrong.join("; ")));
                 } else {
                     cx.out.wake(cx.now.time + Duration::from_millis(250));
