@@ -1,7 +1,6 @@
-//! Who this agent is: a random id kept in `data_dir`, and a random id of this life of it.
+//! What an agent keeps of itself: the id of this life of it, and which services it held.
 //!
-//! Two hosts that share a name (a cloned guest, a restored backup) differ by the first, two
-//! processes of one host by the second.
+//! The agent's own id is its store's; two processes on one store differ by the id of their life.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,26 +17,6 @@ pub fn random() -> io::Result<String> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// The agent's id: read from `data_dir/agent-id`, or made there.
-///
-/// # Errors
-/// The file cannot be read or made; the message names it.
-pub fn agent_id(data_dir: &Path) -> io::Result<String> {
-    let path = data_dir.join("agent-id");
-    match fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
-        Ok(_) => make(&path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(&path),
-        Err(error) => Err(named(&path, &error)),
-    }
-}
-
-fn make(path: &Path) -> io::Result<String> {
-    let id = random()?;
-    replace(path, format!("{id}\n").as_bytes())?;
-    Ok(id)
 }
 
 /// The services held when the agent last ran.
@@ -85,10 +64,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_stays() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let first = agent_id(folder.path()).expect("made");
-        assert_eq!(agent_id(folder.path()).expect("read"), first);
+    fn no_two_lives_are_alike() {
+        let (first, second) = (random().expect("made"), random().expect("made"));
+        assert_ne!(first, second);
         assert_eq!(first.len(), 32);
     }
 

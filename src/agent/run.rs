@@ -72,8 +72,9 @@ pub fn run(config: Config, file: PathBuf) -> anyhow::Result<()> {
 async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<()> {
     let store = EmbeddedStore::open(&config.data_dir)?;
     let mut broken = store.broken();
+    // One store, one judge: the store's own id is the agent's, and goes with its archive.
+    let agent = store.store_id().to_owned();
     let store: Arc<dyn Store> = Arc::new(store);
-    let agent = identity::agent_id(&config.data_dir)?;
     let start = identity::random()?;
     let view = Arc::new(View::default());
     let board = Arc::new(Board::default());

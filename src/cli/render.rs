@@ -1,4 +1,6 @@
-//! `sengu render`: what the templates of the configuration give now. Writes no file: the agent does.
+//! `sengu render`: what the templates of the configuration give now.
+//!
+//! Writes no file: a running agent does.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Hooks run as real programs: deadlines, output, exits, and what they are told.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Templates as an operator sees them: real files, programs and changes of the catalog.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;

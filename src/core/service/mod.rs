@@ -98,8 +98,8 @@ pub(crate) struct Service {
     /// Hooks that this life of the agent has started.
     launched: BTreeSet<(Place, Phase)>,
     looks: BTreeMap<std::net::SocketAddr, Look>,
-    /// The adoption that is asked for, and when it was first seen.
-    adoption_seen: Option<(String, Time)>,
+    /// The request that wants fresh looks, and when it was first seen.
+    asked_seen: Option<(String, Time)>,
     /// Since when the ranking of this incident stands, and of what.
     ranked: Option<(Vec<InstanceName>, Time)>,
     /// What is not done and why; made anew by each decision.

@@ -25,7 +25,7 @@ use super::{Cx, Service, put};
 /// A target this close gets the rest while the giver is fenced: bytes.
 const NEAR: u64 = 1 << 20;
 const READ_WITHIN: Duration = Duration::from_secs(1);
-/// An adoption that is not refused at once waits this long for records to settle.
+/// What cannot be done at once is refused only after this: links and looks settle. Milliseconds.
 const SETTLE: i64 = 1500;
 
 impl Service {
@@ -152,6 +152,17 @@ impl Service {
             self.doing = Some("looking at every instance before the adoption".to_owned());
             return;
         }
+        // What is still being looked at is waited for, not held against anybody.
+        let undecided = cx.view.instances.iter().find(|(_, at)| {
+            let record = &at.record;
+            record.health == Health::Up
+                && [&record.starts_fenced, &record.killable].contains(&&Verdict::Unknown)
+        });
+        if let Some((name, _)) = undecided {
+            self.doing = Some(format!("looking at how {name} starts"));
+            cx.out.wake(cx.now.time + Duration::from_millis(250));
+            return;
+        }
         match adoptable(cx, master.as_ref()) {
             Ok((name, cold)) => {
                 let ours = self.own.get(&name).is_some_and(|own| own.boot_id.is_some());
@@ -170,12 +181,7 @@ impl Service {
                     .keys()
                     .next()
                     .is_none_or(|first| self.own.contains_key(first));
-                // What is still being looked at is waited for, not held against anybody.
-                let undecided = cx.view.instances.values().any(|at| {
-                    let record = &at.record;
-                    [&record.starts_fenced, &record.killable].contains(&&Verdict::Unknown)
-                });
-                if speaker && cx.now.wall.0 >= settled && !undecided {
+                if speaker && cx.now.wall.0 >= settled {
                     self.stand(cx, &id, at, Stand::Refused(wrong.join("; ")));
                 } else {
                     cx.out.wake(cx.now.time + Duration::from_millis(250));
@@ -188,10 +194,10 @@ impl Service {
     /// a person asked may have changed by the same person's hand.
     fn looked_since(&mut self, cx: &mut Cx<'_>, id: &str) -> bool {
         let now = cx.now.time;
-        let since = match &self.adoption_seen {
+        let since = match &self.asked_seen {
             Some((seen, since)) if seen == id => *since,
             _ => {
-                self.adoption_seen = Some((id.to_owned(), now));
+                self.asked_seen = Some((id.to_owned(), now));
                 now
             }
         };
@@ -293,11 +299,20 @@ impl Service {
         let Ask::Switchover { to } = &request.record.ask else { return false };
         match &request.record.stand {
             Stand::Asked => {
-                let stand = match self.target(cx, at, to.as_ref()) {
-                    Ok(to) => Stand::Agreed { to },
-                    Err(why) => Stand::Refused(why),
-                };
-                self.stand(cx, &id, request, stand);
+                if !self.looked_since(cx, &id) {
+                    self.doing = Some("looking at every instance before the switchover".to_owned());
+                    return false;
+                }
+                match self.target(cx, at, to.as_ref()) {
+                    Ok(to) => self.stand(cx, &id, request, Stand::Agreed { to }),
+                    // A link that is just being made, after the move before, is given its time.
+                    Err(why) if cx.now.wall.0 < request.record.at.0 + SETTLE => {
+                        self.doing = Some(format!("waiting for a target: {why}"));
+                        self.asked_seen = None;
+                        cx.out.wake(cx.now.time + Duration::from_millis(250));
+                    }
+                    Err(why) => self.stand(cx, &id, request, Stand::Refused(why)),
+                }
                 false
             }
             Stand::Agreed { to } => {
@@ -576,33 +591,10 @@ fn adoptable(
             ));
         }
     }
-    let writable: Vec<&InstanceName> =
-        instances.iter().filter(|(_, at)| at.record.writable).map(|(name, _)| name).collect();
-    let master = match (writable.as_slice(), named) {
-        ([one], None) => Some(*one),
-        ([one], Some(named)) if *one == named => Some(*one),
-        ([one], Some(named)) => {
-            wrong.push(format!("`{one}` takes writes, not `{named}`"));
-            None
-        }
-        ([], Some(named)) if instances.contains_key(named) => {
-            return if wrong.is_empty() { Ok((named.clone(), true)) } else { Err(wrong) };
-        }
-        ([], Some(named)) => {
-            wrong.push(format!("no instance `{named}`"));
-            None
-        }
-        ([], None) => {
-            wrong.push(
-                "no instance takes writes: name the one that shall, with `--master`".to_owned(),
-            );
-            None
-        }
-        (many, _) => {
-            let list: Vec<&str> = many.iter().map(|name| name.as_str()).collect();
-            wrong.push(format!("{} take writes; exactly one must", list.join(" and ")));
-            None
-        }
+    let master = match opened(cx, named, &mut wrong) {
+        Opened::One(master) => Some(master),
+        Opened::Cold(master) if wrong.is_empty() => return Ok((master.clone(), true)),
+        Opened::Cold(_) | Opened::Unclear => None,
     };
     if let Some(master) = master {
         let address = instances[master].record.address;
@@ -616,6 +608,39 @@ fn adoptable(
         Some(master) if wrong.is_empty() => Ok((master.clone(), false)),
         _ => Err(wrong),
     }
+}
+
+/// Who takes writes.
+enum Opened<'a> {
+    /// Exactly one, and it is the one that was named, if one was.
+    One(&'a InstanceName),
+    /// Nobody, and a person named this one.
+    Cold(&'a InstanceName),
+    /// Anything else; it was said what.
+    Unclear,
+}
+
+fn opened<'a>(cx: &Cx<'a>, named: Option<&InstanceName>, wrong: &mut Vec<String>) -> Opened<'a> {
+    let instances = &cx.view.instances;
+    let writable: Vec<&InstanceName> =
+        instances.iter().filter(|(_, at)| at.record.writable).map(|(name, _)| name).collect();
+    let known = named.and_then(|named| instances.get_key_value(named));
+    match (writable.as_slice(), named) {
+        ([one], None) => return Opened::One(one),
+        ([one], Some(named)) if *one == named => return Opened::One(one),
+        ([one], Some(named)) => wrong.push(format!("`{one}` takes writes, not `{named}`")),
+        ([], Some(named)) => match known {
+            Some((known, _)) => return Opened::Cold(known),
+            None => wrong.push(format!("no instance `{named}`")),
+        },
+        ([], None) => wrong
+            .push("no instance takes writes: name the one that shall, with `--master`".to_owned()),
+        (many, _) => {
+            let list: Vec<&str> = many.iter().map(|name| name.as_str()).collect();
+            wrong.push(format!("{} take writes; exactly one must", list.join(" and ")));
+        }
+    }
+    Opened::Unclear
 }
 
 fn follower(name: &InstanceName, record: &InstanceRecord, master: &InstanceName) -> String {

@@ -1,3 +1,5 @@
+//! Rendering: functions, order, bounds and errors with their places.
+
 use std::time::Instant;
 
 use sengu_core::catalog::Catalog;

@@ -1,3 +1,5 @@
+//! Replacing a file whole, whatever fails in between.
+
 use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,0 +1,182 @@
+//! Stories of the agent itself: it starts again, stands still, or is configured anew.
+
+use std::time::Duration;
+
+use sengu_core::event::Event;
+use sengu_core::name::HostName;
+use sengu_core::policy::{Failover, Judge, Rejoin};
+use sengu_core::position::Position;
+use sengu_core::record::{Cause, MasterState, Proof};
+use sengu_core::time::Wall;
+
+use crate::world::{Database, Store, World, alone, instance, position, service, shared};
+
+/// The host is renamed (its name is the default of `host`) and the agent starts again.
+#[test]
+fn a_renamed_host_keeps_its_master() {
+    let mut world = World::trio(Failover::Auto);
+    world.config.host = HostName::new("db2").expect("a good name");
+    world.start_agent();
+    world.run_for(Duration::from_secs(5));
+    let open = world.database("cache1").open;
+    world.run_for(Duration::from_secs(60));
+    assert!(open, "it was fenced; {:?} is named\n{}", world.named(), world.tell());
+}
+
+/// Three looks at the master failed just before the whole agent stood still for 10 s; the master
+/// answers again.
+#[test]
+fn an_agent_that_was_late_does_not_judge_by_what_it_saw_before() {
+    let mut world = World::trio(Failover::Auto);
+    world.database_mut("cache1").silent = true;
+    for _ in 0..3 {
+        world.pass(Duration::from_millis(300));
+        world.observe("cache1");
+        world.drain();
+    }
+    world.pass(Duration::from_secs(10));
+    world.database_mut("cache1").silent = false;
+    world.step(Event::Stalled { late: Duration::from_secs(10) });
+    let fenced = ["cache1", "cache2", "cache3"].into_iter().any(|name| world.was_fenced(name));
+    assert!(!fenced, "fenced for what was seen before\n{}", world.tell());
+}
+
+/// Shared store: the agent starts again, loads, and the store is cut off before the first beat.
+#[test]
+fn a_restarted_agent_that_cannot_beat_fences() {
+    let mut world = World::single_shared();
+    world.start_agent();
+    world.store_does = Store::CutOff;
+    world.run_for(Duration::from_secs(60));
+    assert!(
+        !world.database("cache1").open || !world.armed.is_empty(),
+        "open, and nothing is armed, 60 s after the store was cut off\n{}",
+        world.tell()
+    );
+}
+
+/// The master exits and comes back while the agent is down; the agent starts again and has not
+/// looked yet.
+#[test]
+fn a_start_names_nobody_before_it_looked() {
+    let mut world = World::trio(Failover::Auto);
+    world.restart("cache1", Database::fenced(2, position("new", 1)));
+    world.boot_agent();
+    assert_eq!(world.named(), None, "its life that served has ended\n{}", world.tell());
+}
+
+/// A copy that was the master is quarantined (`rejoin = "ask"`); the agent starts again, twice.
+#[test]
+fn a_quarantine_outlives_the_agent() {
+    let mut world = World::trio(Failover::Auto);
+    let settings = world.config.services.get_mut(&service()).expect("it is configured");
+    settings.policy.rejoin = Rejoin::Ask;
+    world.reload();
+    world.run_for(Duration::from_secs(1));
+    world.exit("cache1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("cache2"), "{}", world.tell());
+    world.restart("cache1", Database::fenced(2, position("reloaded", 500)));
+    world.forget();
+    world.run_for(Duration::from_secs(5));
+    let set_apart = |world: &World| world.instance_record("cache1").and_then(|it| it.quarantine);
+    assert!(set_apart(&world).is_some(), "it cannot be proven clean\n{}", world.tell());
+    for life in 2..=3 {
+        world.boot_agent();
+        world.run_checked(Duration::from_secs(5), |world| {
+            assert!(set_apart(world).is_some(), "lost in life {life}\n{}", world.tell());
+        });
+    }
+    let told = world.commands().iter().any(|(name, _)| name == "cache1");
+    assert!(!told, "its data was left alone\n{}", world.tell());
+}
+
+/// `cache3` is taken out of the configuration of an agent that runs.
+#[test]
+fn an_instance_that_is_dropped_loses_its_record() {
+    let mut world = World::trio(Failover::Auto);
+    assert!(world.instance_record("cache3").is_some(), "it is known\n{}", world.tell());
+    world.dismiss("cache3");
+    world.reload();
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.instance_record("cache3"), None, "its record goes\n{}", world.tell());
+    for name in ["cache1", "cache2"] {
+        assert!(world.instance_record(name).is_some(), "{name} stays\n{}", world.tell());
+    }
+    assert_eq!(world.named().as_deref(), Some("cache1"), "nothing moves\n{}", world.tell());
+    assert!(world.commands().is_empty(), "no database was told anything\n{}", world.tell());
+}
+
+/// What became of the holder's process while the agent was down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Living,
+    Exited,
+    Restarted,
+}
+
+/// Every state in which sengu holds the service, with `cache1` as its holder.
+fn held() -> [MasterState; 6] {
+    let to = instance("cache2");
+    let position = Position::Redis(position("first", 100));
+    let noticed = Wall(1_699_999_999_000);
+    [
+        MasterState::Taken { cause: Cause::ProcessExited },
+        MasterState::Serving,
+        MasterState::Giving { to, position, request: "move".to_owned() },
+        MasterState::Vacant { proof: Proof::Fenced, cause: Cause::Hung, noticed },
+        MasterState::Lapsed,
+        MasterState::FenceFailed { error: "the fence failed".to_owned() },
+    ]
+}
+
+/// An agent that served starts again and finds this record, and its holder so.
+fn restarted(judge: Judge, state: &MasterState, holder: Holder) -> World {
+    let opened = matches!(state, MasterState::Serving | MasterState::FenceFailed { .. });
+    let at = position("first", 100);
+    let mut world = World::trio(Failover::Auto);
+    let cache1 = match holder {
+        Holder::Living if opened => Database::master(1, at),
+        Holder::Living => Database::fenced(1, at),
+        Holder::Exited => Database::down(at),
+        Holder::Restarted => Database::fenced(2, position("reloaded", 1)),
+    };
+    world.restart("cache1", cache1);
+    world.config.judge = judge;
+    world.adopted(1, state.clone(), "cache1", &[position("first", 0)]);
+    world.start_agent();
+    world
+}
+
+/// It serves within 30 s, and at no time do two take writes.
+fn finds_one_master(judge: Judge, state: &MasterState, holder: Holder) {
+    let mut world = restarted(judge, state, holder);
+    let case = format!("{judge:?}: {} with a holder {holder:?}", state.word());
+    world.run_checked(Duration::from_secs(30), |world| {
+        assert!(world.open().len() <= 1, "{case}: two take writes\n{}", world.tell());
+    });
+    assert_eq!(world.state(), MasterState::Serving, "{case}\n{}", world.tell());
+    let master = world.holder();
+    assert_eq!(world.named().as_ref(), Some(&master), "{case}\n{}", world.tell());
+    assert_eq!(world.open(), [master.as_str()], "{case}\n{}", world.tell());
+    if *state == MasterState::Serving && holder == Holder::Living {
+        assert_eq!(world.master().term.0, 1, "{case}: it moved\n{}", world.tell());
+        assert!(world.commands().is_empty(), "{case}: it was touched\n{}", world.tell());
+    }
+    if holder == Holder::Restarted {
+        assert_ne!(master, "cache1", "{case}: it lacks nearly all\n{}", world.tell());
+    }
+}
+
+/// The agent starts again in each state of the record, with a holder that lives, has exited, or
+/// runs again with what it had on disk; alone, and under a shared store.
+#[test]
+fn a_started_agent_finds_one_master_whatever_it_was_doing() {
+    for judge in [alone(), shared()] {
+        for state in held() {
+            for holder in [Holder::Living, Holder::Exited, Holder::Restarted] {
+                finds_one_master(judge, &state, holder);
+            }
+        }
+    }
+}

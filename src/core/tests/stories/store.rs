@@ -1,0 +1,50 @@
+//! Stories of a store that refuses, or holds what cannot be read: no event may lead to another
+//! without end.
+
+use std::sync::Arc;
+
+use sengu_core::policy::Failover;
+use sengu_core::record::key;
+
+use crate::world::{Store, World, instance, service};
+
+/// More events than any of these stories needs; an agent that asks as fast as the store answers
+/// comes here.
+const MANY: usize = 5_000;
+
+/// The record of `cache2` becomes one that this version cannot read.
+fn make_unreadable(world: &mut World) {
+    let key = key::instance(&service(), &instance("cache2"));
+    world.put(key, Arc::from(&b"{\"format\":2}"[..]));
+}
+
+/// An instance's record becomes unreadable while the agent runs.
+#[test]
+fn a_record_that_becomes_unreadable_is_no_hot_loop() {
+    let mut world = World::trio(Failover::Auto);
+    make_unreadable(&mut world);
+    assert!(world.settle(MANY) < MANY, "txns as fast as the store answers\n{}", world.tell());
+}
+
+/// An instance's record is unreadable when the agent starts.
+#[test]
+fn a_record_unreadable_at_start_is_no_hot_loop() {
+    let mut world = World::trio(Failover::Auto);
+    make_unreadable(&mut world);
+    world.lose_events();
+    world.boot_agent();
+    for name in ["cache1", "cache2", "cache3"] {
+        world.observe(name);
+    }
+    assert!(world.settle(MANY) < MANY, "txns as fast as the store answers\n{}", world.tell());
+}
+
+/// Shared store: it serves until the agent has started, then fails each txn at once.
+#[test]
+fn beats_that_fail_at_once_are_paced() {
+    let mut world = World::single_shared();
+    world.start_agent();
+    world.store_does = Store::FailsAtOnce;
+    world.observe("cache1");
+    assert!(world.settle(MANY) < MANY, "a txn every 0.1 ms\n{}", world.tell());
+}

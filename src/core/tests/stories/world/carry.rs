@@ -1,0 +1,94 @@
+//! How the world carries out what the core asks for: at once, in order, and as a story set it.
+//!
+//! Each numbered action is answered once; the answers wait in the queue of events. Nothing is
+//! decided here.
+
+use sengu_core::event::{
+    Action, ActionId, Command, ControlOutcome, Event, LookOutcome, Outcome, TxnOutcome,
+};
+use sengu_core::kv::Txn;
+use sengu_core::name::{InstanceId, Term};
+use sengu_core::time::Time;
+
+use super::{Store, World, boot_id};
+
+/// After so long a store that was cut off counts as not having answered: microseconds.
+const CUT_OFF: u64 = 700_000;
+/// An instance is not looked at again, out of turn, for so long: microseconds.
+const LOOK_PAUSE: u64 = 5_000;
+
+impl World {
+    /// Carries out one action.
+    pub(super) fn carry_out(&mut self, action: Action) {
+        self.actions += 1;
+        match action {
+            Action::Txn { id, txn, .. } => self.transact(id, &txn),
+            Action::Control { id, instance, command, term, .. } => {
+                self.control(id, &instance, command, term);
+            }
+            Action::Look { id, .. } => self.end(id, Outcome::Look(LookOutcome::Unknown)),
+            Action::Hook { id, run } => {
+                self.note(&format!("hook {:?} of term {}", run.phase, run.term));
+                self.end(id, Outcome::Hook(self.hooks_end.clone()));
+            }
+            Action::Watch { instance, boot_id: watched } => {
+                let life = self.database(instance.instance.as_str()).life;
+                let lives = life.is_some_and(|life| boot_id(&instance.instance, life) == watched);
+                if !lives && !self.exits_unseen {
+                    self.events.push_back(Event::Exited { instance, boot_id: watched });
+                }
+            }
+            Action::Arm(armed) => self.armed = armed,
+            Action::Say(saying) => self.note(&format!("say {}", saying.text)),
+            Action::Observe(id) => {
+                let name = id.instance.as_str();
+                if self.clock >= self.looked.get(name).copied().unwrap_or(0) + LOOK_PAUSE {
+                    self.observe(name);
+                }
+            }
+            Action::Wake(_) | Action::Remember(_) | Action::Exit(_) => {}
+        }
+    }
+
+    fn transact(&mut self, id: ActionId, txn: &Txn) {
+        let unknown = |why: &str| Outcome::Txn(TxnOutcome::Unknown(why.to_owned()));
+        match self.store_does {
+            Store::Answers => {
+                let reply = self.apply(txn);
+                let sent = Time(self.clock);
+                self.end(id, Outcome::Txn(TxnOutcome::Answered { sent, reply }));
+            }
+            Store::FailsAtOnce => self.end(id, unknown("it failed")),
+            Store::CutOff => {
+                let outcome = unknown("no answer in time");
+                self.late.push((self.clock + CUT_OFF, Event::Done { id, outcome }));
+            }
+        }
+    }
+
+    fn control(&mut self, id: ActionId, instance: &InstanceId, command: Command, term: Term) {
+        let name = instance.instance.as_str();
+        let ended = self.database_mut(name).run(&command);
+        self.note(&format!("term {term}: {name} {command:?}: {ended:?}"));
+        self.commands.push((name.to_owned(), command));
+        let database = self.database(name);
+        let outcome = match (ended, database.life) {
+            (Ok(()), Some(life)) => ControlOutcome::Done {
+                boot_id: boot_id(&instance.instance, life),
+                state: database.state(),
+            },
+            (Ok(()), None) => panic!("`{name}` did as it was told without a process"),
+            (Err(why), _) => ControlOutcome::Failed { error: why.to_owned(), untouched: false },
+        };
+        self.end(id, Outcome::Control(outcome));
+    }
+
+    fn end(&mut self, id: ActionId, outcome: Outcome) {
+        self.events.push_back(Event::Done { id, outcome });
+    }
+
+    fn note(&mut self, line: &str) {
+        let at = self.clock.saturating_sub(super::BEGIN) / 1000;
+        self.log.push(format!("{at:>8} ms {line}"));
+    }
+}

@@ -1,0 +1,115 @@
+//! What a story may ask about the world: records, what is named, what databases were told.
+
+use sengu_core::catalog::Named;
+use sengu_core::event::Command;
+use sengu_core::name::Term;
+use sengu_core::record::{
+    Cause, HistoryRecord, InstanceRecord, MasterRecord, MasterState, Record, RequestRecord, Stand,
+    key,
+};
+use sengu_core::time::{Now, Time, Wall};
+
+use super::{BEGIN_WALL, Database, World, instance, service};
+
+impl World {
+    /// Both clocks.
+    pub(crate) fn now(&self) -> Now {
+        let past = i64::try_from(self.clock / 1000).expect("stories are short");
+        Now { time: Time(self.clock), wall: Wall(BEGIN_WALL + past) }
+    }
+
+    /// An instance.
+    pub(crate) fn database(&self, name: &str) -> &Database {
+        self.databases.get(name).expect("stories know their instances")
+    }
+
+    /// An instance, to be changed behind the agent's back.
+    pub(crate) fn database_mut(&mut self, name: &str) -> &mut Database {
+        self.databases.get_mut(name).expect("stories know their instances")
+    }
+
+    /// The instances that take writes.
+    pub(crate) fn open(&self) -> Vec<&str> {
+        let open = self.databases.iter().filter(|(_, database)| database.open);
+        open.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Does the master record stand?
+    pub(crate) fn has_master(&self) -> bool {
+        self.kv.get(&key::master(&service())).is_some()
+    }
+
+    /// The master record.
+    pub(crate) fn master(&self) -> MasterRecord {
+        let entry = self.kv.get(&key::master(&service())).expect("there is a master record");
+        MasterRecord::decode(&entry.value).expect("the agent writes what it can read")
+    }
+
+    /// The master record's state.
+    pub(crate) fn state(&self) -> MasterState {
+        self.master().state
+    }
+
+    /// Who holds, or last held, the term.
+    pub(crate) fn holder(&self) -> String {
+        self.master().holder.instance.to_string()
+    }
+
+    /// The record of an instance, if one stands.
+    pub(crate) fn instance_record(&self, name: &str) -> Option<InstanceRecord> {
+        let entry = self.kv.get(&key::instance(&service(), &instance(name)))?;
+        Some(InstanceRecord::decode(&entry.value).expect("the agent writes what it can read"))
+    }
+
+    /// Why a term began.
+    pub(crate) fn history_cause(&self, term: u64) -> Cause {
+        let entry = self.kv.get(&key::history(&service(), Term(term))).expect("it has a history");
+        HistoryRecord::decode(&entry.value).expect("the agent writes what it can read").cause
+    }
+
+    /// Where a request stands.
+    pub(crate) fn stand(&self, id: &str) -> Stand {
+        let entry = self.kv.get(&key::request(&service(), id)).expect("it was asked");
+        RequestRecord::decode(&entry.value).expect("the agent writes what it can read").stand
+    }
+
+    /// Whom the outputs of this agent name as master.
+    pub(crate) fn named(&self) -> Option<String> {
+        match self.machine.catalog().master(&service(), self.now().time) {
+            Named::Master(name, _) => Some(name.to_string()),
+            Named::Withdrawn(_) => None,
+        }
+    }
+
+    /// What the agent does not do, and why.
+    pub(crate) fn refusals(&self) -> Vec<String> {
+        self.machine.report(self.now(), &service()).expect("the agent knows it").refusals
+    }
+
+    /// What databases were told since the story forgot.
+    pub(crate) fn commands(&self) -> &[(String, Command)] {
+        &self.commands
+    }
+
+    /// Was this instance told to refuse writes?
+    pub(crate) fn was_fenced(&self, name: &str) -> bool {
+        let fence = |command: &Command| matches!(command, Command::Fence { .. });
+        self.commands.iter().any(|(told, command)| told == name && fence(command))
+    }
+
+    /// How the world stands and how it came so, for a failed story.
+    pub(crate) fn tell(&self) -> String {
+        let Some(report) = self.machine.report(self.now(), &service()) else {
+            return "the agent knows of no service".to_owned();
+        };
+        format!(
+            "{}, term {}, held by {:?}\nrefusals: {:?}\ndoing: {:?}\n{}",
+            report.state,
+            report.term,
+            report.holder,
+            report.refusals,
+            report.doing,
+            self.log.join("\n")
+        )
+    }
+}
