@@ -7,8 +7,12 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::file::OpenError;
+
+/// How long a folder that is in use is waited for.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Held as long as it lives.
 #[derive(Debug)]
@@ -33,7 +37,15 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(OpenError::io("open", &path))?;
-        match file.try_lock() {
+        // A program that the holder is just starting has its open files for a moment, too: what is
+        // let go now may be held by it until it runs.
+        let deadline = Instant::now() + PATIENCE;
+        let mut tried = file.try_lock();
+        while matches!(tried, Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
+            std::thread::sleep(PATIENCE / 20);
+            tried = file.try_lock();
+        }
+        match tried {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let folder = data_dir.to_owned();
