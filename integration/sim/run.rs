@@ -259,7 +259,7 @@ impl World {
         let positions: Vec<Position> = known.iter().filter_map(position).collect();
         // Two of which neither holds all that the other holds are for a person, not for a guess.
         let comparable = |one: &Position| positions.iter().all(|other| one.order(other).is_some());
-        known.iter().any(|db| self.databases[*db].priority > 0) && positions.iter().all(comparable)
+        known.iter().any(|db| self.is_candidate(*db, &record)) && positions.iter().all(comparable)
     }
 
     /// Does an agent say that its attempts are spent? Attempts are bounded by the policy.
