@@ -216,7 +216,10 @@ fn judge<'a>(
 /// emptied-never-wins: one that was not in step in this life must cover every other copy, and
 /// what is not known is not covered.
 fn covers_all(copy: &Copy, position: &Position, copies: &[Copy]) -> Result<(), Refusal> {
-    for other in copies.iter().filter(|other| other.instance != copy.instance) {
+    // Half a copy, or none, holds nothing that could be missed.
+    let whole = |other: &&Copy| !matches!(other.unfit, Some(Unfit::Syncing | Unfit::NeverSynced));
+    let others = copies.iter().filter(|other| other.instance != copy.instance);
+    for other in others.filter(whole) {
         let Ok(theirs) = &other.position else {
             return Err(Refusal::Stale(other.instance.clone()));
         };
