@@ -78,6 +78,30 @@ fn a_target_with_priority_zero_is_refused_with_the_reason() {
     trio.until_master(&trio.servers[2], SOON);
 }
 
+/// `CLIENT PAUSE … WRITE` on a replica holds back what its master sends and nothing else: its link
+/// stays up, it answers, and it falls behind.
+#[test]
+fn a_target_that_lags_is_refused_with_the_reason() {
+    let trio = Trio::adopted(&Settings::service("max_lag = \"1s\"\n"));
+    let [master, target, _] = &trio.servers[..] else { panic!("three servers") };
+    let writer = Writer::pinned("lag", master.address);
+    writer.until_acked_by(master.address, 10);
+    target.ask(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    trio.agent.until_status(SERVICE, "cache2 is seen behind", LATER, |status| {
+        let problems = status["problems"].to_string();
+        problems.contains("cache2 is far behind")
+    });
+    let told = trio.switchover(&["--to", "cache2"]).refused("s behind (limit 1 s)");
+    assert!(told.err.contains("raise max_lag"), "{}", told.err);
+    assert_eq!(trio.writable(), [master.address], "nothing was touched");
+
+    target.ask(&["CLIENT", "UNPAUSE"]);
+    trio.until_settled(LATER);
+    trio.switchover(&["--to", "cache2"]).good();
+    trio.until_master(target, SOON);
+    assert_eq!(lost(&writer.end(), &target.list("lag")), [0_u64; 0]);
+}
+
 #[test]
 fn a_target_that_does_not_follow_is_refused_with_the_reason() {
     let trio = Trio::adopted(&Settings::default());

@@ -134,7 +134,8 @@ impl Service {
     pub(crate) fn configure(&mut self, settings: &ServiceConfig) {
         self.own.retain(|name, _| settings.instances.contains_key(name));
         for name in settings.instances.keys() {
-            self.own.entry(name.clone()).or_default();
+            let own = self.own.entry(name.clone()).or_default();
+            own.spacing = settings.policy.max_lag / 16;
         }
     }
 

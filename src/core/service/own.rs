@@ -61,6 +61,8 @@ pub(crate) struct Own {
     pub(crate) acted: Time,
     pub(crate) observed_at: Time,
     pub(crate) trail: VecDeque<(Wall, Position)>,
+    /// How far apart its moments are kept.
+    pub(crate) spacing: Duration,
     pub(crate) quarantine: Option<String>,
     /// The quarantine of an earlier life of the agent was read from the record.
     pub(crate) recalled: bool,
@@ -158,6 +160,7 @@ impl Own {
             process: self.process,
             acted: self.acted,
             trail: std::mem::take(&mut self.trail),
+            spacing: self.spacing,
             // Commands under way were for the old life; their ends are dropped by id.
             ..Self::default()
         };
@@ -171,18 +174,28 @@ impl Own {
             if sent > self.fence_tried {
                 self.fence_failed = None;
             }
-            if self.trail.back().is_none_or(|(_, last)| *last != state.applied) {
-                if self.trail.len() == TRAIL {
-                    self.trail.pop_front();
-                }
-                self.trail.push_back((now.wall, state.applied.clone()));
-            } else if let Some(last) = self.trail.back_mut() {
-                last.0 = now.wall;
-            }
+            self.note_position(now.wall, &state.applied);
         } else {
             self.closed = self.closed.saturating_add(1);
         }
         self.known = Some(Known { sent, state });
+    }
+
+    /// Keeps the newest moment exactly, and those before it so far apart that the whole trail spans
+    /// twice the lag that is allowed.
+    fn note_position(&mut self, wall: Wall, position: &Position) {
+        let spacing = i64::try_from(self.spacing.as_millis()).unwrap_or(i64::MAX);
+        let len = self.trail.len();
+        let crowded = len >= 2 && {
+            let (last, before) = (&self.trail[len - 1], &self.trail[len - 2]);
+            last.1 == *position || last.0.0.saturating_sub(before.0.0) < spacing
+        };
+        if crowded {
+            self.trail.pop_back();
+        } else if len == TRAIL {
+            self.trail.pop_front();
+        }
+        self.trail.push_back((wall, position.clone()));
     }
 
     fn failed(&mut self, now: Now, answer: &Answer) {

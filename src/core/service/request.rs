@@ -72,7 +72,7 @@ impl Service {
                         None => "not done in time".to_owned(),
                     }
                 } else if let Some(why) = failed_move(cx) {
-                    format!("the move failed: {why}")
+                    why
                 } else {
                     format!("overtaken: the service is in term {} now", term.unwrap_or_default())
                 });
@@ -550,13 +550,15 @@ fn under_way(cx: &Cx<'_>, id: &str, request: &RequestRecord) -> bool {
     }
 }
 
-/// Why the last candidate could not be promoted, if so.
+/// What became of the last move, if it was undone or failed.
 fn failed_move(cx: &Cx<'_>) -> Option<String> {
     let record = &cx.view.master.as_ref()?.record;
-    let MasterState::Vacant { cause: Cause::PromotionFailed(why), .. } = &record.state else {
-        return None;
-    };
-    Some(why.clone())
+    if let MasterState::Vacant { cause: Cause::PromotionFailed(why), .. } = &record.state {
+        return Some(format!("the move failed: {why}"));
+    }
+    let history = &cx.view.history.get(&record.term)?.record;
+    let Cause::SwitchoverUndone(why) = &history.cause else { return None };
+    Some(format!("undone: {why}; `{}` goes on as master", history.to))
 }
 
 /// May the service be adopted, by which instance, and is it a cold start?
