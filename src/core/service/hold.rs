@@ -209,7 +209,9 @@ impl Service {
             self.give_up(cx, at, "the lease ran out during the promotion");
             return;
         }
-        let patience = cx.view.master_received.max(cx.doubted) + OPEN_WITHIN;
+        // Hooks have deadlines of their own; what they took does not count.
+        let began = cx.view.master_received.max(cx.doubted).max(self.hook_ended);
+        let patience = began + OPEN_WITHIN;
         if self.hook.is_none() && !own.writable() && cx.now.time >= patience {
             self.give_up(cx, at, "it could not be opened in time");
             return;

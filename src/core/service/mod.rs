@@ -93,6 +93,8 @@ pub(crate) struct Service {
     publish_after: Time,
     /// The hook under way: which, for which term, and when it started.
     hook: Option<RunningHook>,
+    /// When the last hook ended.
+    hook_ended: Time,
     /// A hook that ended and whose end is not written yet.
     hook_end: Option<(Place, Phase, crate::record::HookStand)>,
     /// Hooks that this life of the agent has started.

@@ -68,8 +68,6 @@ pub(crate) struct Own {
     pub(crate) recalled: bool,
     /// The first position seen after a lapse.
     pub(crate) mark: Option<(Time, Position)>,
-    /// The last error of a command, for `explain`.
-    pub(crate) error: Option<String>,
     /// The promotion of this term failed: why.
     pub(crate) promote_failed: Option<(Term, String)>,
     /// Equal positions read in a row since the fence.
@@ -168,12 +166,13 @@ impl Own {
 
     fn told(&mut self, now: Now, sent: Time, state: InstanceState) {
         self.failing = None;
+        if sent > self.fence_tried {
+            // It answers again: the next fence is judged by itself.
+            self.fence_failed = None;
+        }
         if state.writable {
             self.closed = 0;
             self.fenced = None;
-            if sent > self.fence_tried {
-                self.fence_failed = None;
-            }
             self.note_position(now.wall, &state.applied);
         } else {
             self.closed = self.closed.saturating_add(1);
@@ -266,7 +265,6 @@ impl Own {
                     // Looks judge the settings; a command has no time for that.
                     state.settings = known.state.settings.clone();
                 }
-                self.error = None;
                 self.told(now, now.time, state);
             }
             ControlOutcome::Exited { boot_id } => {
@@ -274,10 +272,7 @@ impl Own {
                     self.exited(now, &boot_id);
                 }
             }
-            ControlOutcome::Failed { error, .. } => {
-                self.error = Some(error);
-                self.retry_at = now.time + RETRY;
-            }
+            ControlOutcome::Failed { .. } => self.retry_at = now.time + RETRY,
         }
     }
 

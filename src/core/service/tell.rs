@@ -94,6 +94,7 @@ impl Service {
         let ms = u64::try_from(now.time.since(hook.started.time).as_millis()).unwrap_or(u64::MAX);
         let ended = HookStand::Ended { at: hook.started.wall, ms, outcome };
         self.hook_end = Some((hook.place, hook.phase, ended));
+        self.hook_ended = now.time;
     }
 
     /// Writes how the last hook ended.

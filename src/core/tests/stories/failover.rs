@@ -1,9 +1,10 @@
 //! Stories in which the master fails: who takes its place, and who must not.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sengu_core::policy::Failover;
-use sengu_core::record::{Ask, Cause, MasterState, key};
+use sengu_core::policy::{Failover, OnError};
+use sengu_core::record::{Ask, Cause, MasterState, Phase, key};
 use sengu_core::time::Wall;
 
 use crate::world::{Database, World, alone, grown, instance, position, service};
@@ -15,6 +16,21 @@ fn a_replica_takes_the_place_of_a_master_that_exited() {
     world.exit("cache1");
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.holder(), "cache2", "the first of two equal copies\n{}", world.tell());
+    assert_eq!(world.named().as_deref(), Some("cache2"), "it serves\n{}", world.tell());
+}
+
+/// The `before-failover` hook runs for 25 s: its own deadline bounds it, and no candidate is given
+/// up for the time it took.
+#[test]
+fn a_hook_that_takes_its_time_does_not_spend_the_candidates() {
+    let mut world = World::trio(Failover::Auto);
+    let settings = world.config.services.get_mut(&service()).expect("it is configured");
+    settings.hooks = BTreeMap::from([(Phase::BeforeFailover, OnError::Continue)]);
+    world.reload();
+    world.hooks_take = Duration::from_secs(25);
+    world.exit("cache1");
+    world.run_for(Duration::from_secs(40));
+    assert_eq!(world.master().term.0, 2, "one term was enough\n{}", world.tell());
     assert_eq!(world.named().as_deref(), Some("cache2"), "it serves\n{}", world.tell());
 }
 

@@ -72,6 +72,7 @@ impl World {
             late: Vec::new(),
             store_does: Store::Answers,
             exits_unseen: false,
+            hooks_take: Duration::ZERO,
             hooks_end: HookOutcome::Done { warnings: Vec::new(), output: String::new() },
             armed: Vec::new(),
             actions: 0,

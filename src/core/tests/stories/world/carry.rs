@@ -29,7 +29,9 @@ impl World {
             Action::Look { id, .. } => self.end(id, Outcome::Look(LookOutcome::Unknown)),
             Action::Hook { id, run } => {
                 self.note(&format!("hook {:?} of term {}", run.phase, run.term));
-                self.end(id, Outcome::Hook(self.hooks_end.clone()));
+                let outcome = Outcome::Hook(self.hooks_end.clone());
+                let ends = self.clock + u64::try_from(self.hooks_take.as_micros()).expect("short");
+                self.late.push((ends, Event::Done { id, outcome }));
             }
             Action::Watch { instance, boot_id: watched } => {
                 let life = self.database(instance.instance.as_str()).life;

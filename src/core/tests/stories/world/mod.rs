@@ -68,6 +68,8 @@ pub(crate) struct World {
     pub(crate) store_does: Store,
     /// The agent is not told when a process exits.
     pub(crate) exits_unseen: bool,
+    /// How long hooks run.
+    pub(crate) hooks_take: Duration,
     /// How hooks end.
     pub(crate) hooks_end: HookOutcome,
     /// The deadlines of the fence thread.
