@@ -42,6 +42,8 @@ pub enum Refusal {
     Restarted,
     /// Its history was never that of a master that sengu held.
     UnknownHistory(String),
+    /// It holds these transactions, which no master wrote that sengu held.
+    Strays(String),
     /// It and another each hold something that the other lacks, or cannot be compared.
     Incomparable(InstanceName),
     /// Another copy holds more.
@@ -61,6 +63,9 @@ impl fmt::Display for Refusal {
             Self::Unfit(Unfit::NeverSynced) => f.write_str("it never had a full copy"),
             Self::Unfit(Unfit::NeverPromote) => f.write_str("its priority is 0 (never promote)"),
             Self::Unfit(Unfit::Drained) => f.write_str("it is drained"),
+            Self::Unfit(Unfit::ApplierStopped) => {
+                f.write_str("its applier is stopped with received transactions not applied")
+            }
             Self::Unfit(Unfit::Quarantined) => f.write_str("it is quarantined"),
             Self::Failed => f.write_str("its promotion failed in this incident"),
             Self::Silent => f.write_str("it gave no final position in time"),
@@ -69,6 +74,9 @@ impl fmt::Display for Refusal {
             Self::UnknownHistory(id) => {
                 let id = id.get(..8).unwrap_or(id);
                 write!(f, "its history {id} belongs to no master that sengu held")
+            }
+            Self::Strays(strays) => {
+                write!(f, "it has transactions that no master wrote: {}", shortened(strays))
             }
             Self::Incomparable(other) => {
                 write!(f, "its history and that of {other} cannot be compared")
@@ -84,6 +92,15 @@ impl fmt::Display for Refusal {
                 write!(f, "`failover = \"manual\"`: only {only} takes again by itself")
             }
         }
+    }
+}
+
+/// A set of transactions can be long; a message is not.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -150,9 +167,7 @@ fn counts(copy: &Copy, position: &Position, terms: &Terms<'_>) -> bool {
 }
 
 fn known(position: &Position, histories: Option<&[Position]>) -> bool {
-    histories.is_none_or(|histories| {
-        histories.iter().any(|known| known.histories().any(|id| id == position.history()))
-    })
+    histories.is_none_or(|origins| position.strays(origins).is_none())
 }
 
 fn judge<'a>(
@@ -172,7 +187,7 @@ fn judge<'a>(
         let passes = match unfit {
             Unfit::Quarantined | Unfit::Drained => forced,
             Unfit::NeverSynced => forced || terms.single,
-            Unfit::Syncing | Unfit::NeverPromote => false,
+            Unfit::Syncing | Unfit::NeverPromote | Unfit::ApplierStopped => false,
         };
         if !passes {
             return Err(Refusal::Unfit(unfit));
@@ -190,8 +205,11 @@ fn judge<'a>(
         }
         covers_all(copy, position, copies)?;
     }
-    if !known(position, terms.histories) {
-        return Err(Refusal::UnknownHistory(position.history().to_owned()));
+    if let Some(strays) = terms.histories.and_then(|origins| position.strays(origins)) {
+        return Err(match position {
+            Position::Redis(_) => Refusal::UnknownHistory(strays),
+            Position::Mysql(_) | Position::Mariadb(_) => Refusal::Strays(strays),
+        });
     }
     for (other, theirs) in readable {
         if other.instance == copy.instance {

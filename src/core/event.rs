@@ -238,6 +238,17 @@ pub enum Command {
         /// The master.
         source: SocketAddr,
     },
+    /// As a copy: acknowledge received transactions to the master from now on, or no more. Done when
+    /// the receiver runs with it, or, for no more, cannot acknowledge any further.
+    Acknowledge {
+        /// From now on, or no more.
+        on: bool,
+    },
+    /// As a master: let each commit wait for so many acknowledgements, for ever; 0: do not wait.
+    Await {
+        /// How many.
+        count: u32,
+    },
     /// Hold writes back for so long, to shorten a wait. Never a fence.
     Pause {
         /// At most.

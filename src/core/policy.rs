@@ -52,6 +52,8 @@ pub enum Rejoin {
 pub enum DatabaseKind {
     /// Redis or Valkey.
     Redis,
+    /// MySQL or MariaDB; which of them, the server tells.
+    Mysql,
 }
 
 /// The decisions of one service's owner.

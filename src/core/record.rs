@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::kv::Key;
 use crate::name::{BootId, HostName, InstanceName, ServiceName, Term};
-use crate::observation::{Process, Role, Verdict};
+use crate::observation::{Process, Role, SemiSync, Verdict};
 use crate::policy::{DatabaseKind, Policy};
 use crate::position::Position;
 use crate::time::Wall;
@@ -280,6 +280,18 @@ pub struct InstanceRecord {
     /// The life of its process in which it was last in step with the master, or was it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_step: Option<BootId>,
+    /// What is wrong with its replication though it answers, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// How it is set up for replication.
+    #[serde(default)]
+    pub replication: Verdict,
+    /// Whether it can keep `loss = "none"`.
+    #[serde(default)]
+    pub lossless: Verdict,
+    /// Semi-synchronous replication there, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub semi_sync: Option<SemiSync>,
     /// Set apart: why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<String>,
@@ -354,6 +366,8 @@ pub enum Unfit {
     Drained,
     /// It is set apart.
     Quarantined,
+    /// It received transactions that it does not apply: its applier is stopped.
+    ApplierStopped,
 }
 
 /// What a person or a tool asked for: `requests/S/ID`.

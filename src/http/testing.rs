@@ -347,6 +347,10 @@ pub(crate) fn instance(name: &str, role: Role) -> InstanceRecord {
         starts_fenced: Verdict::Good,
         killable: Verdict::Good,
         in_step: None,
+        trouble: None,
+        replication: Verdict::Good,
+        lossless: Verdict::Good,
+        semi_sync: None,
         quarantine: None,
         unknown: Map::new(),
     }

@@ -120,6 +120,10 @@ impl Stage {
             starts_fenced: Verdict::Good,
             killable: Verdict::Good,
             in_step: None,
+            trouble: None,
+            replication: Verdict::Good,
+            lossless: Verdict::Good,
+            semi_sync: None,
             quarantine: None,
             unknown: Default::default(),
         };

@@ -89,6 +89,10 @@ impl Store {
             starts_fenced: Verdict::Good,
             killable: Verdict::Good,
             in_step: None,
+            trouble: None,
+            replication: Verdict::Good,
+            lossless: Verdict::Good,
+            semi_sync: None,
             quarantine: None,
             unknown: serde_json::Map::new(),
         };

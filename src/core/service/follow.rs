@@ -6,7 +6,6 @@ use crate::catalog::At;
 use crate::event::Command;
 use crate::name::InstanceName;
 use crate::policy::Rejoin;
-use crate::position::Covering;
 use crate::record::{Health, MasterRecord};
 
 use super::own::Own;
@@ -58,8 +57,7 @@ impl Service {
             return Must::Nothing;
         }
         let origin = at.record.origins.last();
-        let proven = origin
-            .is_some_and(|origin| matches!(origin.covers(&state.applied), Covering::Covers(_)));
+        let proven = origin.is_some_and(|origin| state.held().part_of(origin));
         if proven || state.never_synced {
             return Must::Follow { full: state.never_synced };
         }

@@ -22,8 +22,6 @@ use super::take::Story;
 use super::tell::Place;
 use super::{Cx, Service, put};
 
-/// A target this close gets the rest while the giver is fenced: bytes.
-const NEAR: u64 = 1 << 20;
 const READ_WITHIN: Duration = Duration::from_secs(1);
 /// What cannot be done at once is refused only after this: links and looks settle. Milliseconds.
 const SETTLE: i64 = 1500;
@@ -384,10 +382,12 @@ impl Service {
             return Err(format!("waiting for a fresh look at {to}"));
         };
         match theirs.applied.covers(&mine.applied) {
-            Covering::Covers(_) | Covering::Lacks(..=NEAR) => Ok(()),
-            Covering::Lacks(bytes) => {
+            Covering::Covers(_) => Ok(()),
+            Covering::Lacks(units) if units <= mine.applied.near() => Ok(()),
+            Covering::Lacks(units) => {
                 target.observe(cx, to);
-                Err(format!("waiting until {to} is closer: {bytes} bytes behind"))
+                let unit = mine.applied.unit();
+                Err(format!("waiting until {to} is closer: {units} {unit} behind"))
             }
             Covering::Incomparable => Err(format!("{to} does not have the master's history")),
         }

@@ -123,7 +123,11 @@ impl Database {
             Command::Fence { .. } | Command::Detach => self.close(),
             Command::Promote { .. } => self.promote(),
             Command::Follow { source } => self.follow(*source),
-            Command::Pause { .. } | Command::Unpause | Command::Read => {}
+            Command::Acknowledge { .. }
+            | Command::Await { .. }
+            | Command::Pause { .. }
+            | Command::Unpause
+            | Command::Read => {}
         }
         Ok(())
     }
@@ -150,10 +154,19 @@ impl Database {
             never_synced: self.empty,
             received: Position::Redis(self.position.clone()),
             applied: Position::Redis(self.position.clone()),
+            trouble: None,
+            applier_stopped: false,
+            semi_sync: None,
+            obstacles: Vec::new(),
             silent_for: None,
             priority: 100,
             version: "7.0.15".to_owned(),
-            settings: Settings { starts_fenced: Verdict::Good, killable: Verdict::Good },
+            settings: Settings {
+                starts_fenced: Verdict::Good,
+                killable: Verdict::Good,
+                replication: Verdict::Good,
+                lossless: Verdict::Good,
+            },
         }
     }
 }
