@@ -14,6 +14,7 @@ mod dns;
 mod fixture;
 mod folder;
 mod keys;
+mod mysql;
 mod placeholder;
 mod problem;
 mod process;
@@ -45,7 +46,8 @@ pub use report::{CheckReport, Of, ProbeReport};
 pub use runner::Checks;
 
 /// All kinds of probes, by the word in `probe = "…"`.
-const KINDS: &[Kind] = &[dns::KIND, process::KIND, redis::KIND, script::KIND, tcp::KIND];
+const KINDS: &[Kind] =
+    &[dns::KIND, mysql::KIND, process::KIND, redis::KIND, script::KIND, tcp::KIND];
 
 /// A kind of probe.
 struct Kind {
