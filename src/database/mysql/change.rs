@@ -188,7 +188,7 @@ async fn follow(work: &Work<'_>, source: SocketAddr) -> Result<Told, Failure> {
             work.exec(statement).await?;
         }
         let login = work.shared.replication.as_ref();
-        let login = login.and_then(|login| Some((login.user.as_deref()?, login.password.as_str())));
+        let login = login.map(|login| (login.user.as_str(), login.password.as_str()));
         let source = Source { address: source, login, tls: work.shared.tls };
         work.exec(&server.change_source(name, &source, demoted)).await?;
     }

@@ -28,7 +28,7 @@ use crate::process::Process;
 pub(super) type Row = BTreeMap<String, Option<String>>;
 
 /// The user that logs in where the credentials name none.
-const DEFAULT_USER: &str = "sengu";
+pub(super) const DEFAULT_USER: &str = "sengu";
 
 /// Rows of one answer that are kept; the rest is read and dropped.
 const MAX_ROWS: usize = 10_000;
@@ -56,7 +56,6 @@ impl Dialer {
     /// Names the file that cannot be read.
     pub(super) fn new(
         credentials: Option<&Credentials>,
-        replication: Option<&Credentials>,
         tls: Option<&TlsConfig>,
     ) -> Result<Self, String> {
         if tls.is_some() {
@@ -74,10 +73,14 @@ impl Dialer {
             .max_allowed_packet(Some(MAX_PACKET))
             .wait_timeout(Some(IDLE_SECONDS as usize))
             .ssl_opts(tls.map(tls::options).transpose()?);
-        let logins = credentials.into_iter().chain(replication);
-        let secrets = logins.flat_map(|login| {
-            let escaped = quoted(&login.password);
-            [login.password.clone(), escaped[1..escaped.len() - 1].to_owned()]
+        let replication = credentials.and_then(|login| login.replication.as_ref());
+        let passwords = credentials
+            .map(|login| &login.password)
+            .into_iter()
+            .chain(replication.map(|login| &login.password));
+        let secrets = passwords.flat_map(|password| {
+            let escaped = quoted(password);
+            [password.clone(), escaped[1..escaped.len() - 1].to_owned()]
         });
         Ok(Self { options, secrets: secrets.collect() })
     }
@@ -110,7 +113,7 @@ impl Dialer {
         };
         let wire = Wire { orders, _task: aborting };
         let server = Server::greet(&wire, deadline).await?;
-        Ok(Session(Arc::new(Inner { id, address, server, wire, process: Mutex::default() })))
+        Ok(Session(Arc::new(Inner { id, server, wire, process: Mutex::default() })))
     }
 }
 
@@ -238,7 +241,6 @@ pub(super) struct Session(Arc<Inner>);
 
 struct Inner {
     id: u64,
-    address: SocketAddr,
     server: Server,
     wire: Wire,
     process: Mutex<Option<Arc<Process>>>,
@@ -248,11 +250,6 @@ impl Session {
     /// The server's id for it (`CONNECTION_ID()`), never used again by the same life of a server.
     pub(super) fn id(&self) -> u64 {
         self.0.id
-    }
-
-    /// Where it leads to.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.0.address
     }
 
     /// What the server told of itself when it was opened.
@@ -325,7 +322,7 @@ mod tests {
     #[test]
     fn an_unreadable_certificate_is_named() {
         let tls = TlsConfig { ca: Some("/nowhere/ca.pem".into()), identity: None };
-        let error = Dialer::new(None, None, Some(&tls)).map(|_| ()).expect_err("not there");
+        let error = Dialer::new(None, Some(&tls)).map(|_| ()).expect_err("not there");
         assert!(error.contains("/nowhere/ca.pem"), "{error}");
     }
 }

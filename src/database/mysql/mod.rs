@@ -42,7 +42,7 @@ use self::connection::{Dialer, Session};
 use self::observe::Standing;
 use super::Database;
 use super::life::Lives;
-use crate::config::{Credentials, TlsConfig};
+use crate::config::{Credentials, ReplicationLogin, TlsConfig};
 
 /// A server that is not let speak is taken for one if its program is named like this.
 const PROGRAMS: [&str; 2] = ["mariadbd", "mysqld"];
@@ -57,10 +57,9 @@ pub struct MysqlConfig {
     pub name: InstanceName,
     /// Its address, which must be this host's.
     pub address: SocketAddr,
-    /// How the agent logs in.
+    /// How the agent logs in, and how a copy logs in at its master; if that is not told, as the
+    /// agent does.
     pub credentials: Option<Credentials>,
-    /// How a copy logs in at its master; none: as the agent does.
-    pub replication: Option<Credentials>,
     /// TLS, if wanted. The certificate must name the IP address.
     pub tls: Option<TlsConfig>,
     /// Where the fence's and the control connection live and the fence runs: a runtime of the
@@ -78,7 +77,7 @@ struct Shared {
     address: SocketAddr,
     dialer: Dialer,
     /// How a copy logs in at its master.
-    replication: Option<Credentials>,
+    replication: Option<ReplicationLogin>,
     /// Copies use TLS towards their master.
     tls: bool,
     fence_runtime: Option<Handle>,
@@ -137,13 +136,18 @@ impl MysqlDatabase {
     /// # Errors
     /// Names the certificate file that cannot be read.
     pub fn new(config: MysqlConfig) -> Result<Self, String> {
-        let MysqlConfig { name, address, credentials, replication, tls, fence_runtime } = config;
-        let dialer = Dialer::new(credentials.as_ref(), replication.as_ref(), tls.as_ref())?;
+        let MysqlConfig { name, address, credentials, tls, fence_runtime } = config;
+        let dialer = Dialer::new(credentials.as_ref(), tls.as_ref())?;
+        let replication = credentials.map(|login| {
+            let Credentials { user, password, replication } = login;
+            let user = user.unwrap_or_else(|| connection::DEFAULT_USER.to_owned());
+            replication.unwrap_or(ReplicationLogin { user, password })
+        });
         Ok(Self(Arc::new(Shared {
             name,
             address,
             dialer,
-            replication: replication.or(credentials),
+            replication,
             tls: tls.is_some(),
             fence_runtime,
             lives: Lives::new(address, &PROGRAMS),
