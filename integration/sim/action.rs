@@ -77,6 +77,8 @@ impl World {
                 say!(self, "h{} agent {mark}: {}", at.host + 1, saying.text);
             }
             Action::Remember(services) => self.agents[at.host].remembered = services,
+            // A list for a person; nobody decides by it.
+            Action::Keep { .. } => {}
             Action::Exit(why) => {
                 self.kill_agent(at.host, &why);
                 self.plan(1000 * MILLI, Happening::AgentStart { host: at.host });

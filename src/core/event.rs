@@ -214,6 +214,14 @@ pub enum Action {
     Say(Saying),
     /// Keep in `data_dir` which services are held, for [`Config::remembered`] after a restart.
     Remember(BTreeSet<ServiceName>),
+    /// Keep in `data_dir` the list of transactions that only this copy holds, for a person to look
+    /// at; `None`: it holds none any more, remove the list.
+    Keep {
+        /// The copy.
+        instance: InstanceId,
+        /// What only it holds, as its server writes it.
+        strays: Option<String>,
+    },
     /// The agent must not go on (its id is used twice): fence is done, say why and exit.
     Exit(String),
 }

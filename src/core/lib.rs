@@ -26,5 +26,6 @@ pub mod position;
 pub mod record;
 pub mod report;
 pub mod service;
+pub mod sync;
 pub mod time;
 pub mod transition;

@@ -45,6 +45,11 @@ pub mod key {
     pub fn r#final(service: &ServiceName, term: Term, instance: &InstanceName) -> Key {
         format!("finals/{service}/{term}/{instance}").into()
     }
+    /// `sync/S`.
+    #[must_use]
+    pub fn sync(service: &ServiceName) -> Key {
+        format!("sync/{service}").into()
+    }
     /// `requests/S/ID`.
     #[must_use]
     pub fn request(service: &ServiceName, id: &str) -> Key {
@@ -257,6 +262,9 @@ pub struct InstanceRecord {
     pub policy: Policy,
     /// The life of its process.
     pub boot_id: Option<BootId>,
+    /// Its server's version, as it told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Its role; `None` before the first answer.
     pub role: Option<Role>,
     /// Takes writes.
@@ -636,6 +644,14 @@ pub enum Owner {
 impl Record for MasterRecord {}
 impl Record for BeatRecord {}
 impl Record for InstanceRecord {}
+impl InstanceRecord {
+    /// The first number of its version.
+    #[must_use]
+    pub fn major(&self) -> Option<u32> {
+        self.version.as_deref()?.split('.').next()?.parse().ok()
+    }
+}
+
 impl Record for FinalRecord {}
 impl Record for RequestRecord {}
 impl Record for HistoryRecord {}

@@ -208,7 +208,12 @@ impl Service {
         }
         // Hooks have deadlines of their own; what they took does not count.
         let began = cx.view.master_received.max(cx.doubted).max(self.hook_ended);
-        let patience = began + OPEN_WITHIN;
+        let applying = own.state().is_some_and(|state| {
+            !matches!(state.applied.covers(&state.received), Covering::Covers(_))
+        });
+        // What it received is applied first; that may take as long as a lag that is allowed.
+        let extra = if applying { cx.settings.policy.max_lag } else { Duration::ZERO };
+        let patience = began + OPEN_WITHIN + extra;
         if self.hook.is_none() && !own.writable() && cx.now.time >= patience {
             self.give_up(cx, at, "it could not be opened in time");
             return;

@@ -14,6 +14,7 @@ mod own;
 mod publish;
 mod report;
 mod request;
+mod sync;
 mod take;
 mod tell;
 
@@ -102,6 +103,12 @@ pub(crate) struct Service {
     looks: BTreeMap<std::net::SocketAddr, Look>,
     /// The request that wants fresh looks, and when it was first seen.
     asked_seen: Option<(String, Time)>,
+    /// Since when the holder here waits for acknowledgements.
+    awaiting: Option<Time>,
+    /// Since when too few acknowledging copies are attached to it.
+    short_since: Option<Time>,
+    /// Since when a copy that may acknowledge is not fit to.
+    unfit_since: BTreeMap<InstanceName, Time>,
     /// Since when the ranking of this incident stands, and of what.
     ranked: Option<(Vec<InstanceName>, Time)>,
     /// What is not done and why; made anew by each decision.
@@ -311,6 +318,7 @@ impl Service {
         if at.record.state == MasterState::Serving {
             self.follow(cx, at);
             self.prove_stopped(cx, at);
+            self.keep_in_sync(cx, at);
         }
         self.serve_requests(cx, at);
         self.speak(cx);

@@ -11,7 +11,7 @@ use crate::lease::Kept;
 use crate::machine::beat_txn;
 use crate::name::InstanceName;
 use crate::observation::InstanceState;
-use crate::policy::{Failover, Judge};
+use crate::policy::{Failover, Judge, Loss};
 use crate::position::{Covering, Position};
 use crate::record::{
     Ask, Cause, FORMAT, FinalRecord, Health, HistoryRecord, HookStand, InstanceRecord,
@@ -99,6 +99,8 @@ impl Service {
             failed: if mandate.request.is_some() { &[] } else { &at.record.failed },
             asked: mandate.asked.as_ref(),
             only: mandate.only.as_ref(),
+            in_sync: (cx.settings.policy.loss == Loss::None)
+                .then(|| super::sync::in_sync(cx.view, &at.record)),
             single,
             lossy: mandate.lossy,
         };
@@ -389,7 +391,8 @@ impl Service {
                 }
             };
             let unfit = unfit.or_else(|| set_apart(cx.view, name, &instance.record, priority));
-            copies.push(Copy { instance: name.clone(), position, unfit, in_step, priority });
+            let (instance, major) = (name.clone(), instance.record.major());
+            copies.push(Copy { instance, position, unfit, in_step, major, priority });
         }
         if !missing.is_empty() && patient {
             let list: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
@@ -450,7 +453,11 @@ impl Service {
             (Cause::Lapsed, record.since)
         };
         let mut story = Story::new(cause, Some(record.holder.instance.clone()));
-        story.loss = self.loss(cx, record, name);
+        story.loss = if cx.settings.policy.loss == Loss::None && !mandate.lossy {
+            "nothing: it holds every acknowledged write".to_owned()
+        } else {
+            self.loss(cx, record, name)
+        };
         story.ranking = ranking;
         story.asked_by.clone_from(&mandate.by);
         story.steps = vec![
@@ -463,6 +470,9 @@ impl Service {
             let revision = cx.revision(&key);
             when.push(Compare::Modified(key, revision));
         }
+        let sync = key::sync(cx.name);
+        let revision = cx.revision(&sync);
+        when.push(Compare::Modified(sync, revision));
         let pause = super::hold::request_key(cx, "pause");
         let revision = cx.revision(&pause);
         when.push(Compare::Modified(pause, revision));
@@ -525,6 +535,9 @@ impl Service {
             unknown: serde_json::Map::new(),
         };
         then.push(put(key::history(cx.name, record.term), &history));
+        if cx.settings.policy.loss == Loss::None {
+            then.push(put(key::sync(cx.name), &self.first_sync(cx, &record)));
+        }
         self.trim_history(cx, &mut then);
         if shared {
             let mut naming: BTreeMap<_, _> =

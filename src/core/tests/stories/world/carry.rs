@@ -48,7 +48,7 @@ impl World {
                     self.observe(name);
                 }
             }
-            Action::Wake(_) | Action::Remember(_) | Action::Exit(_) => {}
+            Action::Wake(_) | Action::Remember(_) | Action::Keep { .. } | Action::Exit(_) => {}
         }
     }
 
