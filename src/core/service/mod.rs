@@ -105,6 +105,8 @@ pub(crate) struct Service {
     asked_seen: Option<(String, Time)>,
     /// Since when the holder here waits for acknowledgements.
     awaiting: Option<Time>,
+    /// Which copies are asked for a position, and since when.
+    asked_position: Option<(Asked, Time)>,
     /// Since when too few acknowledging copies are attached to it.
     short_since: Option<Time>,
     /// Since when a copy that may acknowledge is not fit to.
@@ -121,6 +123,9 @@ pub(crate) struct Service {
     /// The last line said, so that it is said once.
     said: Option<String>,
 }
+
+/// The copies of `sync/S`, and whether it wants a position of the holder.
+type Asked = (BTreeMap<InstanceName, crate::sync::Standing>, bool);
 
 #[derive(Debug)]
 struct RunningHook {

@@ -17,6 +17,7 @@ use crate::policy::Loss;
 use crate::position::Covering;
 use crate::record::{Health, InstanceRecord, Lag, MasterRecord, MasterState, key};
 use crate::sync::{Standing, SyncRecord};
+use crate::time::Time;
 
 use super::{Cx, Service, put};
 
@@ -202,8 +203,10 @@ impl Service {
         }
         self.short_since = self.short_since.filter(|_| semi.clients < current.acks);
         let enough = next.acknowledging() >= next.acks;
-        let settled = self.awaiting.is_some_and(|since| sent >= since + SETTLED);
+        let asked = self.asking(cx, current);
+        let settled = self.awaiting.is_some_and(|since| sent >= (since + SETTLED).max(asked));
         if next.position.is_none() && waits && enough {
+            // Read after the last one that left: what it alone had is in it.
             if settled {
                 next.position = Some(state.held().clone());
             } else {
@@ -224,6 +227,18 @@ impl Service {
         next.complete |= confirmed && waits && members;
         if !current.complete && !next.complete {
             self.wait_or_not(cx, at, current, semi);
+        }
+    }
+
+    /// Since when the record asks for a position as it does now.
+    fn asking(&mut self, cx: &Cx<'_>, current: &SyncRecord) -> Time {
+        let asks = (current.copies.clone(), current.position.is_none());
+        match &self.asked_position {
+            Some((known, since)) if *known == asks => *since,
+            _ => {
+                self.asked_position = Some((asks, cx.now.time));
+                cx.now.time
+            }
         }
     }
 

@@ -118,7 +118,7 @@ enum Holder {
 /// Every state in which sengu holds the service, with `cache1` as its holder.
 fn held() -> [MasterState; 6] {
     let to = instance("cache2");
-    let position = Position::Redis(position("first", 100));
+    let position = position("first", 100);
     let noticed = Wall(1_699_999_999_000);
     [
         MasterState::Taken { cause: Cause::ProcessExited },
