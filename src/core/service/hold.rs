@@ -224,7 +224,15 @@ impl Service {
         }
         let Some(own) = self.own.get(&name) else { return };
         if own.writable() && own.state().is_some_and(|state| state.role == Role::Master) {
-            self.start_serving(cx, at, cause);
+            // What was seen before the term began says nothing about it: another agent of this
+            // host may have fenced it since.
+            let since = own.known.as_ref().is_some_and(|it| it.sent >= cx.view.master_received);
+            if since {
+                self.start_serving(cx, at, cause);
+            } else {
+                self.doing = Some(format!("looking at {name} once more"));
+                own.observe(cx, &name);
+            }
             return;
         }
         if let Some(phase) = before_phase(cause) {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use sengu_core::event::Event;
 use sengu_core::name::HostName;
 use sengu_core::policy::{Failover, Judge, Rejoin};
-use sengu_core::position::Position;
 use sengu_core::record::{Cause, MasterState, Proof};
 use sengu_core::time::Wall;
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sengu_core::policy::{Failover, OnError};
-use sengu_core::position::Position;
 use sengu_core::record::{Ask, HookOutcome, MasterState, Phase, Stand};
 
 use crate::world::{Database, World, instance, position, service};
