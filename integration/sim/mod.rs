@@ -21,6 +21,8 @@ mod person;
 mod random;
 mod replication;
 mod run;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 mod schedule;
 mod store;
 mod story;

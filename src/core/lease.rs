@@ -13,6 +13,7 @@ use crate::kv::Revision;
 use crate::name::{InstanceName, ServiceName, Term};
 use crate::policy::Judge;
 use crate::record::Promise;
+use crate::sabotage::sabotaged;
 use crate::time::Time;
 
 /// How often a holder's agent beats.
@@ -27,7 +28,10 @@ pub fn beat_interval(lease: Duration) -> Duration {
 pub fn lapse_wait(promise: &Promise) -> Option<Duration> {
     match promise {
         Promise::None => None,
-        Promise::Fence { lease_ms } => Some(Duration::from_micros(lease_ms * 1030)),
+        Promise::Fence { lease_ms } => {
+            let share = if sabotaged!(LapseTooEarly) { 600 } else { 1030 };
+            Some(Duration::from_micros(lease_ms * share))
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub mod policy;
 pub mod position;
 pub mod record;
 pub mod report;
+pub mod sabotage;
 pub mod service;
 pub mod time;
 pub mod transition;

@@ -16,6 +16,7 @@ use crate::name::{InstanceId, InstanceName, ServiceName, Term};
 use crate::policy::{Config, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
 use crate::report::ServiceReport;
+use crate::sabotage::sabotaged;
 use crate::service::{Cx, Service};
 use crate::time::{Now, Time};
 
@@ -319,6 +320,7 @@ impl Machine {
         } else if self.started.is_some_and(|start| now.time >= start + lease / 2)
             && matches!(config.judge, Judge::Shared { .. })
             && config.remembered.contains(name)
+            && !sabotaged!(UnansweredStartGoesOn)
         {
             // No answer of the store: what this host held may be another's by now.
             service.fence_unanswered(&mut cx);
@@ -411,6 +413,7 @@ impl Machine {
             let record = view.and_then(|view| view.master.as_ref()).map(|at| &at.record);
             record.is_some_and(|record| {
                 record.term == kept.term
+                    && (naming.contains_key(name) || !sabotaged!(LateBeatDisarms))
                     && services.get(name).is_some_and(|own| own.must_fence(record, config))
             })
         });
@@ -473,6 +476,7 @@ impl Machine {
                     && record.term == *term
                     && self.services.get(name).is_some_and(|own| own.keeps(&record, &config))
                 {
+                    let sent = if sabotaged!(DeadlineFromReceipt) { now.time } else { sent };
                     self.beats.extend(name, *term, sent, lease);
                 }
             }
@@ -551,6 +555,7 @@ impl Machine {
     fn arm(&mut self) {
         let Some(config) = &self.config else { return };
         let Judge::Shared { fence, .. } = config.judge else { return };
+        let fence = if sabotaged!(FenceAtTheDeadline) { Duration::ZERO } else { fence };
         // Unknown how it ended: it stands until a record of its term, or a later one, is seen.
         self.beats.taking.take_if(|(name, _, kept)| {
             let view = self.catalog.service(name);

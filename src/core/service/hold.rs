@@ -14,6 +14,7 @@ use crate::record::{
     Ask, Cause, Holder, HookOutcome, HookStand, MasterRecord, MasterState, Phase, Promise, Proof,
     Stand, key,
 };
+use crate::sabotage::sabotaged;
 use crate::time::{Now, Wall};
 
 use super::own::Own;
@@ -43,11 +44,12 @@ impl Service {
             ));
             return;
         };
-        if own.gone(&holder.boot_id) {
+        let any = sabotaged!(AnotherLifeGoesOn) && own.boot_id.is_some();
+        if own.gone(&holder.boot_id) && !any {
             self.hold_gone(cx, at);
             return;
         }
-        if own.boot_id.as_ref().is_some_and(|boot| *boot != holder.boot_id) {
+        if own.boot_id.as_ref().is_some_and(|boot| *boot != holder.boot_id) && !any {
             // Another process answers at its address. The end of the one that holds the term is
             // told by the shell, which watches exactly that process; till then nothing is proven.
             self.refuse(format!(
@@ -141,7 +143,7 @@ impl Service {
         }
         let known =
             |id: &str| at.record.origins.iter().any(|o| o.histories().any(|known| known == id));
-        if known(state.applied.history()) {
+        if known(state.applied.history()) || sabotaged!(AnotherLifeGoesOn) {
             self.reopen(cx, at, undone(cx, at));
         } else {
             self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, None);
@@ -221,7 +223,8 @@ impl Service {
             return;
         }
         let Some(own) = self.own.get(&name) else { return };
-        if own.writable() && own.state().is_some_and(|state| state.role == Role::Master) {
+        let unread = sabotaged!(ServingBeforeReadBack);
+        if unread || own.writable() && own.state().is_some_and(|s| s.role == Role::Master) {
             self.start_serving(cx, at, cause);
             return;
         }
@@ -249,7 +252,8 @@ impl Service {
             let kept = cx.beats.acknowledged(cx.name, term);
             let deadline = cx.beats.deadline(cx.name, term).filter(|_| kept);
             let left = deadline.map(|deadline| deadline.since(cx.now.time));
-            if left.is_none_or(|left| left < promote_within(cx.config.judge) + fence) {
+            let least = promote_within(cx.config.judge) + fence;
+            if left.is_none_or(|left| left < least) && !sabotaged!(PromotedWithoutTime) {
                 self.doing = Some(format!("waiting for a beat before {name} is promoted"));
                 return; // The next beat's answer brings us here again.
             }
@@ -301,8 +305,7 @@ impl Service {
         record.state = MasterState::Serving;
         record.since = cx.now.wall;
         record.origins.push(state.applied.clone());
-        let extra = record.origins.len().saturating_sub(ORIGINS);
-        record.origins.drain(..extra);
+        forget_origins(&mut record);
         record.failed.clear();
         if is_failover(cause) {
             record.failovers.push(cx.now.wall);
@@ -345,8 +348,7 @@ impl Service {
         }
         let mut record = at.record.clone();
         record.origins.push(state.applied.clone());
-        let extra = record.origins.len().saturating_sub(ORIGINS);
-        record.origins.drain(..extra);
+        forget_origins(&mut record);
         self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
     }
 
@@ -403,7 +405,10 @@ impl Service {
         unproven.retain(|earlier| earlier.instance != holder.instance);
         MasterRecord {
             format: crate::record::FORMAT,
-            term: last.map_or(Term(0), |last| last.term).next(),
+            term: match last {
+                Some(last) if sabotaged!(TermReused) => last.term,
+                _ => last.map_or(Term(0), |last| last.term).next(),
+            },
             state,
             promise: if self.may_kill(cx, &holder.instance) {
                 promise(cx.config.judge)
@@ -441,7 +446,16 @@ impl Service {
                     })
             })
             .count();
-        recent.max(record.failed.len()) >= usize::try_from(most).unwrap_or(usize::MAX)
+        let spent = recent.max(record.failed.len());
+        spent >= usize::try_from(most).unwrap_or(usize::MAX) && !sabotaged!(AttemptsNotCounted)
+    }
+}
+
+/// The oldest histories go.
+fn forget_origins(record: &mut MasterRecord) {
+    let extra = record.origins.len().saturating_sub(ORIGINS);
+    if !sabotaged!(OriginsKept) {
+        record.origins.drain(..extra);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::name::{BootId, InstanceId, InstanceName, Term};
 use crate::observation::{Answer, InstanceState, Observation, Process};
 use crate::position::{Covering, Position};
 use crate::record::{Health, Unfit};
+use crate::sabotage::sabotaged;
 use crate::time::{Now, Time, Wall};
 
 use super::Cx;
@@ -111,6 +112,7 @@ impl Own {
     /// Is this life of its process known to have ended?
     pub(crate) fn gone(&self, boot_id: &BootId) -> bool {
         self.ended_lives.contains(boot_id)
+            || (sabotaged!(AnyExitCounts) && !self.ended_lives.is_empty())
     }
 
     /// What was seen before is old: failures are counted anew.
@@ -137,6 +139,12 @@ impl Own {
         }
         if sent < self.acted {
             return;
+        }
+        if let Some(boot_id) = self.boot_id.clone()
+            && seen.answer == Answer::Refused
+            && sabotaged!(RefusedIsDead)
+        {
+            return self.exited(now, &boot_id);
         }
         self.observed_at = sent;
         if let Answer::State(state) = seen.answer {
@@ -239,6 +247,7 @@ impl Own {
                 let same = self.state().is_some_and(|last| last.applied == state.applied);
                 self.reads = if same { self.reads + 1 } else { 1 };
             }
+            (Command::Pause { .. }, _) if sabotaged!(PauseIsFence) => self.reads = 1,
             (Command::Promote { .. }, ControlOutcome::Failed { error, .. }) => {
                 self.promote_failed = Some((term, error.clone()));
             }
@@ -292,6 +301,9 @@ impl Own {
 
     /// Silent for long, and its process does nothing that would explain it.
     pub(crate) fn hung(&self, now: Time, after: Duration) -> bool {
+        if sabotaged!(HungAtOnce) && self.failing.is_some() {
+            return true;
+        }
         let idle = matches!(self.process, Process::Sleeping | Process::Stopped | Process::DiskWait);
         idle && self.failing.as_ref().is_some_and(|failing| {
             failing.silent && failing.looks >= FAILURES && now >= failing.since + after
@@ -368,7 +380,7 @@ impl Own {
         command: Command,
         within: Duration,
     ) {
-        if matches!(command, Command::Promote { .. }) {
+        if matches!(command, Command::Promote { .. }) && !sabotaged!(PromotionKeepsProof) {
             // Without its answer nobody knows when it runs: only a later fence is a proof again.
             self.fenced = None;
         }

@@ -16,6 +16,7 @@ use crate::record::{
     Ask, Cause, FORMAT, FinalRecord, Health, HistoryRecord, HookStand, InstanceRecord,
     MasterRecord, MasterState, Phase, Proof, Step, Unfit, key,
 };
+use crate::sabotage::sabotaged;
 use crate::time::Wall;
 
 use super::hold::{is_failover, recent};
@@ -95,7 +96,11 @@ impl Service {
         let terms = Terms {
             histories: Some(at.record.origins.as_slice()),
             // A person may try again what failed.
-            failed: if mandate.request.is_some() { &[] } else { &at.record.failed },
+            failed: if mandate.request.is_some() || sabotaged!(FailedTriedAgain) {
+                &[]
+            } else {
+                &at.record.failed
+            },
             asked: mandate.asked.as_ref(),
             only: mandate.only.as_ref(),
             single,
@@ -168,6 +173,9 @@ impl Service {
     /// proven-before-promoted: is the last holder known not to write, nor to start writing?
     fn proven(&self, cx: &Cx<'_>, record: &MasterRecord) -> Result<(), String> {
         let MasterState::Vacant { proof: Proof::Exited, .. } = &record.state else { return Ok(()) };
+        if sabotaged!(ExitWithoutFileCounts) {
+            return Ok(());
+        }
         let name = &record.holder.instance;
         let verdict = cx.view.instances.get(name).map(|at| &at.record.starts_fenced);
         match verdict {
@@ -235,6 +243,9 @@ impl Service {
 
     /// no-needless-move: does a holder that was never proven stopped still take writes?
     fn veto(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
+        if sabotaged!(VetoIgnored) {
+            return false;
+        }
         let lapsed = at.record.state == MasterState::Lapsed;
         let mut asked: Vec<crate::record::Holder> = at.record.unproven.clone();
         if lapsed {
@@ -326,7 +337,8 @@ impl Service {
             let settings = &cx.settings.instances[&name];
             let Some(own) = self.own.get_mut(&name) else { continue };
             let Some(boot_id) = own.boot_id.clone() else { continue };
-            if written.is_some_and(|at| at.record.boot_id == boot_id) || own.writable() {
+            let written = written.is_some_and(|at| at.record.boot_id == boot_id);
+            if (written && !sabotaged!(FinalWrittenAgain)) || own.writable() {
                 continue;
             }
             let Some(state) = own.detached_state(term) else {
@@ -374,7 +386,7 @@ impl Service {
                         }
                     };
                     let position =
-                        if alive { Ok(r#final.applied.clone()) } else { Err(Refusal::Restarted) };
+                        if alive || sabotaged!(StaleFinalCounts) { Ok(r#final.applied.clone()) } else { Err(Refusal::Restarted) };
                     (position, r#final.unfit, r#final.in_step, r#final.priority)
                 }
                 None => {
@@ -695,6 +707,9 @@ impl Own {
         &self,
         term: crate::name::Term,
     ) -> Option<&crate::observation::InstanceState> {
+        if sabotaged!(NoDetach) {
+            return self.state();
+        }
         let (at, boot_id, _) = self.detached.as_ref()?;
         (*at == term && self.boot_id.as_ref() == Some(boot_id)).then(|| self.state())?
     }
