@@ -47,7 +47,7 @@ pub fn promise(judge: Judge) -> Promise {
 }
 
 /// A term that this agent keeps, and until when it counts as kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kept {
     pub(crate) term: Term,
     /// Send of the last acknowledged beat, plus the lease.
@@ -57,7 +57,7 @@ pub(crate) struct Kept {
 }
 
 /// The one writer of this host's beat.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Beats {
     /// The beat, or the take that carries one, which is under way.
     pub(crate) busy: Option<ActionId>,

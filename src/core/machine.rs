@@ -5,6 +5,7 @@
 //! was last seen of its instances, so going on after a crash is the normal path.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::service::{Cx, Service};
 use crate::time::{Now, Time};
 
 /// One agent's decisions. See the module.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Machine {
     config: Option<Arc<Config>>,
     catalog: Arc<Catalog>,
@@ -40,7 +41,7 @@ pub struct Machine {
 }
 
 /// What a step asks for, and who is told how it ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Out {
     actions: Vec<Action>,
     last: u64,
@@ -49,7 +50,7 @@ pub(crate) struct Out {
 }
 
 /// Whom an action's end is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Route {
     Beat,
     Node,
@@ -620,6 +621,22 @@ pub(crate) fn beat_txn(
     };
     let revision: Revision = beats.revision;
     (Compare::Modified(Arc::clone(&key), revision), Op::Put { key, value: beat.encode(), lease: 0 })
+}
+
+/// All that later decisions hang on, with the catalog by its revision and by when things came:
+/// two machines on one store that hash alike decide alike, which a search over all orders needs.
+/// Not the configuration.
+impl Hash for Machine {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { catalog, loaded, started, fresh, doubted, services, beats, out, .. } = self;
+        (catalog.revision, loaded, started, fresh, doubted).hash(state);
+        for (name, view) in catalog.services() {
+            let host = view.master.as_ref().map(|at| at.record.holder.host.as_str());
+            let beat = host.and_then(|host| catalog.beat(host)).map(|beat| beat.received);
+            (name, view.master_received, view.beat_received, beat).hash(state);
+        }
+        (services, beats, &self.armed, &self.remembered, &self.node, out).hash(state);
+    }
 }
 
 /// Which services an event may have changed.

@@ -64,7 +64,7 @@ pub enum Answer {
 }
 
 /// What the process behind an instance does, by `/proc`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Process {
     /// Not looked at, or not found on this host.
@@ -83,7 +83,7 @@ pub enum Process {
 }
 
 /// The state of an instance, as it told it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InstanceState {
     /// Follows somebody or not.
     pub role: Role,
@@ -112,7 +112,7 @@ pub struct InstanceState {
 }
 
 /// What `auto` asks of an instance besides its role.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Settings {
     /// Its own file starts it fenced.
     pub starts_fenced: Verdict,
@@ -121,7 +121,7 @@ pub struct Settings {
 }
 
 /// Good, or what is wrong and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Not looked at yet.

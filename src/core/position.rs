@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::sabotage::sabotaged;
 
 /// How far a copy has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Position {
     /// Redis and Valkey.
@@ -20,7 +20,7 @@ pub enum Position {
 
 /// A Redis history: `master_replid` and offset, and the history it grew out of
 /// (`master_replid2`, valid up to `second_repl_offset`), as `INFO replication` tells them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RedisPosition {
     /// `master_replid`.
     pub id: String,
@@ -32,7 +32,7 @@ pub struct RedisPosition {
 }
 
 /// The history that a copy had before it was promoted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ancestor {
     /// `master_replid2`.
     pub id: String,

@@ -78,7 +78,7 @@ fn mine(config: &Config, holder: &Holder) -> bool {
 }
 
 /// One service's volatile state: lanes, and what was last seen. Everything else is in records.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Service {
     own: BTreeMap<InstanceName, Own>,
     /// The txn under way on the master record, finals, requests and history.
@@ -116,7 +116,7 @@ pub(crate) struct Service {
     said: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 struct RunningHook {
     id: ActionId,
     place: Place,
@@ -125,7 +125,7 @@ struct RunningHook {
 }
 
 /// A look at an earlier holder that was not proven stopped.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 struct Look {
     under_way: Option<ActionId>,
     /// When the last one that ended was sent, and what it showed.

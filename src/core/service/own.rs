@@ -25,7 +25,7 @@ const ENDED_LIVES: usize = 8;
 /// How long after a failed command the next try waits.
 const RETRY: Duration = Duration::from_millis(500);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Own {
     /// The life of its process that was last seen alive.
     pub(crate) boot_id: Option<BootId>,
@@ -79,13 +79,13 @@ pub(crate) struct Own {
     pub(crate) detached: Option<(Term, BootId, Option<Unfit>)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Known {
     pub(crate) sent: Time,
     pub(crate) state: InstanceState,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Failing {
     pub(crate) since: Time,
     pub(crate) looks: u32,

@@ -22,7 +22,7 @@ const FAILED_AFTER: Duration = Duration::from_secs(5);
 const HISTORY: usize = 100;
 
 /// Where a hook's start and end are recorded.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Place {
     /// `history/S/TERM`.
     History(Term),
