@@ -16,13 +16,13 @@ use sengu_core::policy::{Config, InstanceConfig, Judge, OnError, ServiceConfig};
 use sengu_core::time::Time;
 
 use super::clock::HostClock;
-use super::driver::{Lane, Probe};
-use super::fence::Fence;
-use super::fact::{Fact, Id, SERVICES};
 use super::converge::ForEver;
+use super::driver::{Lane, Probe};
+use super::fact::{Fact, Id, SERVICES};
+use super::fence::Fence;
+use super::ledger::Kept;
 use super::output::Door;
 use super::schedule::{MILLI, Micros, SECOND};
-use super::ledger::Kept;
 use super::store::Request;
 use super::world::{Happening, Life, World, say};
 
@@ -319,7 +319,8 @@ impl World {
 
     /// The regular tick, and a read that proves the view fresh.
     pub(crate) fn tick(&mut self, at: Life) {
-        let (clock, lease) = (self.clock(at.host), self.options.judge_of(self.place(at.host)).lease());
+        let (clock, lease) =
+            (self.clock(at.host), self.options.judge_of(self.place(at.host)).lease());
         if self.life(at).is_none() {
             return;
         }

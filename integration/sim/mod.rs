@@ -29,6 +29,8 @@ mod plan;
 mod random;
 mod replication;
 mod run;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 mod schedule;
 mod store;
 mod storm;

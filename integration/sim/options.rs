@@ -180,7 +180,11 @@ impl Options {
     fn draw_leases(random: &mut Random, hosts: usize, alone: bool) -> BTreeMap<usize, Duration> {
         let host = random.index(hosts);
         let lease = Duration::from_secs(random.between(4, 8));
-        if !alone && random.permille(80) { BTreeMap::from([(host, lease)]) } else { BTreeMap::new() }
+        if !alone && random.permille(80) {
+            BTreeMap::from([(host, lease)])
+        } else {
+            BTreeMap::new()
+        }
     }
 
     fn draw_ending(random: &mut Random, alone: bool, lease: Duration) -> Ending {

@@ -47,6 +47,16 @@ pub fn play(plan: &Plan, trace: bool) -> Outcome {
     world.outcome()
 }
 
+/// Runs one seed while an invariant judges nothing.
+#[cfg(feature = "sabotage")]
+pub(crate) fn run_without(seed: u64, limits: bool, without: Option<&str>) -> Outcome {
+    let plan = Plan::draw(seed, limits);
+    let mut world = World::new(plan.options.clone(), false);
+    world.judges.mute(without);
+    world.play(&plan);
+    world.outcome()
+}
+
 impl World {
     fn play(&mut self, plan: &Plan) {
         self.run_until(3 * SECOND);

@@ -39,11 +39,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// A master record by the revision that wrote it.
-    pub(crate) fn master_at(
-        &self,
-        service: usize,
-        revision: Revision,
-    ) -> Option<Rc<MasterRecord>> {
+    pub(crate) fn master_at(&self, service: usize, revision: Revision) -> Option<Rc<MasterRecord>> {
         self.masters.get(&(service, revision)).cloned()
     }
 

@@ -14,8 +14,8 @@ use sengu_core::name::{InstanceId, ServiceName};
 use sengu_core::record::MasterRecord;
 use sengu_core::time::Time;
 
-use super::agent::{Agent, Running};
 use super::agent::service_name;
+use super::agent::{Agent, Running};
 use super::client::Client;
 use super::clock::HostClock;
 use super::converge::ForEver;

@@ -25,6 +25,7 @@ pub mod policy;
 pub mod position;
 pub mod record;
 pub mod report;
+pub mod sabotage;
 pub mod service;
 pub mod sync;
 pub mod time;

@@ -157,7 +157,7 @@ pub enum MasterState {
 }
 
 /// Why a term ended or began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// `sengu adopt`.
@@ -361,7 +361,7 @@ pub struct FinalRecord {
 }
 
 /// Why a copy must not be promoted, as its own agent knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unfit {
     /// A full copy was under way when it was detached: its data is half of something.
@@ -566,7 +566,7 @@ pub struct Step {
 }
 
 /// Where the hooks of one phase stand. Written before they start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookStand {
     /// Started; without an outcome after a restart it is `unknown` and is not run again.
@@ -588,7 +588,7 @@ pub enum HookStand {
 }
 
 /// How the hooks of one phase ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookOutcome {
     /// All exited with 0, or failed and may.
