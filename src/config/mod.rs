@@ -170,9 +170,19 @@ pub struct TemplateConfig {
     pub wait_max: Duration,
     /// May it become empty? Default no.
     pub allow_empty: bool,
+    /// Given fewer hosts and servers than this, the last good lines are kept. Default 0.
+    pub min_records: usize,
     /// Only the lines between sengu's markers are sengu's; the rest of the file is kept. Default:
     /// yes for the shipped `hosts.tera`, no for others, which replace the whole file.
     pub block: bool,
+    /// Written over instead of replaced, for mount points. Default no.
+    pub in_place: bool,
+    /// Is the file that was replaced kept as `NAME.bak`? Default no.
+    pub backup: bool,
+    /// Its `user` or `user:group`; none: the old file's, else the agent's.
+    pub owner: Option<String>,
+    /// Its mode; none: the old file's, else `0644`.
+    pub mode: Option<u32>,
 }
 
 /// A program to run at a phase.
