@@ -25,6 +25,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use sengu_core::catalog::Catalog;
 use sengu_core::consul::Found;
+use sengu_core::explain::Explanation;
 use sengu_core::name::{InstanceName, ServiceName};
 use sengu_core::record::{Ask, RequestRecord};
 use sengu_core::report::{ServiceReport, TermReport};
@@ -59,8 +60,12 @@ pub trait Agent: Send + Sync + 'static {
     /// All services, in the words of `status`.
     async fn reports(&self, now: Now) -> Vec<ServiceReport>;
 
-    /// One service, in the words of `explain`; `None` if it is not known.
+    /// One service, in the words of `status`; `None` if it is not known.
     async fn report(&self, service: &ServiceName, now: Now) -> Option<ServiceReport>;
+
+    /// Everything about one service, with a rehearsal of what would happen next; `None` if it is
+    /// not known.
+    async fn explain(&self, service: &ServiceName, now: Now) -> Option<Explanation>;
 
     /// Whom a switchover would move to if it were asked for now. Nothing is written.
     ///
@@ -211,8 +216,8 @@ async fn status(State(desk): State<Arc<Desk>>) -> Response {
 
 async fn explain(State(desk): State<Arc<Desk>>, UrlPath(service): UrlPath<String>) -> Reply {
     let service = service_of(&service)?;
-    match desk.agent.report(&service, clock::now()).await {
-        Some(report) => Ok(good(&report)),
+    match desk.agent.explain(&service, clock::now()).await {
+        Some(told) => Ok(good(&told)),
         None => Err(unknown_service(desk.shell.context.view.catalog().as_deref(), &service)),
     }
 }
@@ -223,16 +228,26 @@ async fn history(
     uri: Uri,
 ) -> Reply {
     let service = service_of(&service)?;
-    let limit = Params::of(&uri)?.number("limit")?.unwrap_or(HISTORY_DEFAULT).min(HISTORY_MAX);
-    let catalog = desk.shell.catalog()?;
-    let Some(view) = catalog.service(&service) else {
-        return Err(unknown_service(Some(&catalog), &service));
-    };
+    let params = Params::of(&uri)?;
+    let limit = params.number("limit")?.unwrap_or(HISTORY_DEFAULT).min(HISTORY_MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let newest = view.history.iter().rev().take(limit);
-    let terms: Vec<TermReport> =
-        newest.map(|(term, at)| TermReport { term: *term, record: at.record.clone() }).collect();
-    Ok(good(&terms))
+    let run = |directory: &sengu_core::consul::directory::Directory<'_>| {
+        let view = directory.catalog().service(&service);
+        let index = view.into_iter().flat_map(|view| view.history.values()).map(|at| at.revision);
+        let index = index.max().unwrap_or(1);
+        let body = view.map(|view| {
+            let newest = view.history.iter().rev().take(limit);
+            newest
+                .map(|(term, at)| TermReport { term: *term, record: at.record.clone() })
+                .collect::<Vec<_>>()
+        });
+        Found { index, body }
+    };
+    let (terms, meta) = read(&desk.shell, &params, Topic::History, run).await?;
+    match terms {
+        Some(terms) => Ok(meta.on(good(&terms))),
+        None => Err(unknown_service(desk.shell.context.view.catalog().as_deref(), &service)),
+    }
 }
 
 async fn place(

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use sengu_core::event::Event;
+use sengu_core::explain::Explanation;
 use sengu_core::name::{InstanceId, InstanceName, ServiceName};
 use sengu_core::policy::DatabaseKind;
 use sengu_core::report::ServiceReport;
@@ -293,6 +294,15 @@ impl operator::Agent for Desk {
 
     async fn report(&self, service: &ServiceName, _now: Now) -> Option<ServiceReport> {
         self.ask(Some(service.clone())).await.pop()
+    }
+
+    async fn explain(&self, service: &ServiceName, now: Now) -> Option<Explanation> {
+        let (reply, answer) = oneshot::channel();
+        self.queries.send(Query::Copy(reply)).await.ok()?;
+        let (machine, service) = (answer.await.ok()?, service.clone());
+        // A rehearsal takes a moment; the loop must not wait for it.
+        let told = tokio::task::spawn_blocking(move || machine.explain(now, &service));
+        told.await.ok()?
     }
 
     async fn would_switch(

@@ -39,6 +39,8 @@ const JUMP: Duration = Duration::from_millis(500);
 pub enum Query {
     /// Every service, or one.
     Report(Option<ServiceName>, oneshot::Sender<Vec<ServiceReport>>),
+    /// A copy of the machine, to be asked and run on elsewhere.
+    Copy(oneshot::Sender<Machine>),
     /// Whom a switchover would move to, or why it would be refused.
     WouldSwitch(ServiceName, Option<InstanceName>, oneshot::Sender<Result<InstanceName, String>>),
     /// A new configuration of the core, with its instances and hooks.
@@ -310,6 +312,10 @@ impl Turner {
                 };
                 // Who asked may have gone.
                 let _ = reply.send(reports);
+            }
+            Query::Copy(reply) => {
+                // Who asked may have gone.
+                let _ = reply.send(self.machine.clone());
             }
             Query::WouldSwitch(service, to, reply) => {
                 // Who asked may have gone.

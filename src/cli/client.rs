@@ -58,6 +58,8 @@ pub(super) struct Client {
 pub(super) struct Answer {
     /// Its body.
     pub(super) body: Vec<u8>,
+    /// The index to wait above, where there is one.
+    pub(super) index: Option<u64>,
 }
 
 impl Client {
@@ -90,6 +92,19 @@ impl Client {
         understood(&self.call(Method::GET, path, None, within)?.body)
     }
 
+    /// Asks for something, and waits until its index is above this one, for at most so long.
+    pub(super) fn follow<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        above: u64,
+        wait: Duration,
+    ) -> Result<(T, u64), ClientError> {
+        let join = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{join}index={above}&wait={}ms", wait.as_millis().max(1));
+        let answer = self.call(Method::GET, &path, None, wait + PATIENCE)?;
+        Ok((understood(&answer.body)?, answer.index.unwrap_or(above).max(1)))
+    }
+
     /// Sends JSON.
     pub(super) fn post<T: DeserializeOwned>(
         &self,
@@ -115,9 +130,11 @@ impl Client {
         self.runtime.block_on(async {
             let response = request.send().await.map_err(|error| self.unreachable(&error))?;
             let status = response.status();
+            let index = response.headers().get("x-consul-index");
+            let index = index.and_then(|index| index.to_str().ok()?.parse().ok());
             let body = self.read(response).await?;
             if status.is_success() {
-                return Ok(Answer { body });
+                return Ok(Answer { body, index });
             }
             let words = refusal(&body).unwrap_or_else(|| format!("the agent answered {status}"));
             Err(match status {

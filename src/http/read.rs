@@ -29,6 +29,8 @@ pub(crate) enum Topic {
     Kv,
     /// What operators asked for.
     Requests,
+    /// The stories of terms.
+    History,
     /// Nodes, services and checks; also changes by the clock.
     Directory,
 }
@@ -39,6 +41,7 @@ impl Topic {
         let kinds: &[&str] = match self {
             Self::Kv => &["kv", "kvmeta"],
             Self::Requests => &["requests"],
+            Self::History => &["history"],
             Self::Directory => &KINDS,
         };
         kinds.iter().map(|kind| catalog.changed(kind)).max().unwrap_or_default()
@@ -135,7 +138,7 @@ impl<'a> Look<'a> {
     fn take(shell: &'a Shell, catalog: &'a Catalog, topic: Topic) -> Self {
         let directory = Directory::new(catalog, clock::time(), &shell.context.place);
         match topic {
-            Topic::Kv | Topic::Requests => Self { directory, floor: 0, count: 0, until: None },
+            Topic::Kv | Topic::Requests | Topic::History => Self { directory, floor: 0, count: 0, until: None },
             Topic::Directory => {
                 let (floor, count) = shell.clock_signs(directory.signs(), catalog.revision);
                 Self { directory, floor, count, until: directory.changes_at() }

@@ -14,6 +14,7 @@ mod own;
 mod publish;
 mod report;
 mod request;
+mod rules;
 mod take;
 mod tell;
 
@@ -35,6 +36,7 @@ use crate::transition;
 
 use own::Own;
 pub(crate) use report::report;
+pub(crate) use rules::Facts;
 use tell::Place;
 
 /// What a decision may look at, and where it puts what it wants done.
@@ -77,7 +79,7 @@ fn mine(config: &Config, holder: &Holder) -> bool {
 }
 
 /// One service's volatile state: lanes, and what was last seen. Everything else is in records.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Service {
     own: BTreeMap<InstanceName, Own>,
     /// The txn under way on the master record, finals, requests and history.
@@ -115,7 +117,7 @@ pub(crate) struct Service {
     said: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct RunningHook {
     id: ActionId,
     place: Place,
@@ -124,7 +126,7 @@ struct RunningHook {
 }
 
 /// A look at an earlier holder that was not proven stopped.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Look {
     under_way: Option<ActionId>,
     /// When the last one that ended was sent, and what it showed.

@@ -24,7 +24,7 @@ const ENDED_LIVES: usize = 8;
 /// How long after a failed command the next try waits.
 const RETRY: Duration = Duration::from_millis(500);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Own {
     /// The life of its process that was last seen alive.
     pub(crate) boot_id: Option<BootId>,

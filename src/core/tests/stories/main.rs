@@ -10,5 +10,6 @@ mod agent;
 mod failover;
 mod hand_over;
 mod person;
+mod rehearsal;
 mod store;
 mod world;
