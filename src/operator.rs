@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -38,11 +38,17 @@ use crate::http::answer::{self, Trouble};
 use crate::http::query::Params;
 use crate::http::read::{Topic, read};
 use crate::http::server::{Limits, Listener, PeerUser, Server};
-use crate::http::{Context, Shell, body, write};
+use crate::http::{Context, Shell, body, events, signals, write};
 use peer::{User, admitted};
 pub use records::Records;
 pub use request::{Asking, Placed, Rehearsed, Tracked};
 pub use socket::SocketError;
+
+/// The name of a user id on this host, if it has one.
+#[must_use]
+pub(crate) fn user_name(uid: u32) -> Option<String> {
+    peer::name_of(uid)
+}
 
 /// How many terms of history are answered by default, and at most.
 const HISTORY_DEFAULT: u64 = 20;
@@ -133,18 +139,22 @@ struct Desk {
 }
 
 fn router(desk: Arc<Desk>) -> Router {
+    let audit = Arc::clone(&desk.shell.context.audit);
     Router::new()
         .route("/v1/sengu/status", get(status))
         .route("/v1/sengu/explain/{service}", get(explain))
         .route("/v1/sengu/history/{service}", get(history))
         .route("/v1/sengu/request/{service}", post(place))
         .route("/v1/sengu/request/{service}/{id}", get(track).delete(remove))
+        .route("/v1/sengu/events", get(events))
         .route("/v1/sengu/records", get(records))
         .route("/v1/sengu/checks", get(checks))
         .route("/v1/sengu/reload", post(reload))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(admit))
+        .layer(from_fn_with_state(audit, signals::audited))
+        .layer(from_fn(signals::count))
         .with_state(desk)
 }
 
@@ -159,7 +169,10 @@ impl From<Trouble> for Denied {
 
 impl IntoResponse for Denied {
     fn into_response(self) -> Response {
-        answer::json(answer::status(self.0.status), &json!({ "error": self.0.text }), false)
+        let error = json!({ "error": self.0.text });
+        let mut response = answer::json(answer::status(self.0.status), &error, false);
+        signals::note(&mut response, None, Some(format!("refused: {}", self.0.text)));
+        response
     }
 }
 
@@ -279,7 +292,12 @@ async fn place(
         let reply = write::send(&desk.shell, draft.txn).await?;
         desk.shell.reached(reply.revision).await?;
         if reply.succeeded {
-            return Ok(good(&Placed { id: draft.id, revision: reply.revision }));
+            let placed = Placed { id: draft.id, revision: reply.revision };
+            let mut response = good(&placed);
+            let what =
+                format!("{} of {service} by {}", request::word(&asking.ask), draft.record.asker());
+            signals::note(&mut response, Some(what), Some(format!("asked as {}", placed.id)));
+            return Ok(response);
         }
     }
     Err(busy(&service))
@@ -370,9 +388,19 @@ async fn checks(State(desk): State<Arc<Desk>>) -> Response {
     good(&desk.agent.checks().await)
 }
 
+/// The journal: what changes, what the agent decides and does.
+async fn events(State(desk): State<Arc<Desk>>, headers: HeaderMap, uri: Uri) -> Reply {
+    Ok(events::events(&desk.shell, &headers, &Params::of(&uri)?).await?)
+}
+
 async fn reload(State(desk): State<Arc<Desk>>) -> Reply {
     match desk.agent.reload().await {
-        Ok(changes) => Ok(good(&json!({ "changes": changes }))),
+        Ok(changes) => {
+            let mut response = good(&json!({ "changes": changes }));
+            let lines: Vec<&str> = changes.lines().take(20).collect();
+            signals::note(&mut response, Some("reload".to_owned()), Some(lines.join("; ")));
+            Ok(response)
+        }
         Err(reason) => Err(Denied(Trouble::new(422, reason))),
     }
 }

@@ -25,6 +25,7 @@ use super::instance::Instance;
 use super::{identity, storing};
 use crate::clock;
 use crate::hook::Hooks;
+use crate::journal::witness::Witness;
 use crate::store::Store;
 use crate::view::View;
 
@@ -63,6 +64,7 @@ pub struct Turner {
     parts: Parts,
     store: Arc<dyn Store>,
     view: Arc<View>,
+    witness: Witness,
     data_dir: PathBuf,
     events: mpsc::Sender<Event>,
     /// Commands under way, so that each is answered even if its instance goes.
@@ -80,6 +82,7 @@ impl Turner {
         parts: Parts,
         store: Arc<dyn Store>,
         view: Arc<View>,
+        witness: Witness,
         data_dir: PathBuf,
         events: mpsc::Sender<Event>,
     ) -> Self {
@@ -89,6 +92,7 @@ impl Turner {
             parts,
             store,
             view,
+            witness,
             data_dir,
             events,
             commanded: BTreeMap::new(),
@@ -148,6 +152,7 @@ impl Turner {
             self.step(Event::Fresh { sent: now.time })?;
         }
         self.turned = now;
+        self.witness.shows(clock::now(), self.machine.catalog());
         self.view.publish(Arc::clone(self.machine.catalog()));
         Ok(())
     }
@@ -195,7 +200,10 @@ impl Turner {
         if let Event::Done { id, .. } = &event {
             self.commanded.remove(id);
         }
-        let actions = self.machine.step(clock::now(), event);
+        let now = clock::now();
+        self.witness.sees(now, &event, self.machine.catalog());
+        let actions = self.machine.step(now, event);
+        self.witness.decides(now, &actions);
         let mut exit = None;
         for action in actions {
             if let Action::Exit(why) = action {

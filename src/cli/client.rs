@@ -20,6 +20,9 @@ const MAX_ANSWER: usize = 64 << 20;
 /// How long an answer may take beyond what the call itself waits for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A stream that said nothing for so long is broken: it says at least every 15 s that it is there.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// Why a call brought nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
@@ -142,6 +145,43 @@ impl Client {
                 _ if status.is_server_error() => ClientError::Failed(words),
                 _ => ClientError::Refused(words),
             })
+        })
+    }
+
+    /// Reads a stream of server-sent events until its other end ends it; `told` gets the data of
+    /// each event. A stream that says nothing for long is taken for broken.
+    pub(super) fn stream(&self, path: &str, mut told: impl FnMut(&str)) -> Result<(), ClientError> {
+        let request = self.http.get(format!("{}{path}", self.base));
+        self.runtime.block_on(async {
+            let answered = tokio::time::timeout(PATIENCE, request.send()).await;
+            let late = || ClientError::Unreachable {
+                place: self.place.clone(),
+                reason: "no answer in time".to_owned(),
+            };
+            let mut response =
+                answered.map_err(|_| late())?.map_err(|error| self.unreachable(&error))?;
+            if !response.status().is_success() {
+                let body = self.read(response).await?;
+                let words = refusal(&body).unwrap_or_else(|| "the agent refused".to_owned());
+                return Err(ClientError::Refused(words));
+            }
+            let mut rest: Vec<u8> = Vec::new();
+            loop {
+                let chunk = tokio::time::timeout(SILENCE, response.chunk()).await;
+                // A connection that breaks off is an end, too: the agent may have been killed.
+                let Ok(Ok(Some(chunk))) = chunk else { return Ok(()) };
+                rest.extend_from_slice(&chunk);
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    let line = String::from_utf8_lossy(&line);
+                    if let Some(data) = line.trim_end().strip_prefix("data: ") {
+                        told(data);
+                    }
+                }
+                if rest.len() > MAX_ANSWER {
+                    return Err(ClientError::Strange("a line of it has no end".to_owned()));
+                }
+            }
         })
     }
 

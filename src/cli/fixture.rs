@@ -75,11 +75,7 @@ pub(super) fn explained(report: ServiceReport) -> Explanation {
         Some(_) => Rehearsal {
             suppose: "the process of cache2 ends now".into(),
             steps: vec![RehearsedStep { after_ms: 0, text: "cache3 takes term 9".into() }],
-            serves: Some(Serves {
-                instance: name("cache3"),
-                term: Term(9),
-                address: address(13),
-            }),
+            serves: Some(Serves { instance: name("cache3"), term: Term(9), address: address(13) }),
             loss: Some("nothing".into()),
             stays: Vec::new(),
             provided: vec!["cache2 is not started again meanwhile".into()],

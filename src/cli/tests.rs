@@ -27,6 +27,9 @@ fn good_lines_are_taken() {
         "history foo --limit 3",
         "history foo --follow",
         "status --all",
+        "events",
+        "events foo --follow --kind master --kind named",
+        "audit --follow --via http --json",
         "adopt foo --master a --comment x --wait 5",
         "release foo",
         "switchover foo --to b --dry-run",
@@ -76,6 +79,8 @@ fn bad_lines_are_refused() {
         "hook run afterwards foo",
         "hook run before-failover foo --old a",
         "history foo --limit 1001",
+        "events --kind nothing",
+        "events --limit 0",
     ] {
         assert!(parse(line).is_err(), "{line:?} passed");
     }

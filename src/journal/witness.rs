@@ -53,15 +53,8 @@ impl Witness {
         Self { journal, named: BTreeMap::new(), under_way: BTreeMap::new() }
     }
 
-    fn keep(
-        &self,
-        now: Now,
-        kind: Kind,
-        service: Option<&ServiceName>,
-        text: String,
-        more: Value,
-    ) {
-        metrics::get().events.get_or_create(&metrics::label::Kind::of(kind)).inc();
+    fn keep(&self, now: Now, kind: Kind, service: Option<&ServiceName>, text: String, more: Value) {
+        metrics::get().events.get_or_create(&[("kind", kind.as_str())]).inc();
         self.journal.keep(now.wall, kind, service, text, data(more));
     }
 
@@ -194,7 +187,10 @@ impl Witness {
 
     fn ended(&mut self, now: Now, id: ActionId, outcome: &Outcome) {
         match (self.under_way.remove(&id), outcome) {
-            (Some(UnderWay::Command { instance, term, word, since }), Outcome::Control(outcome)) => {
+            (
+                Some(UnderWay::Command { instance, term, word, since }),
+                Outcome::Control(outcome),
+            ) => {
                 let how = match outcome {
                     ControlOutcome::Done { .. } => "done".to_owned(),
                     ControlOutcome::Exited { .. } => "its process ended".to_owned(),
@@ -252,9 +248,7 @@ impl Witness {
         let record = change.now.as_ref().map(|entry| MasterRecord::decode(&entry.value));
         let (text, more) = match record {
             None => ("the master record was removed".to_owned(), json!({})),
-            Some(Err(error)) => {
-                (format!("the master record cannot be read: {error}"), json!({}))
-            }
+            Some(Err(error)) => (format!("the master record cannot be read: {error}"), json!({})),
             Some(Ok(record)) => {
                 let (state, holder) = (record.state.word(), &record.holder);
                 let text = format!("term {}: {state}, held by {}", record.term, holder.instance);
@@ -281,13 +275,15 @@ impl Witness {
             view.instances.iter().find(|(old, _)| old.as_str() == name).map(|(_, at)| &at.record)
         });
         let shown = |record: &InstanceRecord| {
-            let role = record.role.map_or_else(|| "role unknown".to_owned(), |role| role.to_string());
+            let role =
+                record.role.map_or_else(|| "role unknown".to_owned(), |role| role.to_string());
             let health = serde_json::to_value(&record.health).unwrap_or_default();
             let health = match health {
                 Value::String(word) => word,
-                Value::Object(map) => {
-                    map.iter().map(|(word, why)| format!("{word} ({})", why.as_str().unwrap_or_default())).collect()
-                }
+                Value::Object(map) => map
+                    .iter()
+                    .map(|(word, why)| format!("{word} ({})", why.as_str().unwrap_or_default()))
+                    .collect(),
                 _ => String::new(),
             };
             let writes = if record.writable { "takes writes" } else { "takes no writes" };

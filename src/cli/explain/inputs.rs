@@ -64,7 +64,8 @@ fn master(record: &MasterRecord, look: &Look) -> String {
         true => String::new(),
         false => format!(", {title} {}", names.join(", ")),
     };
-    line += &names("failed in this incident:", record.failed.iter().map(ToString::to_string).collect());
+    line +=
+        &names("failed in this incident:", record.failed.iter().map(ToString::to_string).collect());
     let unproven = record.unproven.iter().map(|holder| holder.instance.to_string()).collect();
     line += &names("never proven stopped:", unproven);
     line += &names("failovers at", record.failovers.iter().map(|at| look.time(*at)).collect());
@@ -86,7 +87,10 @@ fn instance(input: &InstanceInput) -> String {
     };
     let mut parts = vec![
         format!("priority {}", record.priority),
-        record.boot_id.as_ref().map_or_else(|| "no process".into(), |id| format!("process {}", id.0)),
+        record
+            .boot_id
+            .as_ref()
+            .map_or_else(|| "no process".into(), |id| format!("process {}", id.0)),
         format!("{:?}", record.process).to_lowercase(),
         lag.to_owned(),
         verdict("starts fenced", &record.starts_fenced),

@@ -165,8 +165,8 @@ impl Stage {
             self.told.serves =
                 Some(Serves { instance: holder.instance, term, address: holder.address });
             let history = self.kv.get(&key::history(&self.name, term));
-            let history = history
-                .and_then(|entry| crate::record::HistoryRecord::decode(&entry.value).ok());
+            let history =
+                history.and_then(|entry| crate::record::HistoryRecord::decode(&entry.value).ok());
             self.told.loss = history.map(|history| history.loss);
             return self.told;
         }
@@ -249,9 +249,7 @@ impl Stage {
                 }
                 // Nobody is asked in a rehearsal; an address that tells nothing is no veto.
                 Action::Look { id, address, .. } => {
-                    self.told
-                        .provided
-                        .push(format!("no earlier holder takes writes at {address}"));
+                    self.told.provided.push(format!("no earlier holder takes writes at {address}"));
                     self.answer(id, Outcome::Look(LookOutcome::Unknown));
                 }
                 Action::Hook { id, run } => {
@@ -355,8 +353,7 @@ impl Stage {
             }
             Command::Pause { .. } | Command::Unpause | Command::Read => {}
         }
-        let outcome =
-            ControlOutcome::Done { boot_id: actor.boot_id.clone(), state: state.clone() };
+        let outcome = ControlOutcome::Done { boot_id: actor.boot_id.clone(), state: state.clone() };
         if let Some(text) = text {
             self.tell(text);
         }

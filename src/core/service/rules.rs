@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::catalog::{At, Catalog, Named, ServiceView};
-use crate::explain::{InstanceInput, Inputs, OwnInput, RuleReport, RuleVerdict};
+use crate::explain::{Inputs, InstanceInput, OwnInput, RuleReport, RuleVerdict};
 use crate::lease::Beats;
 use crate::name::{BootId, InstanceName, ServiceName};
 use crate::observation::{InstanceState, Verdict};
@@ -117,17 +117,17 @@ impl Facts<'_> {
                     || "its deadline is another host's to keep".to_owned(),
                     |at| format!("{} ms are left", millis(at, self.now.time)),
                 );
-                (Holds, format!("promised to be fenced within {lease_ms} ms of its last beat; {left}"))
+                (
+                    Holds,
+                    format!("promised to be fenced within {lease_ms} ms of its last beat; {left}"),
+                )
             }
         }
     }
 
     fn starts_fenced(&self) -> (RuleVerdict, String) {
-        let auto = self
-            .view
-            .instances
-            .values()
-            .any(|at| at.record.policy.failover == Failover::Auto);
+        let auto =
+            self.view.instances.values().any(|at| at.record.policy.failover == Failover::Auto);
         let bad: Vec<String> = self
             .view
             .instances
@@ -244,13 +244,15 @@ impl Facts<'_> {
 
     fn emptied_never_wins(&self) -> (RuleVerdict, String) {
         let Some(record) = self.held() else { return (Idle, "no term is held".to_owned()) };
-        let copies = || {
-            self.view.instances.iter().filter(|(name, _)| **name != record.holder.instance)
-        };
+        let copies =
+            || self.view.instances.iter().filter(|(name, _)| **name != record.holder.instance);
         let out: Vec<&InstanceName> = copies()
             .filter(|(name, at)| {
                 let own = self.service.and_then(|service| service.own.get(*name));
-                !own.map_or(at.record.in_step.is_some() && at.record.in_step == at.record.boot_id, Own::in_step)
+                !own.map_or(
+                    at.record.in_step.is_some() && at.record.in_step == at.record.boot_id,
+                    Own::in_step,
+                )
             })
             .map(|(name, _)| name)
             .collect();

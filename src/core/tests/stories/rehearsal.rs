@@ -126,7 +126,10 @@ fn rules_tell_what_they_say_now() {
     world.run_for(Duration::from_secs(3));
     let told = world.explain();
     let (named, words) = verdict(&told, "named-is-serving");
-    assert_eq!((named, words.as_str()), (RuleVerdict::Stops, "nobody is named: the master has failed"));
+    assert_eq!(
+        (named, words.as_str()),
+        (RuleVerdict::Stops, "nobody is named: the master has failed")
+    );
     assert_eq!(verdict(&told, "proven-before-promoted").1, "the process of cache1 is gone");
     assert_eq!(verdict(&told, "refusals-are-said").0, RuleVerdict::Stops);
     assert_eq!(told.next.suppose, "nothing else happens");
