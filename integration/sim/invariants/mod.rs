@@ -67,6 +67,8 @@ pub(crate) struct Judges {
     pub(crate) violation: Option<Violation>,
     /// How often each limit explained a breach.
     pub(crate) limits: Vec<(&'static str, Violation)>,
+    /// The one that judges nothing, to see what then goes unseen.
+    muted: Option<String>,
 }
 
 impl Judges {
@@ -85,18 +87,35 @@ impl Judges {
             Box::new(loss_is_said::LossIsSaid::default()),
             Box::new(hook_once::HookOnce::default()),
         ];
-        Self { rules, violation: None, limits: Vec::new() }
+        Self { rules, violation: None, limits: Vec::new(), muted: None }
+    }
+
+    /// Lets one rule judge nothing.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn mute(&mut self, slug: Option<&str>) {
+        self.muted = slug.map(str::to_owned);
+    }
+
+    /// A rule did not hold: the first is kept.
+    pub(crate) fn breach(&mut self, violation: Violation) {
+        if self.muted.as_deref() != Some(violation.slug) {
+            self.violation = self.violation.take().or(Some(violation));
+        }
     }
 
     /// Shows a fact to every rule.
     pub(crate) fn take(&mut self, at: Micros, fact: &Fact) {
+        let mut firm = Vec::new();
         for rule in &mut self.rules {
             let Err(breach) = rule.take(at, fact) else { continue };
             let violation = Violation { slug: rule.slug(), at, text: breach.text };
             match breach.limit {
                 Some(limit) => self.limits.push((limit, violation)),
-                None => self.violation = self.violation.take().or(Some(violation)),
+                None => firm.push(violation),
             }
+        }
+        for violation in firm {
+            self.breach(violation);
         }
     }
 }
@@ -105,7 +124,6 @@ impl Judges {
 pub(crate) mod tests {
     //! What the rules' own tests share: a short way to write a history.
 
-    use std::collections::BTreeSet;
     use std::rc::Rc;
 
     use sengu_core::name::{BootId, HostName, InstanceName, Term};
@@ -125,7 +143,6 @@ pub(crate) mod tests {
     pub(crate) fn layout() -> Layout {
         Layout {
             hosts: (0..3).map(|n| (Id { service: 0, number: n }, n)).collect(),
-            unfenced: BTreeSet::from([Id { service: 0, number: 2 }]),
             lease: 4 * SECOND,
             patience: 3 * SECOND,
         }
