@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod child;
+pub mod disk;
 pub mod dns;
 pub mod http;
 pub mod mysql;
@@ -23,6 +24,7 @@ pub mod watcher;
 pub mod writer;
 
 pub use agent::{Agent, Told};
+pub use disk::Disk;
 pub use mysql::Mysql;
 pub use mysql_trio::{MysqlSettings, MysqlTrio};
 pub use place::Place;
