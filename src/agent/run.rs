@@ -29,6 +29,7 @@ use crate::audit::{self, Audit};
 use crate::board::Board;
 use crate::config::{Config, ServiceConfig};
 use crate::database::Database;
+use crate::database::mysql::{MysqlConfig, MysqlDatabase};
 use crate::database::redis::{RedisConfig, RedisDatabase};
 use crate::hook::Hooks;
 use crate::http::{self, Recorders};
@@ -243,7 +244,16 @@ impl Assembly {
                         });
                         Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
                     }
-                    DatabaseKind::Mysql => anyhow::bail!("instance `{id}`: no driver for mysql"),
+                    DatabaseKind::Mysql => {
+                        let driver = MysqlDatabase::new(MysqlConfig {
+                            name: instance.clone(),
+                            address: place.address,
+                            credentials: settings.credentials.clone(),
+                            tls: settings.tls.clone(),
+                            fence_runtime: Some(self.fences.clone()),
+                        });
+                        Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
+                    }
                 };
                 let (interval, timeout) = (settings.interval, settings.timeout);
                 let (board, events) = (Arc::clone(&self.board), self.events.clone());
