@@ -16,6 +16,7 @@ mod driver;
 mod fact;
 mod fault;
 mod invariants;
+pub mod model;
 mod options;
 mod person;
 mod random;

@@ -57,7 +57,12 @@ impl Entry {
     /// Runs seeds in order, on so many threads, until one catches it; `without` an invariant, all
     /// others judge.
     #[must_use]
-    pub fn search(&self, seeds: Range<u64>, without: Option<&str>, threads: usize) -> Option<Catch> {
+    pub fn search(
+        &self,
+        seeds: Range<u64>,
+        without: Option<&str>,
+        threads: usize,
+    ) -> Option<Catch> {
         let next = AtomicU64::new(seeds.start);
         let found = AtomicU64::new(u64::MAX);
         let mut catches: Vec<Catch> = std::thread::scope(|scope| {

@@ -161,7 +161,9 @@ pub const TABLE: &[Entry] = &[
 /// The table as `docs/proof.md` shows it.
 #[must_use]
 pub fn markdown() -> String {
-    let mut text = String::from("| rule | sabotage | what it does | seen by | within |\n|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| rule | sabotage | what it does | seen by | within |\n|---|---|---|---|---|\n",
+    );
     let mut last = "";
     for entry in TABLE {
         let rule = if entry.rule == last { "" } else { entry.rule };

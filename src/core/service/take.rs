@@ -385,8 +385,11 @@ impl Service {
                             instance.record.boot_id.as_ref().is_none_or(|b| *b == r#final.boot_id)
                         }
                     };
-                    let position =
-                        if alive || sabotaged!(StaleFinalCounts) { Ok(r#final.applied.clone()) } else { Err(Refusal::Restarted) };
+                    let position = if alive || sabotaged!(StaleFinalCounts) {
+                        Ok(r#final.applied.clone())
+                    } else {
+                        Err(Refusal::Restarted)
+                    };
                     (position, r#final.unfit, r#final.in_step, r#final.priority)
                 }
                 None => {
