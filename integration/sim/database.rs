@@ -14,6 +14,7 @@ use sengu_core::name::{BootId, Term};
 use sengu_core::observation::{InstanceState, Role, Settings, Verdict};
 use sengu_core::position::{Ancestor, Position, RedisPosition};
 
+use super::deed::{Back, Orders};
 use super::fact::{Fact, Id};
 use super::replication::{Copy, Link};
 use super::schedule::{MILLI, Micros, SECOND};
@@ -45,6 +46,10 @@ pub(crate) struct Database {
     pub(crate) disk: Vec<u64>,
     /// The term under which it was last opened.
     pub(crate) opened: Term,
+    /// Changing commands go wrong so, until then.
+    pub(crate) misobeys: Option<(Orders, Micros)>,
+    /// Its agent may not signal it until then.
+    pub(crate) unkillable_until: Micros,
     /// When the last [`Fact::Writable`] said that it takes writes.
     told_writable: bool,
 }
@@ -58,8 +63,12 @@ pub(crate) struct Process {
     pub(crate) boot_id: BootId,
     /// Takes new connections.
     pub(crate) listening: bool,
-    /// Stopped by a signal.
+    /// Stopped by a signal, or hanging in the kernel.
     pub(crate) stopped: bool,
+    /// Hanging in the kernel: a kill takes effect when it wakes.
+    pub(crate) frozen: bool,
+    /// Killed while it hung: it runs nothing more.
+    pub(crate) doomed: bool,
     /// A script that has written runs until then.
     pub(crate) busy_until: Micros,
     /// Writes are held back until then.
@@ -117,12 +126,26 @@ pub(crate) enum Reply {
     ReadOnly,
     /// A script runs.
     Busy,
+    /// An error: nothing was done.
+    Failed,
     /// Not this process.
     OtherLife,
     /// Nobody listens.
     Refused,
     /// The session is gone.
     Reset,
+}
+
+impl Ask {
+    /// Is it an order of an agent that changes something?
+    fn changes(&self) -> bool {
+        match self {
+            Self::Fence | Self::Detach | Self::Promote { .. } | Self::Follow(_) => true,
+            Self::State | Self::Pause(_) | Self::Unpause | Self::Write(_) | Self::Feed { .. } => {
+                false
+            }
+        }
+    }
 }
 
 impl Database {
@@ -144,13 +167,15 @@ impl Database {
             lives: 0,
             disk: Vec::new(),
             opened: Term(0),
+            misobeys: None,
+            unkillable_until: 0,
             told_writable: false,
         }
     }
 
     /// Takes writes now, or will on waking.
     pub(crate) fn writable(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.source.is_none())
+        self.process.as_ref().is_some_and(|process| process.source.is_none() && !process.doomed)
     }
 
     /// The process if it is of that life.
@@ -167,6 +192,8 @@ impl Process {
             boot_id,
             listening: true,
             stopped: false,
+            frozen: false,
+            doomed: false,
             busy_until: 0,
             paused_until: 0,
             held: Vec::new(),
@@ -199,6 +226,10 @@ impl Process {
                 && self.copy.data.is_empty(),
             received: position.clone(),
             applied: position,
+            trouble: None,
+            applier_stopped: false,
+            semi_sync: None,
+            obstacles: Vec::new(),
             silent_for: replica.then(|| Duration::from_micros(at - self.copy.heard)),
             priority,
             version: "7.0.15".to_owned(),
@@ -213,6 +244,18 @@ pub(crate) fn history_name(id: u64) -> String {
 }
 
 impl World {
+    /// The database of that name.
+    pub(crate) fn index_of(&self, id: Id) -> usize {
+        let found = self.databases.iter().position(|database| database.id == id);
+        found.expect("deeds name databases of their world")
+    }
+
+    /// The database of that name, to be changed.
+    pub(crate) fn database_mut(&mut self, id: Id) -> &mut Database {
+        let db = self.index_of(id);
+        &mut self.databases[db]
+    }
+
     /// The state of a database's process, as it would tell it now.
     pub(crate) fn state_of(&self, db: usize) -> Option<(InstanceState, BootId)> {
         let database = &self.databases[db];
@@ -223,6 +266,8 @@ impl World {
         let settings = Settings {
             starts_fenced: verdict(database.starts_fenced, "its file does not start it fenced"),
             killable: Verdict::Good,
+            replication: Verdict::Good,
+            lossless: Verdict::Good,
         };
         let state = process.state(self.now, database.priority, settings);
         Some((state, process.boot_id.clone()))
@@ -288,11 +333,18 @@ impl World {
 
     fn execute(&mut self, db: usize, session: u64, call: u64, ask: Ask) {
         let now = self.now;
-        let process = self.databases[db].process.as_mut().expect("a process runs the command");
+        let process = self.databases[db].process.as_ref().expect("a process runs the command");
         if process.busy_until > now && !matches!(ask, Ask::Feed { .. }) {
             self.answer(call, Reply::Busy);
             return;
         }
+        if let Some(orders) = self.databases[db].misobeys(now)
+            && ask.changes()
+        {
+            self.misobey(db, call, &ask, orders);
+            return;
+        }
+        let process = self.databases[db].process.as_mut().expect("a process runs the command");
         match ask {
             Ask::State => self.answer_state(db, call),
             Ask::Fence => {
@@ -329,6 +381,17 @@ impl World {
             }
             Ask::Write(serial) => self.write(db, session, call, serial),
             Ask::Feed { epoch, after, entries } => self.take_feed(db, epoch, after, &entries),
+        }
+    }
+
+    /// A changing command goes wrong.
+    fn misobey(&mut self, db: usize, call: u64, ask: &Ask, orders: Orders) {
+        match (orders, ask) {
+            (Orders::Refuses, _) => self.answer(call, Reply::Failed),
+            (Orders::Ignores, _) => self.answer_state(db, call),
+            (Orders::Halves, Ask::Fence | Ask::Detach) => self.point_to(db, closed()),
+            (Orders::Halves, Ask::Follow(source)) => self.point_to(db, *source),
+            (Orders::Halves | Orders::Loses, _) => {}
         }
     }
 
@@ -433,7 +496,8 @@ impl World {
             "{id} starts (life {life}), {}",
             if source.is_some() { "fenced" } else { "taking writes" }
         );
-        self.tell(Fact::Started { instance: id });
+        self.liven();
+        self.tell(Fact::Started { instance: id, open: source.is_none() });
         self.tell_writable(db);
         self.plan(100 * MILLI, Happening::ReplicaCron { db, life });
         self.plan(10 * SECOND, Happening::Ping { db, life });
@@ -444,6 +508,7 @@ impl World {
         let Some(process) = self.databases[db].process.take() else { return };
         let id = self.databases[db].id;
         say!(self, "{id} exits: {why}");
+        self.liven();
         let held = process.held.into_iter().map(|(_, queued)| queued.call);
         let queued = process.sessions.into_values().flatten().map(|queued| queued.call);
         if self.host_up(self.databases[db].host) {
@@ -465,12 +530,29 @@ impl World {
             return;
         }
         process.stopped = stopped;
+        if !stopped && process.doomed {
+            self.end_process(db, "it wakes, and was killed");
+            self.plan_restart(db, Back::Somehow);
+            return;
+        }
+        let process = self.databases[db].process.as_mut().expect("looked up above");
+        process.frozen &= stopped;
         say!(self, "{id} {}", if stopped { "is stopped" } else { "goes on" });
         self.tell(Fact::Stopped { instance: id, stopped });
         if !stopped {
             self.pause_over(db);
             self.plan_work(db);
             self.feed(db);
+        }
+    }
+
+    /// A kill was sent to a process that hangs in the kernel.
+    pub(crate) fn doom_process(&mut self, db: usize) {
+        if let Some(process) = self.databases[db].process.as_mut() {
+            process.doomed = true;
+            let id = self.databases[db].id;
+            say!(self, "{id} is killed, and will be gone when it wakes");
+            self.tell_writable(db);
         }
     }
 

@@ -113,8 +113,11 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     )
     .await?;
     let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
-    let mut templates =
-        template::start(config.templates.clone(), scene(&config, &view), stopped.clone());
+    let mut templates = template::start(
+        config.templates.clone(),
+        RenderContext::of(&config, Arc::clone(&view)),
+        stopped.clone(),
+    );
     let desk =
         Arc::new(Desk { queries, checks, reload: Mutex::new(Reload { file, running, assembly }) });
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
@@ -137,17 +140,6 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     templates.ended().await;
     turning.abort();
     result
-}
-
-/// What templates are rendered from.
-fn scene(config: &Config, view: &Arc<View>) -> RenderContext {
-    RenderContext {
-        host: config.host.clone(),
-        datacenter: config.datacenter.clone(),
-        domains: config.dns.domains.clone(),
-        view: Arc::clone(view),
-        state_dir: config.data_dir.join("templates"),
-    }
 }
 
 /// Waits for a signal, the end of the store or the end of the loop.
@@ -228,6 +220,7 @@ impl Assembly {
                         });
                         Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
                     }
+                    DatabaseKind::Mysql => anyhow::bail!("instance `{id}`: no driver for mysql"),
                 };
                 let (interval, timeout) = (settings.interval, settings.timeout);
                 let (board, events) = (Arc::clone(&self.board), self.events.clone());

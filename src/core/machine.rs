@@ -37,6 +37,8 @@ pub struct Machine {
     armed: Vec<Armed>,
     remembered: BTreeSet<ServiceName>,
     node: Option<ActionId>,
+    /// It said that it must not go on: nothing more is decided.
+    ended: bool,
     out: Out,
 }
 
@@ -116,10 +118,13 @@ impl Machine {
 
     /// Takes one event and says what is to be done.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Action> {
+        if self.ended {
+            return Vec::new();
+        }
         self.started.get_or_insert(now.time);
         self.out.wake = None;
         let touched = self.absorb(now, event);
-        if self.config.is_some() {
+        if self.config.is_some() && !self.ended {
             let names: BTreeSet<ServiceName> = match touched {
                 Touched::All => {
                     let known = self.catalog.services().map(|(name, _)| name);
@@ -504,6 +509,7 @@ impl Machine {
             return;
         }
         let host = &config.host;
+        self.ended = true;
         self.out.actions.push(Action::Exit(format!(
             "another agent beats as host `{host}`: two agents share one data_dir or one id; \
              everything held here is fenced; give each host its own data_dir and host name"

@@ -124,7 +124,6 @@ impl Judges {
 pub(crate) mod tests {
     //! What the rules' own tests share: a short way to write a history.
 
-    use std::collections::BTreeSet;
     use std::rc::Rc;
 
     use sengu_core::name::{BootId, HostName, InstanceName, Term};
@@ -144,7 +143,6 @@ pub(crate) mod tests {
     pub(crate) fn layout() -> Layout {
         Layout {
             hosts: (0..3).map(|n| (Id { service: 0, number: n }, n)).collect(),
-            unfenced: BTreeSet::from([Id { service: 0, number: 2 }]),
             lease: 4 * SECOND,
             patience: 3 * SECOND,
         }

@@ -9,7 +9,7 @@ use crate::lease::promise;
 use crate::name::{InstanceName, Term};
 use crate::observation::Role;
 use crate::policy::{Failover, Judge};
-use crate::position::Covering;
+use crate::position::{Covering, Position};
 use crate::record::{
     Ask, Cause, Holder, HookOutcome, HookStand, MasterRecord, MasterState, Phase, Promise, Proof,
     Stand, key,
@@ -29,8 +29,6 @@ fn promote_within(judge: Judge) -> Duration {
 }
 /// A candidate that is not open by then, its hooks apart, is given up.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
-/// How many histories a term remembers.
-const ORIGINS: usize = 16;
 
 impl Service {
     /// The record names an instance here: *taken*, *serving* or *fence-failed*.
@@ -141,9 +139,9 @@ impl Service {
             }
             return;
         }
-        let known =
-            |id: &str| at.record.origins.iter().any(|o| o.histories().any(|known| known == id));
-        if known(state.applied.history()) || sabotaged!(AnotherLifeGoesOn) {
+        let history = state.applied.history();
+        let known = at.record.origins.iter().any(|o| o.histories().any(|known| known == history));
+        if known || sabotaged!(AnotherLifeGoesOn) {
             self.reopen(cx, at, undone(cx, at));
         } else {
             self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, None);
@@ -213,7 +211,12 @@ impl Service {
         }
         // Hooks have deadlines of their own; what they took does not count.
         let began = cx.view.master_received.max(cx.doubted).max(self.hook_ended);
-        let patience = began + OPEN_WITHIN;
+        let applying = own.state().is_some_and(|state| {
+            !matches!(state.applied.covers(&state.received), Covering::Covers(_))
+        });
+        // What it received is applied first; that may take as long as a lag that is allowed.
+        let extra = if applying { cx.settings.policy.max_lag } else { Duration::ZERO };
+        let patience = began + OPEN_WITHIN + extra;
         if self.hook.is_none() && !own.writable() && cx.now.time >= patience {
             self.give_up(cx, at, "it could not be opened in time");
             return;
@@ -225,7 +228,15 @@ impl Service {
         let Some(own) = self.own.get(&name) else { return };
         let unread = sabotaged!(ServingBeforeReadBack);
         if unread || own.writable() && own.state().is_some_and(|s| s.role == Role::Master) {
-            self.start_serving(cx, at, cause);
+            // What was seen before the term began says nothing about it: another agent of this
+            // host may have fenced it since.
+            let since = own.known.as_ref().is_some_and(|it| it.sent >= cx.view.master_received);
+            if unread || since {
+                self.start_serving(cx, at, cause);
+            } else {
+                self.doing = Some(format!("looking at {name} once more"));
+                own.observe(cx, &name);
+            }
             return;
         }
         if let Some(phase) = before_phase(cause) {
@@ -304,8 +315,7 @@ impl Service {
         let mut record = at.record.clone();
         record.state = MasterState::Serving;
         record.since = cx.now.wall;
-        record.origins.push(state.applied.clone());
-        forget_origins(&mut record);
+        push_origin(&mut record, state.applied.clone());
         record.failed.clear();
         if is_failover(cause) {
             record.failovers.push(cx.now.wall);
@@ -347,8 +357,7 @@ impl Service {
             return;
         }
         let mut record = at.record.clone();
-        record.origins.push(state.applied.clone());
-        forget_origins(&mut record);
+        push_origin(&mut record, state.applied.clone());
         self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
     }
 
@@ -451,9 +460,11 @@ impl Service {
     }
 }
 
-/// The oldest histories go.
-fn forget_origins(record: &mut MasterRecord) {
-    let extra = record.origins.len().saturating_sub(ORIGINS);
+/// Notes where a term's history starts.
+pub(super) fn push_origin(record: &mut MasterRecord, origin: Position) {
+    let keep = origin.origins_kept();
+    record.origins.push(origin);
+    let extra = record.origins.len().saturating_sub(keep);
     if !sabotaged!(OriginsKept) {
         record.origins.drain(..extra);
     }
