@@ -88,7 +88,8 @@ impl World {
                 say!(self, "h{} agent {mark}: {}", at.host + 1, saying.text);
             }
             Action::Remember(services) => self.agents[at.host].remembered = services,
-            Action::Exit(_) => {}
+            // A list for a person; nobody decides by it.
+            Action::Keep { .. } | Action::Exit(_) => {}
         }
     }
 

@@ -356,10 +356,8 @@ impl World {
         let database = &self.databases[db];
         let Some(process) = &database.process else { return false };
         let name = history_name(process.copy.history);
-        let known = record.origins.iter().any(|origin| {
-            let Position::Redis(origin) = origin;
-            origin.id == name || origin.second.as_ref().is_some_and(|second| second.id == name)
-        });
+        let known =
+            record.origins.iter().any(|origin| origin.histories().any(|history| history == name));
         let half = matches!(process.link, Link::Copying { .. });
         let unfit = self.unfit(database.id, record);
         process.copy.provable

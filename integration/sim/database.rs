@@ -229,6 +229,10 @@ impl Process {
                 && self.copy.data.is_empty(),
             received: position.clone(),
             applied: position,
+            trouble: None,
+            applier_stopped: false,
+            semi_sync: None,
+            obstacles: Vec::new(),
             silent_for: replica.then(|| Duration::from_micros(at - self.copy.heard)),
             priority,
             version: "7.0.15".to_owned(),
@@ -265,6 +269,8 @@ impl World {
         let settings = Settings {
             starts_fenced: verdict(database.starts_fenced, "its file does not start it fenced"),
             killable: Verdict::Good,
+            replication: Verdict::Good,
+            lossless: Verdict::Good,
         };
         let state = process.state(self.now, database.priority, settings);
         Some((state, process.boot_id.clone()))

@@ -290,7 +290,8 @@ impl World {
             Command::Follow { source } => Ask::Follow(source),
             Command::Pause { hold } => Ask::Pause(micros(hold)),
             Command::Unpause => Ask::Unpause,
-            Command::Read => Ask::State,
+            // The model has no semi-synchronous replication yet: nothing to change.
+            Command::Acknowledge { .. } | Command::Await { .. } | Command::Read => Ask::State,
         };
         if self.trace.on && !matches!(ask, Ask::State) {
             let name = self.databases[db].id;

@@ -228,6 +228,7 @@ impl Assembly {
                         });
                         Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
                     }
+                    DatabaseKind::Mysql => anyhow::bail!("instance `{id}`: no driver for mysql"),
                 };
                 let (interval, timeout) = (settings.interval, settings.timeout);
                 let (board, events) = (Arc::clone(&self.board), self.events.clone());

@@ -186,7 +186,12 @@ pub const SERVICE: Section = Section {
     about: "A service with instances on this host. NAME is one DNS label. The hosts of one \
             service must agree on everything but instances and credentials.",
     keys: &[
-        required("kind", "\"redis\"", "The database: `redis` (Redis or Valkey)."),
+        required(
+            "kind",
+            "\"redis\"",
+            "The database: `redis` (Redis or Valkey) or `mysql` (MySQL or MariaDB; `mariadb` means \
+             the same, the server tells which it is).",
+        ),
         fixed(
             "failover",
             "\"manual\"",
@@ -196,14 +201,17 @@ pub const SERVICE: Section = Section {
             "loss",
             "\"bounded\"",
             "What a failover may lose: `bounded` (writes that no replica had received; told after \
-             each failover).",
+             each failover) or `none` (nothing acknowledged; MySQL and MariaDB with \
+             semi-synchronous replication).",
         ),
         found(
             "credentials",
             "\"/etc/sengu/redis.secret\"",
             "none",
             "File with the password on its first line, or with lines `user = …` and \
-             `password = …`. Only its owner may be able to read it.",
+             `password = …`; for MySQL and MariaDB, which ask for a user, also \
+             `replication_user = …` and `replication_password = …`, the account that copies log \
+             in to their source with. Only its owner may be able to read it.",
         ),
         found(
             "credentials_env",
@@ -211,11 +219,13 @@ pub const SERVICE: Section = Section {
             "none",
             "Environment variable of the agent with the same content; instead of `credentials`.",
         ),
-        fixed(
+        found(
             "rejoin",
-            "\"resync\"",
+            "\"ask\"",
+            "`resync` for Redis, `ask` for MySQL and MariaDB",
             "An old master whose history is not part of the new one: `resync` (the new master's \
-             data replaces its own) or `ask` (it stays fenced until a person decides).",
+             data replaces its own; Redis only) or `ask` (it stays fenced until a person \
+             decides).",
         ),
         fixed(
             "kill",

@@ -108,17 +108,37 @@ pub struct ServiceConfig {
 }
 
 /// A user and password, from a file or the environment. Never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Credentials {
-    /// ACL user; none: the default user.
+    /// The user. Redis without one: the default user; MySQL and MariaDB always have one.
     pub user: Option<String>,
+    /// Its password.
+    pub password: String,
+    /// MySQL and MariaDB: what a copy logs in to its source with.
+    pub replication: Option<ReplicationLogin>,
+}
+
+/// What a copy logs in to its source with (MySQL, MariaDB). Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReplicationLogin {
+    /// The replication account's user.
+    pub user: String,
     /// Its password.
     pub password: String,
 }
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .field("replication", &self.replication)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ReplicationLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplicationLogin").field("user", &self.user).finish_non_exhaustive()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::record::{
     Ask, BeatRecord, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
     Promise, Record, RequestRecord, Stand,
 };
+use crate::sync::SyncRecord;
 use crate::time::Time;
 
 /// What outputs are given.
@@ -87,6 +88,8 @@ pub struct ServiceView {
     pub instances: BTreeMap<InstanceName, Arc<At<InstanceRecord>>>,
     /// `finals/S/TERM/*`.
     pub finals: BTreeMap<(Term, InstanceName), Arc<At<FinalRecord>>>,
+    /// `sync/S`.
+    pub sync: Option<Arc<At<SyncRecord>>>,
     /// `requests/S/*`.
     pub requests: BTreeMap<String, Arc<At<RequestRecord>>>,
     /// `history/S/*`.
@@ -304,7 +307,7 @@ impl Catalog {
 /// Which service a record belongs to.
 fn service_of(kind: &str, rest: &str) -> Option<ServiceName> {
     match kind {
-        "master" | "instances" | "finals" | "requests" | "history" => {
+        "master" | "instances" | "finals" | "requests" | "history" | "sync" => {
             ServiceName::new(rest.split('/').next()?).ok()
         }
         _ => None,
@@ -347,6 +350,7 @@ impl ServiceView {
             ("finals", [_, term, instance]) => {
                 self.finals.insert((number(term)?, name(instance)?), Arc::new(at(entry)?));
             }
+            ("sync", [_]) => self.sync = Some(Arc::new(at(entry)?)),
             ("requests", [_, id]) => {
                 self.requests.insert((*id).to_owned(), Arc::new(at(entry)?));
             }
@@ -369,6 +373,7 @@ impl ServiceView {
             ("finals", [_, term, instance]) => self
                 .finals
                 .retain(|(t, name), _| t.0.to_string() != **term || name.as_str() != *instance),
+            ("sync", [_]) => self.sync = None,
             ("requests", [_, id]) => {
                 self.requests.remove(*id);
             }
@@ -385,6 +390,7 @@ impl ServiceView {
         self.master.is_none()
             && self.instances.is_empty()
             && self.finals.is_empty()
+            && self.sync.is_none()
             && self.requests.is_empty()
             && self.history.is_empty()
             && self.unreadable.is_empty()

@@ -214,6 +214,14 @@ pub enum Action {
     Say(Saying),
     /// Keep in `data_dir` which services are held, for [`Config::remembered`] after a restart.
     Remember(BTreeSet<ServiceName>),
+    /// Keep in `data_dir` the list of transactions that only this copy holds, for a person to look
+    /// at; `None`: it holds none any more, remove the list.
+    Keep {
+        /// The copy.
+        instance: InstanceId,
+        /// What only it holds, as its server writes it.
+        strays: Option<String>,
+    },
     /// The agent must not go on (its id is used twice): fence is done, say why and exit.
     Exit(String),
 }
@@ -237,6 +245,17 @@ pub enum Command {
     Follow {
         /// The master.
         source: SocketAddr,
+    },
+    /// As a copy: acknowledge received transactions to the master from now on, or no more. Done when
+    /// the receiver runs with it, or, for no more, cannot acknowledge any further.
+    Acknowledge {
+        /// From now on, or no more.
+        on: bool,
+    },
+    /// As a master: let each commit wait for so many acknowledgements, for ever; 0: do not wait.
+    Await {
+        /// How many.
+        count: u32,
     },
     /// Hold writes back for so long, to shorten a wait. Never a fence.
     Pause {

@@ -336,6 +336,7 @@ pub(crate) fn instance(name: &str, role: Role) -> InstanceRecord {
         priority: 100,
         policy: Policy::default(),
         boot_id: None,
+        version: None,
         role: Some(role),
         writable: role == Role::Master,
         source: (role == Role::Replica).then(|| "10.0.0.1:6379".parse().expect("an address")),
@@ -347,6 +348,10 @@ pub(crate) fn instance(name: &str, role: Role) -> InstanceRecord {
         starts_fenced: Verdict::Good,
         killable: Verdict::Good,
         in_step: None,
+        trouble: None,
+        replication: Verdict::Good,
+        lossless: Verdict::Good,
+        semi_sync: None,
         quarantine: None,
         unknown: Map::new(),
     }

@@ -9,7 +9,7 @@ use crate::lease::promise;
 use crate::name::{InstanceName, Term};
 use crate::observation::Role;
 use crate::policy::{Failover, Judge};
-use crate::position::Covering;
+use crate::position::{Covering, Position};
 use crate::record::{
     Ask, Cause, Holder, HookOutcome, HookStand, MasterRecord, MasterState, Phase, Promise, Proof,
     Stand, key,
@@ -28,8 +28,6 @@ fn promote_within(judge: Judge) -> Duration {
 }
 /// A candidate that is not open by then, its hooks apart, is given up.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
-/// How many histories a term remembers.
-const ORIGINS: usize = 16;
 
 impl Service {
     /// The record names an instance here: *taken*, *serving* or *fence-failed*.
@@ -139,9 +137,8 @@ impl Service {
             }
             return;
         }
-        let known =
-            |id: &str| at.record.origins.iter().any(|o| o.histories().any(|known| known == id));
-        if known(state.applied.history()) {
+        let history = state.applied.history();
+        if at.record.origins.iter().any(|o| o.histories().any(|known| known == history)) {
             self.reopen(cx, at, undone(cx, at));
         } else {
             self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, None);
@@ -211,7 +208,12 @@ impl Service {
         }
         // Hooks have deadlines of their own; what they took does not count.
         let began = cx.view.master_received.max(cx.doubted).max(self.hook_ended);
-        let patience = began + OPEN_WITHIN;
+        let applying = own.state().is_some_and(|state| {
+            !matches!(state.applied.covers(&state.received), Covering::Covers(_))
+        });
+        // What it received is applied first; that may take as long as a lag that is allowed.
+        let extra = if applying { cx.settings.policy.max_lag } else { Duration::ZERO };
+        let patience = began + OPEN_WITHIN + extra;
         if self.hook.is_none() && !own.writable() && cx.now.time >= patience {
             self.give_up(cx, at, "it could not be opened in time");
             return;
@@ -308,9 +310,7 @@ impl Service {
         let mut record = at.record.clone();
         record.state = MasterState::Serving;
         record.since = cx.now.wall;
-        record.origins.push(state.applied.clone());
-        let extra = record.origins.len().saturating_sub(ORIGINS);
-        record.origins.drain(..extra);
+        push_origin(&mut record, state.applied.clone());
         record.failed.clear();
         if is_failover(cause) {
             record.failovers.push(cx.now.wall);
@@ -352,9 +352,7 @@ impl Service {
             return;
         }
         let mut record = at.record.clone();
-        record.origins.push(state.applied.clone());
-        let extra = record.origins.len().saturating_sub(ORIGINS);
-        record.origins.drain(..extra);
+        push_origin(&mut record, state.applied.clone());
         self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
     }
 
@@ -451,6 +449,14 @@ impl Service {
             .count();
         recent.max(record.failed.len()) >= usize::try_from(most).unwrap_or(usize::MAX)
     }
+}
+
+/// Notes where a term's history starts.
+pub(super) fn push_origin(record: &mut MasterRecord, origin: Position) {
+    let keep = origin.origins_kept();
+    record.origins.push(origin);
+    let extra = record.origins.len().saturating_sub(keep);
+    record.origins.drain(..extra);
 }
 
 pub(super) fn recent(at: Wall, now: Wall, window: Duration) -> bool {

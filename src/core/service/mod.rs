@@ -14,6 +14,7 @@ mod own;
 mod publish;
 mod report;
 mod request;
+mod sync;
 mod take;
 mod tell;
 
@@ -102,6 +103,14 @@ pub(crate) struct Service {
     looks: BTreeMap<std::net::SocketAddr, Look>,
     /// The request that wants fresh looks, and when it was first seen.
     asked_seen: Option<(String, Time)>,
+    /// Since when the holder here waits for acknowledgements.
+    awaiting: Option<Time>,
+    /// Which copies are asked for a position, and since when.
+    asked_position: Option<(Asked, Time)>,
+    /// Since when too few acknowledging copies are attached to it.
+    short_since: Option<Time>,
+    /// Since when a copy that may acknowledge is not fit to.
+    unfit_since: BTreeMap<InstanceName, Time>,
     /// Since when the ranking of this incident stands, and of what.
     ranked: Option<(Vec<InstanceName>, Time)>,
     /// What is not done and why; made anew by each decision.
@@ -114,6 +123,9 @@ pub(crate) struct Service {
     /// The last line said, so that it is said once.
     said: Option<String>,
 }
+
+/// The copies of `sync/S`, and whether it wants a position of the holder.
+type Asked = (BTreeMap<InstanceName, crate::sync::Standing>, bool);
 
 #[derive(Debug)]
 struct RunningHook {
@@ -311,6 +323,7 @@ impl Service {
         if at.record.state == MasterState::Serving {
             self.follow(cx, at);
             self.prove_stopped(cx, at);
+            self.keep_in_sync(cx, at);
         }
         self.serve_requests(cx, at);
         self.speak(cx);

@@ -70,6 +70,8 @@ pub(crate) struct Own {
     pub(crate) mark: Option<(Time, Position)>,
     /// The promotion of this term failed: why.
     pub(crate) promote_failed: Option<(Term, String)>,
+    /// What only it holds, as the shell was last told.
+    pub(crate) strays: Option<String>,
     /// Equal positions read in a row since the fence.
     pub(crate) reads: u32,
     /// What made it unfit when its detach was sent.
@@ -154,6 +156,7 @@ impl Own {
             quarantine: self.quarantine.take(),
             recalled: self.recalled,
             stepped: self.stepped.take(),
+            strays: self.strays.take(),
             watched: self.watched.take(),
             process: self.process,
             acted: self.acted,

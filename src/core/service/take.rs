@@ -10,7 +10,8 @@ use crate::kv::{Compare, Op};
 use crate::lease::Kept;
 use crate::machine::beat_txn;
 use crate::name::InstanceName;
-use crate::policy::{Failover, Judge};
+use crate::observation::InstanceState;
+use crate::policy::{Failover, Judge, Loss};
 use crate::position::{Covering, Position};
 use crate::record::{
     Ask, Cause, FORMAT, FinalRecord, Health, HistoryRecord, HookStand, InstanceRecord,
@@ -98,6 +99,8 @@ impl Service {
             failed: if mandate.request.is_some() { &[] } else { &at.record.failed },
             asked: mandate.asked.as_ref(),
             only: mandate.only.as_ref(),
+            in_sync: (cx.settings.policy.loss == Loss::None)
+                .then(|| super::sync::in_sync(cx.view, &at.record)),
             single,
             lossy: mandate.lossy,
         };
@@ -336,9 +339,9 @@ impl Service {
             let r#final = FinalRecord {
                 format: FORMAT,
                 boot_id,
-                received: state.applied.clone(),
+                received: state.held().clone(),
                 applied: state.applied.clone(),
-                unfit: own.unfit_at_detach(),
+                unfit: own.unfit_at_detach().or_else(|| unapplied(state)),
                 in_step: own.in_step(),
                 priority: settings.priority.min(state.priority),
                 unknown: serde_json::Map::new(),
@@ -374,7 +377,7 @@ impl Service {
                         }
                     };
                     let position =
-                        if alive { Ok(r#final.applied.clone()) } else { Err(Refusal::Restarted) };
+                        if alive { Ok(r#final.received.clone()) } else { Err(Refusal::Restarted) };
                     (position, r#final.unfit, r#final.in_step, r#final.priority)
                 }
                 None => {
@@ -388,7 +391,8 @@ impl Service {
                 }
             };
             let unfit = unfit.or_else(|| set_apart(cx.view, name, &instance.record, priority));
-            copies.push(Copy { instance: name.clone(), position, unfit, in_step, priority });
+            let (instance, major) = (name.clone(), instance.record.major());
+            copies.push(Copy { instance, position, unfit, in_step, major, priority });
         }
         if !missing.is_empty() && patient {
             let list: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
@@ -449,7 +453,11 @@ impl Service {
             (Cause::Lapsed, record.since)
         };
         let mut story = Story::new(cause, Some(record.holder.instance.clone()));
-        story.loss = self.loss(cx, record, name);
+        story.loss = if cx.settings.policy.loss == Loss::None && !mandate.lossy {
+            "nothing: it holds every acknowledged write".to_owned()
+        } else {
+            self.loss(cx, record, name)
+        };
         story.ranking = ranking;
         story.asked_by.clone_from(&mandate.by);
         story.steps = vec![
@@ -462,6 +470,9 @@ impl Service {
             let revision = cx.revision(&key);
             when.push(Compare::Modified(key, revision));
         }
+        let sync = key::sync(cx.name);
+        let revision = cx.revision(&sync);
+        when.push(Compare::Modified(sync, revision));
         let pause = super::hold::request_key(cx, "pause");
         let revision = cx.revision(&pause);
         when.push(Compare::Modified(pause, revision));
@@ -506,7 +517,7 @@ impl Service {
         if record.state == MasterState::Serving
             && let Some(state) = self.own.get(name).and_then(Own::state)
         {
-            record.origins.push(state.applied.clone());
+            super::hold::push_origin(&mut record, state.applied.clone());
         }
         let mut steps = story.steps.clone();
         steps.push(Step { name: record.state.word().to_owned(), at: cx.now.wall });
@@ -524,6 +535,9 @@ impl Service {
             unknown: serde_json::Map::new(),
         };
         then.push(put(key::history(cx.name, record.term), &history));
+        if cx.settings.policy.loss == Loss::None {
+            then.push(put(key::sync(cx.name), &self.first_sync(cx, &record)));
+        }
         self.trim_history(cx, &mut then);
         if shared {
             let mut naming: BTreeMap<_, _> =
@@ -632,7 +646,7 @@ impl Service {
         let Some(taken) = cx.view.finals.get(&(record.term, name.clone())) else {
             return "unknown".to_owned();
         };
-        let position = &taken.record.applied;
+        let position = &taken.record.received;
         if let Some(before) = cx.view.history.get(&record.term)
             && before.record.cause != Cause::Adopted
             && !before.record.steps.iter().any(|step| step.name == "serving")
@@ -647,9 +661,11 @@ impl Service {
         // A later life of it may have less than what was acknowledged.
         let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
         if let Some(own) = last.filter(|own| own.record.boot_id == record.holder.boot_id) {
-            return match position.covers(&own.record.applied) {
+            return match position.covers(&own.record.received) {
                 Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
-                Covering::Lacks(units) => format!("{units} bytes of the old master's writes"),
+                Covering::Lacks(units) => {
+                    format!("{units} {} of the old master's writes", position.unit())
+                }
                 Covering::Incomparable => "unknown: the histories cannot be compared".to_owned(),
             };
         }
@@ -689,12 +705,15 @@ fn words(ranking: &Ranking) -> BTreeMap<InstanceName, String> {
     ranking.refusals.iter().map(|(name, why)| (name.clone(), why.to_string())).collect()
 }
 
+/// A copy that does not apply what it received cannot be opened with it.
+fn unapplied(state: &InstanceState) -> Option<Unfit> {
+    let behind = !matches!(state.applied.covers(&state.received), Covering::Covers(_));
+    (state.applier_stopped && behind).then_some(Unfit::ApplierStopped)
+}
+
 impl Own {
     /// Its state, if it was read back after a detach decided in this term.
-    fn detached_state(
-        &self,
-        term: crate::name::Term,
-    ) -> Option<&crate::observation::InstanceState> {
+    fn detached_state(&self, term: crate::name::Term) -> Option<&InstanceState> {
         let (at, boot_id, _) = self.detached.as_ref()?;
         (*at == term && self.boot_id.as_ref() == Some(boot_id)).then(|| self.state())?
     }
@@ -721,7 +740,7 @@ impl Own {
             && self.state().is_some_and(|state| {
                 !state.syncing
                     && !state.writable
-                    && matches!(state.applied.covers(position), Covering::Covers(_))
+                    && matches!(state.held().covers(position), Covering::Covers(_))
             })
     }
 }

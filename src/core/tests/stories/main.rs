@@ -9,6 +9,8 @@ mod adoption;
 mod agent;
 mod failover;
 mod hand_over;
+mod in_sync;
 mod person;
 mod store;
+mod transactions;
 mod world;
