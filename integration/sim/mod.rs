@@ -7,6 +7,7 @@
 
 mod action;
 mod agent;
+mod audit;
 mod client;
 mod clock;
 mod converge;
