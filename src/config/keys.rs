@@ -243,6 +243,12 @@ pub const SERVICE: Section = Section {
             "\"1s\"",
             "How long a failover waits for a copy that has not told its position: 100ms to 60s.",
         ),
+        fixed(
+            "acknowledgements",
+            "1",
+            "With `loss = \"none\"`: so many copies must have a commit before it is acknowledged: 1 \
+             to 8 (MariaDB: 1).",
+        ),
         fixed("max_attempts", "5", "How many copies one failover tries: 1 to 100."),
         fixed("interval", "\"1s\"", "How often each instance is asked for its role: 100ms to 60s."),
         fixed("timeout", "\"500ms\"", "How long it may take to answer: 10ms to 30s."),
@@ -340,12 +346,32 @@ pub const TEMPLATE: Section = Section {
         ),
         fixed("wait_max", "\"1s\"", "The longest wait while changes go on: `wait_min` to 10m."),
         fixed("allow_empty", "false", "May the file become empty?"),
+        fixed(
+            "min_records",
+            "0",
+            "Given fewer hosts and servers than this, the last good lines are kept (masters \
+             withdrawn): 0 to 100000.",
+        ),
         found(
             "block",
             "true",
             "`true` for `hosts.tera`, `false` for others",
             "Are only the lines between sengu's markers sengu's, and all others kept?",
         ),
+        fixed(
+            "in_place",
+            "false",
+            "Write over the file instead of replacing it, as a mount point needs it (`/etc/hosts` \
+             in a container). Not atomic: a reader may see half of each.",
+        ),
+        fixed("backup", "false", "Keep the file that was replaced as `NAME.bak`?"),
+        found(
+            "owner",
+            "\"root:haproxy\"",
+            "as the old file has it, else the agent's",
+            "The file's user, or user and group.",
+        ),
+        found("mode", "\"0640\"", "as the old file has it, else 0644", "The file's mode."),
     ],
 };
 

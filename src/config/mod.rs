@@ -37,6 +37,9 @@ pub const DEFAULT_PATH: &str = "/etc/sengu/sengu.toml";
 /// The agent's socket, unless the file names another.
 pub const DEFAULT_SOCKET: &str = "/run/sengu/sengu.sock";
 
+/// Where the store is kept, unless the file names another folder.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/sengu";
+
 /// Everything an agent was told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -170,9 +173,19 @@ pub struct TemplateConfig {
     pub wait_max: Duration,
     /// May it become empty? Default no.
     pub allow_empty: bool,
+    /// Given fewer hosts and servers than this, the last good lines are kept. Default 0.
+    pub min_records: usize,
     /// Only the lines between sengu's markers are sengu's; the rest of the file is kept. Default:
     /// yes for the shipped `hosts.tera`, no for others, which replace the whole file.
     pub block: bool,
+    /// Written over instead of replaced, for mount points. Default no.
+    pub in_place: bool,
+    /// Is the file that was replaced kept as `NAME.bak`? Default no.
+    pub backup: bool,
+    /// Its `user` or `user:group`; none: the old file's, else the agent's.
+    pub owner: Option<String>,
+    /// Its mode; none: the old file's, else `0644`.
+    pub mode: Option<u32>,
 }
 
 /// A program to run at a phase.
@@ -295,6 +308,15 @@ pub fn socket(path: &Path) -> PathBuf {
     let (table, _) = toml::de::DeTable::parse_recoverable(&text);
     let written = table.get_ref().get("socket").and_then(|value| value.get_ref().as_str());
     PathBuf::from(written.unwrap_or(DEFAULT_SOCKET))
+}
+
+/// The data folder that a file names, in the same way.
+#[must_use]
+pub fn data_dir(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+    let written = table.get_ref().get("data_dir").and_then(|value| value.get_ref().as_str());
+    PathBuf::from(written.unwrap_or(DEFAULT_DATA_DIR))
 }
 
 #[cfg(test)]

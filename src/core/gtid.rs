@@ -30,7 +30,7 @@ impl NoGtid {
 }
 
 /// MySQL's set of global transaction identifiers (manual: "GTID Sets").
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GtidSet {
     /// By source: intervals, both ends included, ascending, with a gap between any two.
@@ -221,7 +221,7 @@ impl From<GtidSet> for String {
 /// (knowledge base: `gtid_binlog_state`).
 ///
 /// Only with `gtid_strict_mode` does a number say that all lower ones of its domain came before.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GtidState {
     last: BTreeMap<(u32, u32), u64>,

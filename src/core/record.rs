@@ -45,6 +45,11 @@ pub mod key {
     pub fn r#final(service: &ServiceName, term: Term, instance: &InstanceName) -> Key {
         format!("finals/{service}/{term}/{instance}").into()
     }
+    /// `sync/S`.
+    #[must_use]
+    pub fn sync(service: &ServiceName) -> Key {
+        format!("sync/{service}").into()
+    }
     /// `requests/S/ID`.
     #[must_use]
     pub fn request(service: &ServiceName, id: &str) -> Key {
@@ -152,7 +157,7 @@ pub enum MasterState {
 }
 
 /// Why a term ended or began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// `sengu adopt`.
@@ -257,6 +262,9 @@ pub struct InstanceRecord {
     pub policy: Policy,
     /// The life of its process.
     pub boot_id: Option<BootId>,
+    /// Its server's version, as it told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Its role; `None` before the first answer.
     pub role: Option<Role>,
     /// Takes writes.
@@ -353,7 +361,7 @@ pub struct FinalRecord {
 }
 
 /// Why a copy must not be promoted, as its own agent knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unfit {
     /// A full copy was under way when it was detached: its data is half of something.
@@ -558,7 +566,7 @@ pub struct Step {
 }
 
 /// Where the hooks of one phase stand. Written before they start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookStand {
     /// Started; without an outcome after a restart it is `unknown` and is not run again.
@@ -580,7 +588,7 @@ pub enum HookStand {
 }
 
 /// How the hooks of one phase ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookOutcome {
     /// All exited with 0, or failed and may.
@@ -636,6 +644,14 @@ pub enum Owner {
 impl Record for MasterRecord {}
 impl Record for BeatRecord {}
 impl Record for InstanceRecord {}
+impl InstanceRecord {
+    /// The first number of its version.
+    #[must_use]
+    pub fn major(&self) -> Option<u32> {
+        self.version.as_deref()?.split('.').next()?.parse().ok()
+    }
+}
+
 impl Record for FinalRecord {}
 impl Record for RequestRecord {}
 impl Record for HistoryRecord {}

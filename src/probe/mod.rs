@@ -159,7 +159,7 @@ impl Setup {
 }
 
 /// Where to reach a listener on this host: one that listens everywhere is asked over loopback.
-fn reachable(mut listener: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut listener: SocketAddr) -> SocketAddr {
     match listener.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => listener.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => listener.set_ip(Ipv6Addr::LOCALHOST.into()),

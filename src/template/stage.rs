@@ -109,6 +109,7 @@ impl Stage {
             priority: 100,
             policy: Default::default(),
             boot_id: None,
+            version: None,
             role: Some(if source.is_some() { Role::Replica } else { Role::Master }),
             writable: source.is_none(),
             source,

@@ -78,6 +78,7 @@ impl Store {
             priority: 100,
             policy: Policy::default(),
             boot_id: None,
+            version: None,
             role: Some(role),
             writable: role == Role::Master,
             source: (role == Role::Replica).then(|| MASTER.parse().expect("an address")),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::kv::{Compare, Key, Op, Revision, Txn};
 use crate::name::InstanceName;
-use crate::observation::Settings;
+use crate::observation::{SemiSync, Settings};
 use crate::position::Covering;
 use crate::record::{FORMAT, Health, InstanceRecord, Lag, MasterState, key};
 
@@ -110,6 +110,10 @@ impl Service {
             priority: own.state().map_or(settings.priority, |s| s.priority.min(settings.priority)),
             policy: cx.settings.policy.clone(),
             boot_id: own.boot_id.clone(),
+            version: own
+                .state()
+                .map(|state| state.version.clone())
+                .or_else(|| last.and_then(|last| last.version.clone())),
             role: own.state().map(|state| state.role),
             writable: state.is_some_and(|state| state.writable)
                 || (matches!(health, Health::Troubled(_))
@@ -129,7 +133,10 @@ impl Service {
             lossless: verdicts.lossless,
             in_step: own.stepped.clone(),
             trouble: state.and_then(|state| state.trouble.clone()),
-            semi_sync: state.and_then(|state| state.semi_sync),
+            // How many wait changes with each look; that some do is news.
+            semi_sync: state
+                .and_then(|state| state.semi_sync)
+                .map(|semi| SemiSync { waiting: semi.waiting.min(1), ..semi }),
             quarantine: own.quarantine.clone(),
             unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
         };

@@ -68,6 +68,7 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
         priority: 100,
         policy: Policy::default(),
         boot_id: None,
+        version: None,
         role: Some(Role::Master),
         writable: true,
         source: None,

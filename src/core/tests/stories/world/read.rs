@@ -2,11 +2,13 @@
 
 use sengu_core::catalog::Named;
 use sengu_core::event::Command;
+use sengu_core::explain::Explanation;
 use sengu_core::name::Term;
 use sengu_core::record::{
     Cause, HistoryRecord, InstanceRecord, MasterRecord, MasterState, Record, RequestRecord, Stand,
     key,
 };
+use sengu_core::sync::SyncRecord;
 use sengu_core::time::{Now, Time, Wall};
 
 use super::{BEGIN_WALL, Database, World, instance, service};
@@ -18,9 +20,19 @@ impl World {
         Now { time: Time(self.clock), wall: Wall(BEGIN_WALL + past) }
     }
 
+    /// What `explain` would show now.
+    pub(crate) fn explain(&self) -> Explanation {
+        self.machine.explain(self.now(), &service()).expect("the service is known")
+    }
+
     /// An instance.
     pub(crate) fn database(&self, name: &str) -> &Database {
         self.databases.get(name).expect("stories know their instances")
+    }
+
+    /// An instance, if there is one of that name.
+    pub(crate) fn known(&self, name: &str) -> Option<&Database> {
+        self.databases.get(name)
     }
 
     /// An instance, to be changed behind the agent's back.
@@ -53,6 +65,12 @@ impl World {
     /// Who holds, or last held, the term.
     pub(crate) fn holder(&self) -> String {
         self.master().holder.instance.to_string()
+    }
+
+    /// Which copies hold every acknowledged write.
+    pub(crate) fn sync(&self) -> SyncRecord {
+        let entry = self.kv.get(&key::sync(&service())).expect("`loss = \"none\"` has one");
+        SyncRecord::decode(&entry.value).expect("the agent writes what it can read")
     }
 
     /// The record of an instance, if one stands.
