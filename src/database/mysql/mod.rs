@@ -22,6 +22,7 @@ mod rehearse;
 mod semi_sync;
 mod server;
 mod sessions;
+mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ use tokio::runtime::Handle;
 
 use self::connection::{Dialer, Session};
 use self::observe::Standing;
+use self::upkeep::Judging;
 use super::Database;
 use super::life::Lives;
 use crate::config::{Credentials, ReplicationLogin, TlsConfig};
@@ -90,7 +92,7 @@ struct Shared {
     /// The standing connection's own session, which a fence spares.
     looking: Mutex<Option<u64>>,
     remembered: Mutex<Remembered>,
-    judging: AtomicBool,
+    judging: Arc<tokio::sync::Mutex<Judging>>,
     upkeep: AtomicBool,
 }
 
@@ -156,7 +158,7 @@ impl MysqlDatabase {
             standing: tokio::sync::Mutex::default(),
             looking: Mutex::default(),
             remembered: Mutex::default(),
-            judging: AtomicBool::new(false),
+            judging: Arc::default(),
             upkeep: AtomicBool::new(false),
         })))
     }

@@ -179,6 +179,12 @@ impl MysqlServer {
         MysqlClient::new(self.address, user, password).connected().await
     }
 
+    /// A connection of an account, if there is one to be had.
+    pub(super) async fn try_login(&self, user: &str, password: &str) -> Option<MysqlClient> {
+        let mut client = MysqlClient::new(self.address, user, password);
+        client.ask_for("DO 0", STARTED).await.ok().map(|_| client)
+    }
+
     /// Waits for its end.
     pub(super) fn end(&mut self) {
         // Fails only if it has ended already.

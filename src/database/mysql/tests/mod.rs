@@ -4,6 +4,9 @@
 //! A missing server is a failure: `integration/servers` installs both.
 
 mod bench;
+mod fences;
+mod moves;
+mod semi_sync;
 mod server;
 
 mod mariadb {
@@ -19,3 +22,22 @@ mod mysql {
 
     contract!(MysqlBench::mysql());
 }
+
+/// Makes two tests of each function: with MariaDB, and with MySQL.
+macro_rules! both {
+    ($($scenario:ident,)*) => {
+        mod mariadb {
+            $(#[tokio::test]
+            async fn $scenario() {
+                super::$scenario(super::MysqlBench::mariadb()).await;
+            })*
+        }
+        mod mysql {
+            $(#[tokio::test]
+            async fn $scenario() {
+                super::$scenario(super::MysqlBench::mysql()).await;
+            })*
+        }
+    };
+}
+use both;
