@@ -22,7 +22,6 @@ mod rehearse;
 mod semi_sync;
 mod server;
 mod sessions;
-mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -41,7 +40,6 @@ use tokio::runtime::Handle;
 
 use self::connection::{Dialer, Session};
 use self::observe::Standing;
-use self::upkeep::Judging;
 use super::Database;
 use super::life::Lives;
 use crate::config::{Credentials, ReplicationLogin, TlsConfig};
@@ -92,7 +90,7 @@ struct Shared {
     /// The standing connection's own session, which a fence spares.
     looking: Mutex<Option<u64>>,
     remembered: Mutex<Remembered>,
-    judging: Arc<tokio::sync::Mutex<Judging>>,
+    judging: AtomicBool,
     upkeep: AtomicBool,
 }
 
@@ -158,7 +156,7 @@ impl MysqlDatabase {
             standing: tokio::sync::Mutex::default(),
             looking: Mutex::default(),
             remembered: Mutex::default(),
-            judging: Arc::default(),
+            judging: AtomicBool::new(false),
             upkeep: AtomicBool::new(false),
         })))
     }

@@ -49,7 +49,6 @@ pub(super) async fn observe(shared: &Arc<Shared>, within: Duration) -> Observati
             resolve(shared, &mut told, deadline).await;
             told.state.settings = settings(shared, session.process().as_deref());
             upkeep::spawn(shared);
-            upkeep::spawn_judging(shared, session.process());
             seen(session.process(), Answer::State(told.state))
         }
         Err(fault) => {

@@ -27,7 +27,7 @@ use sengu_core::name::InstanceName;
 use sengu_core::observation::Verdict;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use self::accounts::above_read_only;
+pub(super) use self::accounts::{Above, above_read_only};
 use self::facts::Facts;
 use self::options::{Options, Start};
 use super::connection::Session;

@@ -8,14 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sengu_core::name::BootId;
-use sengu_core::observation::Verdict;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::connection::Session;
 use super::fault::Fault;
-use super::settings::{Judge, Subject, above_read_only};
 use crate::process::{Process, find};
 
 /// Names of the fence's connections, as the server's session attributes show them.
@@ -26,23 +23,6 @@ const UPKEEP_WAIT: Duration = Duration::from_secs(1);
 
 /// The second port is tried for so long before the ordinary one.
 const SPARE_WAIT: Duration = Duration::from_millis(300);
-
-/// Name of the connection over which settings are judged.
-const JUDGE_NAME: &str = "sengu-judge";
-
-/// Settings are judged again so often.
-const JUDGE_AGAIN: Duration = Duration::from_secs(5);
-
-/// How long judging may take.
-const JUDGE_WAIT: Duration = Duration::from_secs(3);
-
-/// Who judges the settings, over which connection, and when last.
-#[derive(Default)]
-pub(super) struct Judging {
-    judge: Judge,
-    session: Option<Session>,
-    last: Option<(Option<BootId>, Instant)>,
-}
 
 /// Opens a connection that may change something, at the second port if there is one.
 pub(super) async fn open(
@@ -128,51 +108,4 @@ pub(super) fn spawn(shared: &Arc<Shared>) {
         Some(handle) => drop(handle.spawn(work)),
         None => drop(tokio::spawn(work)),
     }
-}
-
-/// Judges the settings, in the background and over a connection of its own: a statement that
-/// waits or a disk that hangs leaves the last verdicts, and no second reader.
-pub(super) fn spawn_judging(shared: &Arc<Shared>, process: Option<Arc<Process>>) {
-    let Ok(mut judging) = Arc::clone(&shared.judging).try_lock_owned() else { return };
-    let life = process.as_ref().map(|process| process.boot_id().clone());
-    let fresh = |(judged, at): &(Option<BootId>, Instant)| {
-        *judged == life && at.elapsed() < JUDGE_AGAIN
-    };
-    if judging.last.as_ref().is_some_and(fresh) {
-        return;
-    }
-    judging.last = Some((life, Instant::now()));
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        let deadline = Instant::now() + JUDGE_WAIT;
-        let kept = judging.session.take().filter(Session::may_live);
-        let session = match kept {
-            Some(session) => session,
-            None => match shared.dialer.open(shared.address, JUDGE_NAME, deadline).await {
-                Ok(session) => session,
-                Err(_) => return,
-            },
-        };
-        let subject = Subject {
-            name: &shared.name,
-            replication_user: shared.replication.as_ref().map(|login| login.user.as_str()),
-        };
-        let verdicts = judging.judge.judge(&subject, &session, process.as_ref(), deadline).await;
-        let above = above_read_only(&session, deadline).await;
-        let mut remembered = shared.remembered();
-        let keep = |last: &mut Verdict, verdict: Verdict| {
-            if verdict != Verdict::Unknown {
-                *last = verdict;
-            }
-        };
-        keep(&mut remembered.settings.starts_fenced, verdicts.starts_fenced);
-        keep(&mut remembered.settings.replication, verdicts.replication);
-        keep(&mut remembered.settings.lossless, verdicts.lossless);
-        if let Ok(above) = above {
-            let told = above.iter().map(|it| format!("{}, {}: {}", it.account, it.why, it.revoke));
-            remembered.above = told.collect();
-        }
-        drop(remembered);
-        judging.session = Some(session);
-    });
 }

@@ -12,8 +12,7 @@ use tokio::time::Instant;
 
 use super::super::super::connection::{Dialer, Session};
 use super::super::super::server::Flavour;
-use super::super::accounts::Above;
-use super::super::{Judge, Subject, Verdicts, above_read_only};
+use super::super::{Above, Judge, Subject, Verdicts, above_read_only};
 use crate::config::Credentials;
 use crate::process::Process;
 
@@ -208,7 +207,7 @@ impl<S: Server> Bench<S> {
             password: PASSWORD.into(),
             ..Credentials::default()
         };
-        let dialer = Dialer::new(Some(&credentials), None).expect("no files");
+        let dialer = Dialer::new(Some(&credentials), None, None).expect("no files");
         let session = dialer.open(self.address, "test", Instant::now() + ASK_WAIT).await;
         self.session = Some(session.expect("let in"));
     }
