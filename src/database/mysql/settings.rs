@@ -27,7 +27,7 @@ use sengu_core::name::InstanceName;
 use sengu_core::observation::Verdict;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use self::accounts::{Above, above_read_only};
+pub(super) use self::accounts::Above;
 use self::facts::Facts;
 use self::options::{Options, Start};
 use super::connection::Session;
@@ -55,6 +55,8 @@ pub(super) struct Verdicts {
     pub(super) replication: Verdict,
     /// `loss = "none"` holds.
     pub(super) lossless: Verdict,
+    /// Accounts that `read_only` does not bind; none if that could not be asked.
+    pub(super) above: Option<Vec<Above>>,
 }
 
 /// Judges one server, again and again: one for each instance.
@@ -87,6 +89,7 @@ impl Judge {
                 starts_fenced: Verdict::Bad(why.to_owned()),
                 replication: listed(replication::wrong(&facts, None, subject)),
                 lossless: Verdict::Bad(why.to_owned()),
+                above: facts.above,
             };
         };
         let files = self.files(subject, &facts, process, deadline).await;
@@ -101,6 +104,7 @@ impl Judge {
                 lossless
             },
             starts_fenced: files.map(|files| files.starts_fenced).unwrap_or_default(),
+            above: facts.above,
         }
     }
 

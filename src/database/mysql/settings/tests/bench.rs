@@ -12,7 +12,9 @@ use tokio::time::Instant;
 
 use super::super::super::connection::{Dialer, Session};
 use super::super::super::server::Flavour;
-use super::super::{Above, Judge, Subject, Verdicts, above_read_only};
+use super::super::super::write::Writer;
+use super::super::accounts::above_read_only;
+use super::super::{Above, Judge, Subject, Verdicts};
 use crate::config::Credentials;
 use crate::process::Process;
 
@@ -114,6 +116,11 @@ impl Server for My {
         TO sengu@'%'; GRANT SELECT ON performance_schema.* TO sengu@'%'";
 }
 
+/// The agent's account.
+fn credentials() -> Credentials {
+    Credentials { user: Some("sengu".into()), password: PASSWORD.into(), ..Credentials::default() }
+}
+
 /// Ends with the thread that starts it, should that not come to end it.
 fn bound_to_this_thread(program: &str) -> Command {
     let mut command = Command::new("setpriv");
@@ -202,12 +209,7 @@ impl<S: Server> Bench<S> {
     }
 
     async fn connect(&mut self) {
-        let credentials = Credentials {
-            user: Some("sengu".into()),
-            password: PASSWORD.into(),
-            ..Credentials::default()
-        };
-        let dialer = Dialer::new(Some(&credentials), None, None).expect("no files");
+        let dialer = Dialer::new(Some(&credentials()), None).expect("no files");
         let session = dialer.open(self.address, "test", Instant::now() + ASK_WAIT).await;
         self.session = Some(session.expect("let in"));
     }
@@ -247,6 +249,25 @@ impl<S: Server> Bench<S> {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
         }
+    }
+
+    /// Runs statements that do not end, as root.
+    pub(super) fn hold(&self, sql: &str) -> Child {
+        let socket = self.folder.path().join("sock");
+        bound_to_this_thread("mariadb")
+            .args(["--no-defaults", "--user=root"])
+            .arg(format!("--socket={}", socket.display()))
+            .arg(format!("--execute={sql}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the client is installed")
+    }
+
+    /// What writes a row of a table, over the agent's own account.
+    pub(super) fn writer(&self, table: &str) -> Writer {
+        let writer = Writer::new(self.address, Some(&credentials()), None, table, "foo/db1");
+        writer.expect("no files to read")
     }
 
     fn session(&self) -> &Session {
