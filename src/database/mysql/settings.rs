@@ -124,10 +124,13 @@ impl Judge {
         let value = |name: &str| facts.value(&[name]).map(|(_, value)| value.to_owned());
         let (data_folder, init) = (value("datadir"), value("init_file"));
         let read = tokio::task::spawn_blocking(move || {
-            let read = read(&process, flavour, version, data_folder.as_deref(), init.as_deref());
+            let (options, init) =
+                read(&process, flavour, version, data_folder.as_deref(), init.as_deref());
             reading.store(false, Ordering::Release);
             // What was read through a process that is gone may be another's.
-            let (options, init) = read.filter(|_| !process.is_gone())?;
+            if process.is_gone() {
+                return None;
+            }
             let starts_fenced = start::verdict(name.as_str(), flavour, &options, init.as_deref());
             Some(Files { options, starts_fenced })
         });
@@ -142,19 +145,25 @@ fn read(
     (major, minor, _): (u16, u16, u16),
     data_folder: Option<&str>,
     init: Option<&str>,
-) -> Option<(Options, Option<String>)> {
+) -> (Options, Option<String>) {
     let root = PathBuf::from(format!("/proc/{}/root", process.pid()));
-    let environment = std::fs::read(format!("/proc/{}/environ", process.pid())).ok()?;
+    let environment = std::fs::read(format!("/proc/{}/environ", process.pid()));
+    let arguments = process.arguments();
+    let failed = environment.as_ref().err().or_else(|| arguments.as_ref().err());
+    let failed = failed
+        .map(|error| format!("how it was started cannot be read ({error}): run the agent as root"));
+    let environment = environment.unwrap_or_default();
     let environment = String::from_utf8_lossy(&environment);
     let environment: Vec<String> = environment.split('\0').map(str::to_owned).collect();
     let mut options = options::read(&Start {
         root: &root,
-        arguments: &process.arguments().ok()?,
+        arguments: &arguments.unwrap_or_default(),
         environment: &environment,
         flavour,
         version: (major, minor),
         data_folder,
     });
+    options.unclear.extend(failed);
     let init = init.filter(|path| !path.is_empty()).map(|path| {
         options::other(&root, path).map_err(|error| format!("{path} cannot be read ({error})"))
     });
@@ -165,7 +174,7 @@ fn read(
             None
         }
     };
-    Some((options, init))
+    (options, init)
 }
 
 fn listed(wrong: Vec<String>) -> Verdict {

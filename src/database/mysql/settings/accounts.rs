@@ -160,10 +160,7 @@ fn role_above<'a>(
         if !seen.insert(role) {
             continue;
         }
-        if let Some((role, right)) = strong.get_key_value(role).and_then(|(key, right)| {
-            let role = taken.values().flatten().find(|role| *role == key).copied();
-            Some((role.unwrap_or("PUBLIC"), *right))
-        }) {
+        if let Some(right) = strong.get(role) {
             return Some((role, right));
         }
         open.extend(taken.get(&(role.to_owned(), String::new())).into_iter().flatten());

@@ -126,7 +126,7 @@ fn channels(facts: &Facts) -> Vec<String> {
         let sources: Vec<_> =
             facts.channels.iter().map(|row| format!("`{}` ({})", named(row), host(row))).collect();
         return vec![format!(
-            "it follows {} sources, {}: only one, without a name, can be moved; remove the others \
+            "it follows {} sources, {}: only one can be moved; remove the others \
              with `{}`",
             sources.len(),
             sources.join(", "),
@@ -140,14 +140,6 @@ fn channels(facts: &Facts) -> Vec<String> {
     } else {
         ("CHANGE REPLICATION SOURCE TO", "STOP REPLICA;", "START REPLICA;")
     };
-    if !named(row).is_empty() {
-        wrong.push(format!(
-            "it follows {} over the channel `{}`: sengu moves the one without a name; set it up \
-             again without one",
-            host(row),
-            named(row)
-        ));
-    }
     let delay = either(row, &["sql_delay"]);
     if !matches!(delay, "" | "0") {
         let option = if maria { "MASTER_DELAY = 0" } else { "SOURCE_DELAY = 0" };

@@ -114,7 +114,7 @@ fn sources_that_cannot_be_moved_are_told_apart() {
         (vec![plain(&[])], ""),
         (vec![plain(&[("auto_position", "0")])], "by file and position: run `STOP REPLICA; CHANGE"),
         (vec![plain(&[("sql_delay", "3600")])], "SOURCE_DELAY = 0; START REPLICA;`"),
-        (vec![plain(&[("channel_name", "x")])], "over the channel `x`"),
+        (vec![plain(&[("channel_name", "x")])], ""),
         (vec![plain(&[]), plain(&[("channel_name", "x")])], "it follows 2 sources, `` (10.0.0.9)"),
         (vec![plain(&[("channel_name", "group_replication_applier")])], "group replication"),
         (

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -286,6 +287,11 @@ impl<S: Server> Bench<S> {
         let subject = Subject { name: &name, replication_user: Some("repl") };
         let deadline = Instant::now() + ASK_WAIT;
         self.judge.judge(&subject, self.session(), Some(&process), deadline).await
+    }
+
+    /// A look at its files began and does not end.
+    pub(super) fn hang_the_disk(&self, hangs: bool) {
+        self.judge.reading.store(hangs, Ordering::SeqCst);
     }
 
     pub(super) async fn above(&self) -> Vec<Above> {

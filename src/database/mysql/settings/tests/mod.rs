@@ -123,10 +123,11 @@ async fn mariadb_is_judged_by_its_files_its_variables_and_its_accounts() {
                 "with Using_Gtid=No",
             ),
             (
-                "CHANGE MASTER 'x' TO MASTER_HOST = '127.0.0.9', MASTER_USE_GTID = slave_pos",
-                "RESET SLAVE 'x' ALL",
+                "CHANGE MASTER 'x' TO MASTER_HOST = '127.0.0.9', MASTER_USE_GTID = slave_pos; \
+                 CHANGE MASTER 'y' TO MASTER_HOST = '127.0.0.8', MASTER_USE_GTID = slave_pos",
+                "RESET SLAVE 'x' ALL; RESET SLAVE 'y' ALL",
                 REPLICATION,
-                "over the channel `x`",
+                "it follows 2 sources, `x` (127.0.0.9), `y` (127.0.0.8)",
             ),
             (
                 "REVOKE RELOAD ON *.* FROM sengu@'%'",
@@ -153,6 +154,18 @@ async fn mariadb_is_judged_by_its_files_its_variables_and_its_accounts() {
         ],
     )
     .await;
+    assert_all_good(&bench.judge().await);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_leaves_the_last_word() {
+    let bench = Bench::<Maria>::start().await;
+    bench.hang_the_disk(true);
+    let verdicts = bench.judge().await;
+    assert_eq!(verdicts.starts_fenced, Verdict::Unknown);
+    assert_eq!(verdicts.lossless, Verdict::Unknown, "its files count there, too");
+    assert_eq!(verdicts.replication, Verdict::Good);
+    bench.hang_the_disk(false);
     assert_all_good(&bench.judge().await);
 }
 
