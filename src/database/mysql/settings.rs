@@ -27,7 +27,7 @@ use sengu_core::name::InstanceName;
 use sengu_core::observation::Verdict;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use self::accounts::{Above, above_read_only};
+pub(super) use self::accounts::Above;
 use self::facts::Facts;
 use self::options::{Options, Start};
 use super::connection::Session;
@@ -55,6 +55,8 @@ pub(super) struct Verdicts {
     pub(super) replication: Verdict,
     /// `loss = "none"` holds.
     pub(super) lossless: Verdict,
+    /// Accounts that `read_only` does not bind; none if that could not be asked.
+    pub(super) above: Option<Vec<Above>>,
 }
 
 /// Judges one server, again and again: one for each instance.
@@ -87,6 +89,7 @@ impl Judge {
                 starts_fenced: Verdict::Bad(why.to_owned()),
                 replication: listed(replication::wrong(&facts, None, subject)),
                 lossless: Verdict::Bad(why.to_owned()),
+                above: facts.above,
             };
         };
         let files = self.files(subject, &facts, process, deadline).await;
@@ -101,6 +104,7 @@ impl Judge {
                 lossless
             },
             starts_fenced: files.map(|files| files.starts_fenced).unwrap_or_default(),
+            above: facts.above,
         }
     }
 
@@ -120,10 +124,13 @@ impl Judge {
         let value = |name: &str| facts.value(&[name]).map(|(_, value)| value.to_owned());
         let (data_folder, init) = (value("datadir"), value("init_file"));
         let read = tokio::task::spawn_blocking(move || {
-            let read = read(&process, flavour, version, data_folder.as_deref(), init.as_deref());
+            let (options, init) =
+                read(&process, flavour, version, data_folder.as_deref(), init.as_deref());
             reading.store(false, Ordering::Release);
             // What was read through a process that is gone may be another's.
-            let (options, init) = read.filter(|_| !process.is_gone())?;
+            if process.is_gone() {
+                return None;
+            }
             let starts_fenced = start::verdict(name.as_str(), flavour, &options, init.as_deref());
             Some(Files { options, starts_fenced })
         });
@@ -138,19 +145,25 @@ fn read(
     (major, minor, _): (u16, u16, u16),
     data_folder: Option<&str>,
     init: Option<&str>,
-) -> Option<(Options, Option<String>)> {
+) -> (Options, Option<String>) {
     let root = PathBuf::from(format!("/proc/{}/root", process.pid()));
-    let environment = std::fs::read(format!("/proc/{}/environ", process.pid())).ok()?;
+    let environment = std::fs::read(format!("/proc/{}/environ", process.pid()));
+    let arguments = process.arguments();
+    let failed = environment.as_ref().err().or_else(|| arguments.as_ref().err());
+    let failed = failed
+        .map(|error| format!("how it was started cannot be read ({error}): run the agent as root"));
+    let environment = environment.unwrap_or_default();
     let environment = String::from_utf8_lossy(&environment);
     let environment: Vec<String> = environment.split('\0').map(str::to_owned).collect();
     let mut options = options::read(&Start {
         root: &root,
-        arguments: &process.arguments().ok()?,
+        arguments: &arguments.unwrap_or_default(),
         environment: &environment,
         flavour,
         version: (major, minor),
         data_folder,
     });
+    options.unclear.extend(failed);
     let init = init.filter(|path| !path.is_empty()).map(|path| {
         options::other(&root, path).map_err(|error| format!("{path} cannot be read ({error})"))
     });
@@ -161,7 +174,7 @@ fn read(
             None
         }
     };
-    Some((options, init))
+    (options, init)
 }
 
 fn listed(wrong: Vec<String>) -> Verdict {

@@ -48,7 +48,7 @@ const ROLES: &str = "SELECT User, Host, Role FROM mysql.roles_mapping";
 ///
 /// # Errors
 /// What the server answered, or that it did not in time.
-pub(in super::super) async fn above_read_only(
+pub(super) async fn above_read_only(
     session: &Session,
     deadline: Instant,
 ) -> Result<Vec<Above>, Fault> {
@@ -160,10 +160,7 @@ fn role_above<'a>(
         if !seen.insert(role) {
             continue;
         }
-        if let Some((role, right)) = strong.get_key_value(role).and_then(|(key, right)| {
-            let role = taken.values().flatten().find(|role| *role == key).copied();
-            Some((role.unwrap_or("PUBLIC"), *right))
-        }) {
+        if let Some(right) = strong.get(role) {
             return Some((role, right));
         }
         open.extend(taken.get(&(role.to_owned(), String::new())).into_iter().flatten());

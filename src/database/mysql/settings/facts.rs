@@ -20,6 +20,7 @@ const VARIABLES: &[&str] = &[
     "binlog_ignore_db",
     "datadir",
     "enforce_gtid_consistency",
+    "event_scheduler",
     "gtid_mode",
     "gtid_strict_mode",
     "init_file",
@@ -58,8 +59,8 @@ pub(super) struct Facts {
     /// The agent's own account, quoted.
     pub(super) account: String,
     pub(super) grants: Grants,
-    /// Accounts that `read_only` does not bind.
-    pub(super) above: Vec<Above>,
+    /// Accounts that `read_only` does not bind; none if that could not be asked.
+    pub(super) above: Option<Vec<Above>>,
 }
 
 impl Facts {
@@ -103,7 +104,7 @@ impl Facts {
                 .unwrap_or_default(),
             account: grants::account(account),
             grants: Grants::read(lines.map(String::as_str)),
-            above: permitted(above_read_only(session, deadline).await)?,
+            above: permitted(above_read_only(session, deadline).await.map(Some))?,
         })
     }
 

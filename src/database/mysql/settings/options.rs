@@ -104,10 +104,11 @@ impl Options {
         }
         let name = name.trim().replace('-', "_");
         let name = name.strip_prefix("loose_").unwrap_or(&name);
-        let (name, value) = match name.strip_prefix("skip_").or(name.strip_prefix("disable_")) {
-            Some(rest) if value.is_none() => (rest, Some("0")),
-            _ => (name.strip_prefix("enable_").unwrap_or(name), value),
-        };
+        let (name, value) =
+            match ["skip_", "disable_"].iter().find_map(|prefix| name.strip_prefix(prefix)) {
+                Some(rest) if value.is_none() => (rest, Some("0")),
+                _ => (name.strip_prefix("enable_").unwrap_or(name), value),
+            };
         self.settings.push(Setting {
             name: name.to_owned(),
             value: value.map(str::to_owned),
@@ -208,7 +209,8 @@ impl Reading<'_> {
             })
         };
         let text = |found: Option<(&str, &str)>| found.map(|(_, value)| value.to_owned());
-        let suffix = suffix.or(text(variable(&["MARIADB_GROUP_SUFFIX", "MYSQL_GROUP_SUFFIX"])));
+        let suffix =
+            suffix.or_else(|| text(variable(&["MARIADB_GROUP_SUFFIX", "MYSQL_GROUP_SUFFIX"])));
         let may = |path: String| Wanted { path: path.into(), must: false };
         let must = |path: &str| Wanted { path: path.into(), must: true };
         let files = match (only, none) {

@@ -3,7 +3,7 @@
 //!
 //! Pure: judges what was told. Everything that is wrong is listed, each with its remedy.
 
-use super::super::connection::Row;
+use super::super::connection::{Row, quoted};
 use super::super::server::Flavour;
 use super::Subject;
 use super::facts::{Facts, either, text};
@@ -61,7 +61,8 @@ pub(super) fn wrong(
         let statements = missing.join(" ");
         wrong.push(format!("the account {} lacks rights: run `{statements}`", facts.account));
     }
-    if subject.replication_user.is_none() {
+    wrong.extend(events(facts));
+    if !may_replicate(facts, subject) {
         wrong.push(
             "the credentials have no account for replication: write `replication_user = …` and \
              `replication_password = …` into that file"
@@ -74,6 +75,27 @@ pub(super) fn wrong(
 
 fn is_on(value: &str) -> bool {
     ON.iter().any(|on| value.eq_ignore_ascii_case(on))
+}
+
+/// A fence switches it off, which MariaDB lets nobody but `SUPER` do.
+fn events(facts: &Facts) -> Option<String> {
+    let on = facts.value(&["event_scheduler"]).is_some_and(|(_, value)| is_on(value));
+    (facts.flavour == Flavour::Mariadb && on && !facts.grants.has("SUPER")).then(|| {
+        format!(
+            "`event_scheduler` is ON, and a fence must switch it off: run `GRANT SUPER ON *.* TO \
+             {account};`, or, if no events are needed, `SET GLOBAL event_scheduler = OFF;` and \
+             take it out of its option file",
+            account = facts.account
+        )
+    })
+}
+
+/// Is there an account that copies log in with? The agent's own is one if it has the right.
+fn may_replicate(facts: &Facts, subject: &Subject<'_>) -> bool {
+    subject.replication_user.is_some_and(|user| {
+        let own = facts.account.starts_with(&format!("{}@", quoted(user)));
+        !own || facts.grants.has("REPLICATION SLAVE")
+    })
 }
 
 /// 1 is what a server has that was given none; then every other one has it too.
@@ -104,7 +126,7 @@ fn channels(facts: &Facts) -> Vec<String> {
         let sources: Vec<_> =
             facts.channels.iter().map(|row| format!("`{}` ({})", named(row), host(row))).collect();
         return vec![format!(
-            "it follows {} sources, {}: only one, without a name, can be moved; remove the others \
+            "it follows {} sources, {}: only one can be moved; remove the others \
              with `{}`",
             sources.len(),
             sources.join(", "),
@@ -118,14 +140,6 @@ fn channels(facts: &Facts) -> Vec<String> {
     } else {
         ("CHANGE REPLICATION SOURCE TO", "STOP REPLICA;", "START REPLICA;")
     };
-    if !named(row).is_empty() {
-        wrong.push(format!(
-            "it follows {} over the channel `{}`: sengu moves the one without a name; set it up \
-             again without one",
-            host(row),
-            named(row)
-        ));
-    }
     let delay = either(row, &["sql_delay"]);
     if !matches!(delay, "" | "0") {
         let option = if maria { "MASTER_DELAY = 0" } else { "SOURCE_DELAY = 0" };
@@ -194,8 +208,8 @@ fn filters(facts: &Facts) -> Vec<String> {
 }
 
 fn above(facts: &Facts) -> Vec<String> {
-    let mut lines: Vec<String> = facts
-        .above
+    let accounts = facts.above.as_deref().unwrap_or_default();
+    let mut lines: Vec<String> = accounts
         .iter()
         .take(MAX_ACCOUNTS)
         .map(|one| {
@@ -205,8 +219,8 @@ fn above(facts: &Facts) -> Vec<String> {
             )
         })
         .collect();
-    if facts.above.len() > MAX_ACCOUNTS {
-        lines.push(format!("so do {} more accounts", facts.above.len() - MAX_ACCOUNTS));
+    if accounts.len() > MAX_ACCOUNTS {
+        lines.push(format!("so do {} more accounts", accounts.len() - MAX_ACCOUNTS));
     }
     lines
 }

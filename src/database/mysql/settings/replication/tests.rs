@@ -30,7 +30,7 @@ pub(in super::super) fn good(flavour: Flavour) -> Facts {
         binlog: Row::new(),
         account: "'sengu'@'%'".into(),
         grants: Grants::read(["GRANT ALL PRIVILEGES ON *.* TO `sengu`@`%`"]),
-        above: Vec::new(),
+        above: Some(Vec::new()),
     }
 }
 
@@ -75,11 +75,31 @@ fn each_variable_is_named_with_its_remedy() {
         (Flavour::Mariadb, "innodb_flush_log_at_trx_commit", "2", "is 2: run"),
         (Flavour::Mariadb, "replicate_do_db", "app", "SET GLOBAL replicate_do_db = '';"),
         (Flavour::Mariadb, "wsrep_on", "ON", "Galera"),
+        (Flavour::Mysql, "event_scheduler", "ON", ""),
     ] {
         let mut facts = good(flavour);
         facts.variables.insert(name.into(), value.into());
         let text = text_of(&facts);
         assert!(text.contains(part) && !text.contains("; `"), "{name}: {text}");
+        assert_eq!(text.is_empty(), part.is_empty(), "{name}: {text}");
+    }
+}
+
+#[test]
+fn what_a_fence_and_a_copy_need_is_asked_of_the_account() {
+    let grants =
+        |more: &str| Grants::read([format!("GRANT {more} ON *.* TO `sengu`@`%`").as_str()]);
+    let mut facts = Facts { grants: grants("SUPER"), ..good(Flavour::Mariadb) };
+    facts.variables.insert("event_scheduler".into(), "ON".into());
+    assert!(!text_of(&facts).contains("event_scheduler"));
+    facts.grants = grants("RELOAD");
+    assert!(text_of(&facts).contains("run `GRANT SUPER ON *.* TO 'sengu'@'%';`"));
+    let name = "db1".parse().expect("a name");
+    let own = Subject { name: &name, replication_user: Some("sengu") };
+    for (more, may) in [("RELOAD", false), ("REPLICATION SLAVE", true)] {
+        facts.grants = grants(more);
+        let said = wrong(&facts, None, &own).concat();
+        assert_eq!(!said.contains("no account for replication"), may, "{said}");
     }
 }
 
@@ -94,7 +114,7 @@ fn sources_that_cannot_be_moved_are_told_apart() {
         (vec![plain(&[])], ""),
         (vec![plain(&[("auto_position", "0")])], "by file and position: run `STOP REPLICA; CHANGE"),
         (vec![plain(&[("sql_delay", "3600")])], "SOURCE_DELAY = 0; START REPLICA;`"),
-        (vec![plain(&[("channel_name", "x")])], "over the channel `x`"),
+        (vec![plain(&[("channel_name", "x")])], ""),
         (vec![plain(&[]), plain(&[("channel_name", "x")])], "it follows 2 sources, `` (10.0.0.9)"),
         (vec![plain(&[("channel_name", "group_replication_applier")])], "group replication"),
         (
@@ -122,7 +142,7 @@ fn accounts_rights_and_the_replication_account_are_asked_for() {
     };
     let facts = Facts {
         grants: Grants::default(),
-        above: vec![above; 7],
+        above: Some(vec![above; 7]),
         binlog: channel(&[("binlog_do_db", "app"), ("file", "binlog.000001")]),
         ..good(Flavour::Mariadb)
     };

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -12,7 +13,9 @@ use tokio::time::Instant;
 
 use super::super::super::connection::{Dialer, Session};
 use super::super::super::server::Flavour;
-use super::super::{Above, Judge, Subject, Verdicts, above_read_only};
+use super::super::super::write::Writer;
+use super::super::accounts::above_read_only;
+use super::super::{Above, Judge, Subject, Verdicts};
 use crate::config::Credentials;
 use crate::process::Process;
 
@@ -114,6 +117,11 @@ impl Server for My {
         TO sengu@'%'; GRANT SELECT ON performance_schema.* TO sengu@'%'";
 }
 
+/// The agent's account.
+fn credentials() -> Credentials {
+    Credentials { user: Some("sengu".into()), password: PASSWORD.into(), ..Credentials::default() }
+}
+
 /// Ends with the thread that starts it, should that not come to end it.
 fn bound_to_this_thread(program: &str) -> Command {
     let mut command = Command::new("setpriv");
@@ -202,12 +210,7 @@ impl<S: Server> Bench<S> {
     }
 
     async fn connect(&mut self) {
-        let credentials = Credentials {
-            user: Some("sengu".into()),
-            password: PASSWORD.into(),
-            ..Credentials::default()
-        };
-        let dialer = Dialer::new(Some(&credentials), None, None).expect("no files");
+        let dialer = Dialer::new(Some(&credentials()), None).expect("no files");
         let session = dialer.open(self.address, "test", Instant::now() + ASK_WAIT).await;
         self.session = Some(session.expect("let in"));
     }
@@ -249,6 +252,25 @@ impl<S: Server> Bench<S> {
         }
     }
 
+    /// Runs statements that do not end, as root.
+    pub(super) fn hold(&self, sql: &str) -> Child {
+        let socket = self.folder.path().join("sock");
+        bound_to_this_thread("mariadb")
+            .args(["--no-defaults", "--user=root"])
+            .arg(format!("--socket={}", socket.display()))
+            .arg(format!("--execute={sql}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the client is installed")
+    }
+
+    /// What writes a row of a table, over the agent's own account.
+    pub(super) fn writer(&self, table: &str) -> Writer {
+        let writer = Writer::new(self.address, Some(&credentials()), None, table, "foo/db1");
+        writer.expect("no files to read")
+    }
+
     fn session(&self) -> &Session {
         self.session.as_ref().expect("connected")
     }
@@ -265,6 +287,11 @@ impl<S: Server> Bench<S> {
         let subject = Subject { name: &name, replication_user: Some("repl") };
         let deadline = Instant::now() + ASK_WAIT;
         self.judge.judge(&subject, self.session(), Some(&process), deadline).await
+    }
+
+    /// A look at its files began and does not end.
+    pub(super) fn hang_the_disk(&self, hangs: bool) {
+        self.judge.reading.store(hangs, Ordering::SeqCst);
     }
 
     pub(super) async fn above(&self) -> Vec<Above> {

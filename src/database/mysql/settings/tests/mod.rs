@@ -2,10 +2,13 @@
 
 mod bench;
 
+use std::time::Duration;
+
 use sengu_core::observation::Verdict;
 
-use self::bench::{Bench, Maria, My, Server as _};
+use self::bench::{Bench, Maria, My};
 use super::super::server::Flavour;
+use super::super::write::Wrote;
 use super::{Above, Verdicts};
 
 fn text(verdict: &Verdict) -> &str {
@@ -120,10 +123,11 @@ async fn mariadb_is_judged_by_its_files_its_variables_and_its_accounts() {
                 "with Using_Gtid=No",
             ),
             (
-                "CHANGE MASTER 'x' TO MASTER_HOST = '127.0.0.9', MASTER_USE_GTID = slave_pos",
-                "RESET SLAVE 'x' ALL",
+                "CHANGE MASTER 'x' TO MASTER_HOST = '127.0.0.9', MASTER_USE_GTID = slave_pos; \
+                 CHANGE MASTER 'y' TO MASTER_HOST = '127.0.0.8', MASTER_USE_GTID = slave_pos",
+                "RESET SLAVE 'x' ALL; RESET SLAVE 'y' ALL",
                 REPLICATION,
-                "over the channel `x`",
+                "it follows 2 sources, `x` (127.0.0.9), `y` (127.0.0.8)",
             ),
             (
                 "REVOKE RELOAD ON *.* FROM sengu@'%'",
@@ -150,6 +154,18 @@ async fn mariadb_is_judged_by_its_files_its_variables_and_its_accounts() {
         ],
     )
     .await;
+    assert_all_good(&bench.judge().await);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_leaves_the_last_word() {
+    let bench = Bench::<Maria>::start().await;
+    bench.hang_the_disk(true);
+    let verdicts = bench.judge().await;
+    assert_eq!(verdicts.starts_fenced, Verdict::Unknown);
+    assert_eq!(verdicts.lossless, Verdict::Unknown, "its files count there, too");
+    assert_eq!(verdicts.replication, Verdict::Good);
+    bench.hang_the_disk(false);
     assert_all_good(&bench.judge().await);
 }
 
@@ -271,4 +287,40 @@ async fn mysql_starts_fenced_by_super_read_only_alone() {
     assert_eq!(bench.flavour(), Flavour::Mysql);
     let locks = bench.root("SELECT @@read_only, @@super_read_only");
     assert_eq!(locks.trim(), "1\t1", "the weaker lock comes with the stronger");
+}
+
+#[tokio::test]
+async fn a_row_is_written_only_where_the_server_is_open_and_one_at_a_time() {
+    let bench = Bench::<Maria>::start().await;
+    bench.root(
+        "CREATE DATABASE sengu; CREATE TABLE sengu.probe (instance VARCHAR(130) PRIMARY KEY, \
+         at DATETIME(6) NOT NULL); GRANT INSERT, DELETE ON sengu.probe TO sengu@'%'",
+    );
+    let writer = bench.writer("sengu.probe");
+    let (short, long) = (Duration::from_millis(100), Duration::from_secs(20));
+    // The agent's account is above `read_only`: its own condition is what keeps it out.
+    assert_eq!(writer.write(long).await, Wrote::Closed);
+    bench.root("SET GLOBAL read_only = 0");
+    let before = bench.root("SELECT @@gtid_binlog_pos");
+    assert_eq!(writer.write(long).await, Wrote::Done);
+    assert_ne!(bench.root("SELECT @@gtid_binlog_pos"), before, "it is replicated");
+    let mut lock = bench.hold("LOCK TABLES sengu.probe READ; SELECT SLEEP(60)");
+    let mut waited = 0;
+    while waited < 3 {
+        if let Wrote::Waits(_) = writer.write(short).await {
+            waited += 1;
+        }
+        let sessions = bench
+            .root("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'REPLACE%'");
+        assert!(matches!(sessions.trim(), "0" | "1"), "{sessions}");
+    }
+    lock.kill().expect("ended");
+    lock.wait().expect("ended");
+    let freed = async {
+        // What waited may have given the lock up before.
+        while writer.write(long).await != Wrote::Done {}
+    };
+    tokio::time::timeout(long, freed).await.expect("written in the end");
+    let broken = bench.writer("sengu.absent").write(long).await;
+    assert!(matches!(&broken, Wrote::Failed(text) if text.contains("sengu")), "{broken:?}");
 }
