@@ -289,8 +289,7 @@ impl MysqlClient {
         wait: Duration,
     ) -> Result<Vec<Row>, Option<Error>> {
         if self.connection.is_none() {
-            self.connection =
-                Some(connect(self.address, &self.user, &self.password, wait).await?);
+            self.connection = Some(connect(self.address, &self.user, &self.password, wait).await?);
         }
         let connection = self.connection.as_mut().expect("just opened");
         let answered = async {

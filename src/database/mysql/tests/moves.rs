@@ -150,7 +150,9 @@ async fn obstacles_are_told(bench: MysqlBench) {
     let mut open = server.client().await;
     open.exec("BEGIN; INSERT INTO app.kept VALUES ('SECRET')").await;
     let mut branch = server.client().await;
-    branch.exec("XA START 'b'; INSERT INTO app.kept VALUES ('b'); XA END 'b'; XA PREPARE 'b'").await;
+    branch
+        .exec("XA START 'b'; INSERT INTO app.kept VALUES ('b'); XA END 'b'; XA PREPARE 'b'")
+        .await;
     let told = state(server.database(), |state| state.obstacles.len() >= 2).await.obstacles;
     let shown = told.join("\n");
     assert!(shown.contains("prepared XA"), "{shown}");
