@@ -10,9 +10,11 @@ pub(crate) mod answer;
 mod balancer;
 pub(crate) mod body;
 mod catalog;
+mod check;
 mod kv;
 pub(crate) mod query;
 pub(crate) mod read;
+mod registration;
 pub(crate) mod server;
 pub(crate) mod write;
 
@@ -35,6 +37,7 @@ use tokio::sync::watch;
 
 use crate::board::Board;
 use crate::config::{Config, HttpConfig};
+use crate::probe::{Checks, Registered, Scripts};
 use crate::store::Store;
 use crate::view::View;
 use answer::Trouble;
@@ -55,6 +58,10 @@ pub struct Context {
     pub place: Place,
     /// How old a look may be that still counts for `/replica`.
     pub look_age: Duration,
+    /// The checks that clients registered with this agent.
+    pub registered: Arc<Registered>,
+    /// The checks of files.
+    pub checks: Option<Arc<Checks>>,
 }
 
 impl Context {
@@ -62,19 +69,31 @@ impl Context {
     /// service, and at least for 5 s.
     #[must_use]
     pub fn new(config: &Config, view: Arc<View>, store: Arc<dyn Store>, board: Arc<Board>) -> Self {
+        let place = Place {
+            host: config.host.clone(),
+            address: config.address,
+            datacenter: config.datacenter.clone(),
+            lease: config.lease,
+        };
+        let scripts = Scripts { files: config.checks.scripts, clients: config.checks.http_scripts };
+        let (reads, writes) = (Arc::clone(&view), Arc::clone(&store));
+        let registered = Registered::new(reads, writes, place.clone(), scripts);
         let ages = config.services.values().map(|service| service.interval * 3 + service.timeout);
         Self {
             view,
             store,
             board,
-            place: Place {
-                host: config.host.clone(),
-                address: config.address,
-                datacenter: config.datacenter.clone(),
-                lease: config.lease,
-            },
+            place,
             look_age: ages.max().unwrap_or_default().max(Duration::from_secs(5)),
+            registered: Arc::new(registered),
+            checks: None,
         }
+    }
+
+    /// The same, with the checks of files.
+    #[must_use]
+    pub fn with_checks(self, checks: Arc<Checks>) -> Self {
+        Self { checks: Some(checks), ..self }
     }
 }
 
@@ -237,11 +256,12 @@ fn router(shell: Arc<Shell>) -> Router {
         .route("/v1/status/leader", get(agent::leader))
         .route("/v1/status/peers", get(agent::peers))
         .route("/v1/agent/self", get(agent::own))
-        .route("/v1/agent/services", get(agent::services))
         .route("/v1/agent/members", get(agent::members))
         .route("/master/{service}", get(balancer::master))
         .route("/replica/{service}", get(balancer::replica))
+        .route("/check/{name}", get(check::check))
         .route("/health", get(balancer::health))
+        .merge(registration::routes())
         .fallback(answer::unknown_path)
         .method_not_allowed_fallback(answer::wrong_method)
         .with_state(shell)
