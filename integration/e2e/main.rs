@@ -10,7 +10,9 @@ mod crash;
 mod disk;
 mod failover;
 mod files;
+mod signals;
 mod store;
+mod storm;
 mod switchover;
 mod verbs;
 

@@ -5,6 +5,7 @@
 //! nobody may write them through this dialect: the plans refuse that with the reason. Consul's
 //! sessions are not here.
 
+pub mod derived;
 pub mod directory;
 pub mod duration;
 pub mod health;
