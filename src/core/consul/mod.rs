@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod definition;
+pub mod derived;
 pub mod directory;
 pub mod duration;
 pub mod health;
