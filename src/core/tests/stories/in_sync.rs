@@ -153,3 +153,17 @@ fn a_person_may_accept_a_loss() {
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
 }
+
+/// The copy that alone acknowledged the last write has transactions of its own: it cannot take over,
+/// and the other one, which lacks the write, must not.
+#[test]
+fn a_copy_set_apart_still_holds_what_it_acknowledged() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.database_mut("db1").position = transactions("db1", &[("db1", 101)]);
+    world.database_mut("db3").position = transactions("db3", &[("db1", 101), ("db3", 1)]);
+    world.exit("db1");
+    run(&mut world, 8);
+    assert_eq!(world.holder(), "db1", "db2 lacks an acknowledged write\n{}", world.tell());
+    let said = world.refusals().join("\n");
+    assert!(said.contains("no master wrote") && said.contains("2 are needed"), "{said}");
+}
