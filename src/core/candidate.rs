@@ -245,7 +245,7 @@ fn judge<'a>(
         });
     }
     if let Some(in_sync) = &terms.in_sync {
-        in_sync.admits(copy, readable)?;
+        in_sync.admits(copy, position, readable, copies)?;
     }
     for (other, theirs) in readable {
         if other.instance == copy.instance {
@@ -269,9 +269,19 @@ fn judge<'a>(
 
 impl InSync<'_> {
     /// May this copy be the one that holds everything? That nobody holds more is asked beside.
-    fn admits(&self, copy: &Copy, readable: &[(&Copy, &Position)]) -> Result<(), Refusal> {
-        if copy.instance == *self.holder && copy.in_step {
-            return Ok(()); // The same life: whatever was acknowledged, it wrote.
+    fn admits(
+        &self,
+        copy: &Copy,
+        position: &Position,
+        readable: &[(&Copy, &Position)],
+        copies: &[Copy],
+    ) -> Result<(), Refusal> {
+        // The same life of the holder: whatever was acknowledged, it wrote.
+        let holder = copies.iter().find(|other| other.instance == *self.holder && other.in_step);
+        if let Some(wrote) = holder.and_then(|holder| holder.position.as_ref().ok())
+            && matches!(position.covers(wrote), Covering::Covers(_))
+        {
+            return Ok(());
         }
         if copy.instance != *self.holder && !self.copies.contains(&copy.instance) {
             return Err(Refusal::NotInSync(self.holder.clone()));

@@ -167,3 +167,32 @@ fn a_copy_set_apart_still_holds_what_it_acknowledged() {
     let said = world.refusals().join("\n");
     assert!(said.contains("no master wrote") && said.contains("2 are needed"), "{said}");
 }
+
+/// The first candidate cannot be promoted. It held everything and tells that it has nothing more than
+/// the other one: so the other one takes over.
+#[test]
+fn a_failed_promotion_leaves_the_others_in_sync() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.database_mut("db2").promote_works = false;
+    world.exit("db1");
+    run(&mut world, 30);
+    assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
+}
+
+/// The same, but it wrote something before it was closed again: nobody else has that.
+#[test]
+fn a_failed_promotion_that_took_a_write_is_not_passed_over() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.exit("db1");
+    while world.database("db2").life.is_some() && !world.database("db2").open {
+        world.turn(true);
+        while world.next() && !world.database("db2").open {}
+    }
+    world.lose_events();
+    world.database_mut("db2").position = transactions("db2", &[("db1", 100), ("db2", 1)]);
+    world.exit("db2");
+    let at = transactions("db2", &[("db1", 100), ("db2", 1)]);
+    world.restart("db2", Database::fenced(2, at));
+    run(&mut world, 20);
+    assert_ne!(world.holder(), "db3", "it lacks a write\n{}", world.tell());
+}
