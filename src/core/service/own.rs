@@ -73,6 +73,9 @@ pub(crate) struct Own {
     pub(crate) promote_failed: Option<(Term, String)>,
     /// What only it holds, as the shell was last told.
     pub(crate) strays: Option<String>,
+    /// Told in this life to acknowledge no more, and it cannot. That a look shows it not
+    /// acknowledging is less: its receiver may just be stopped.
+    pub(crate) quiet: Option<BootId>,
     /// Equal positions read in a row since the fence.
     pub(crate) reads: u32,
     /// What made it unfit when its detach was sent.
@@ -246,6 +249,9 @@ impl Own {
                 let empty = state.never_synced.then_some(Unfit::NeverSynced);
                 self.detached = Some((term, boot_id.clone(), self.detaching.or(empty)));
             }
+            (Command::Acknowledge { on: false }, ControlOutcome::Done { boot_id, .. }) => {
+                self.quiet = Some(boot_id.clone());
+            }
             (Command::Read, ControlOutcome::Done { state, .. }) => {
                 let same = self.state().is_some_and(|last| last.applied == state.applied);
                 self.reads = if same { self.reads + 1 } else { 1 };
@@ -354,6 +360,14 @@ impl Own {
         }
     }
 
+    /// It acknowledges nothing, and will not when it receives again.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let acknowledges = self.state().and_then(|state| state.semi_sync);
+        self.quiet.is_some()
+            && self.quiet == self.boot_id
+            && !acknowledges.is_some_and(|semi| semi.acknowledges)
+    }
+
     /// Acknowledged fenced in this life, and closed since.
     pub(crate) fn is_fenced(&self) -> bool {
         self.fenced.is_some() && self.fenced == self.boot_id && !self.writable()
@@ -386,6 +400,9 @@ impl Own {
         if matches!(command, Command::Promote { .. }) && !sabotaged!(PromotionKeepsProof) {
             // Without its answer nobody knows when it runs: only a later fence is a proof again.
             self.fenced = None;
+        }
+        if command == (Command::Acknowledge { on: true }) {
+            self.quiet = None;
         }
         let target: InstanceId = cx.id(instance);
         let sent = command.clone();

@@ -14,7 +14,7 @@ use crate::kv::{Compare, Op, Txn};
 use crate::name::InstanceName;
 use crate::observation::SemiSync;
 use crate::policy::Loss;
-use crate::position::Covering;
+use crate::position::{Covering, Position};
 use crate::record::{Health, InstanceRecord, Lag, MasterRecord, MasterState, key};
 use crate::sync::{Standing, SyncRecord};
 use crate::time::Time;
@@ -143,7 +143,11 @@ impl Service {
                 continue;
             }
             let Some(state) = own.state().filter(|_| own.failing.is_none()) else { continue };
+            if state.semi_sync.is_none() && standing.is_none() {
+                continue; // It has no such thing.
+            }
             let acknowledges = state.semi_sync.is_some_and(|semi| semi.acknowledges);
+            let quiet = own.is_quiet();
             let asked = current.position.as_ref();
             let holds = asked.is_some_and(|position| {
                 matches!(state.held().covers(position), Covering::Covers(_))
@@ -151,12 +155,13 @@ impl Service {
             if standing == Some(Standing::Joining) && holds {
                 next.copies.insert(name.clone(), Standing::Member);
             }
-            if standing == Some(Standing::Leaving) && !acknowledges && !own.busy() {
+            if standing == Some(Standing::Leaving) && quiet && !own.busy() {
                 leave(next, name);
             }
             let wanted = standing.is_some_and(Standing::acknowledges);
             let follows = state.source == Some(holder.address) && state.link_up;
-            if wanted == acknowledges || own.busy() || (wanted && !follows) {
+            let done = if wanted { acknowledges } else { quiet };
+            if done || own.busy() || (wanted && !follows) {
                 continue;
             }
             if cx.now.time < own.retry_at {
@@ -166,6 +171,25 @@ impl Service {
             let command = Command::Acknowledge { on: wanted };
             own.command(cx, name, at.record.term, command, CHANGE_WITHIN);
         }
+    }
+
+    /// A copy that follows acknowledges from then on if it was told to earlier, in another term or
+    /// before its receiver stopped: unless it may, it is told first that it shall not.
+    pub(super) fn hush(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        name: &InstanceName,
+    ) -> bool {
+        let standing = of_term(cx.view, &at.record).and_then(|sync| sync.record.copies.get(name));
+        let may = standing.is_some_and(|standing| standing.acknowledges());
+        let Some(own) = self.own.get_mut(name) else { return false };
+        let transactions = own.state().is_some_and(|it| !matches!(it.applied, Position::Redis(_)));
+        if cx.settings.policy.loss != Loss::None || !transactions || may || own.is_quiet() {
+            return false;
+        }
+        own.command(cx, name, at.record.term, Command::Acknowledge { on: false }, CHANGE_WITHIN);
+        true
     }
 
     /// What the holder's agent does.

@@ -196,3 +196,28 @@ fn a_failed_promotion_that_took_a_write_is_not_passed_over() {
     run(&mut world, 20);
     assert_ne!(world.holder(), "db3", "it lacks a write\n{}", world.tell());
 }
+
+/// Mastership goes to and fro: who was a copy and is the master, and is a copy again, acknowledges
+/// only once it stands in the record of that term.
+#[test]
+fn to_and_fro_nobody_acknowledges_before_it_stands_in_the_record() {
+    let mut world = World::mysql(Loss::None, 2);
+    for (term, to) in [(1, "db2"), (2, "db1"), (3, "db3"), (4, "db1")] {
+        world.ask(&format!("to-{term}"), Ask::Switchover { to: Some(instance(to)) }, Some(term));
+        run(&mut world, 8);
+        assert_eq!(world.named().as_deref(), Some(to), "{}", world.tell());
+        assert!(world.sync().complete && members(&world).len() == 2, "{:?}", world.sync());
+    }
+}
+
+/// The receiver of a copy stops by an error: it leaves. A person starts it again.
+#[test]
+fn a_receiver_that_a_person_starts_again_does_not_acknowledge_by_itself() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.database_mut("db3").linked = false;
+    run(&mut world, 4);
+    assert_eq!(members(&world), ["db2"], "{}", world.tell());
+    world.database_mut("db3").linked = true;
+    run(&mut world, 6);
+    assert_eq!(members(&world), ["db2", "db3"], "{}", world.tell());
+}

@@ -132,7 +132,8 @@ impl Database {
 
     fn promote(&mut self) {
         self.open();
-        self.semi_sync = SemiSync::default();
+        // What it was told as a copy stands.
+        self.semi_sync.awaits = 0;
         if let Position::Redis(position) = &self.position {
             let (from, offset) = (position.id.clone(), position.offset);
             self.position = grown(&format!("{from}+"), offset, &from, offset + 1);
@@ -188,7 +189,11 @@ impl Database {
             applied: self.unapplied.clone().unwrap_or_else(|| self.position.clone()),
             trouble: None,
             applier_stopped: self.unapplied.is_some(),
-            semi_sync: transactions.then_some(SemiSync { clients, ..self.semi_sync }),
+            semi_sync: transactions.then_some(SemiSync {
+                clients,
+                acknowledges: self.semi_sync.acknowledges && self.linked,
+                ..self.semi_sync
+            }),
             obstacles: self.obstacles.clone(),
             silent_for: None,
             priority: 100,
