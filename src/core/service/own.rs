@@ -76,6 +76,8 @@ pub(crate) struct Own {
     /// Told in this life to acknowledge no more, and it cannot. That a look shows it not
     /// acknowledging is less: its receiver may just be stopped.
     pub(crate) quiet: Option<BootId>,
+    /// Told in this life to wait for so many acknowledgements, and done; nothing else was sent since.
+    pub(crate) awaits: Option<(BootId, u32)>,
     /// Equal positions read in a row since the fence.
     pub(crate) reads: u32,
     /// What made it unfit when its detach was sent.
@@ -252,6 +254,9 @@ impl Own {
             (Command::Acknowledge { on: false }, ControlOutcome::Done { boot_id, .. }) => {
                 self.quiet = Some(boot_id.clone());
             }
+            (Command::Await { count }, ControlOutcome::Done { boot_id, .. }) => {
+                self.awaits = Some((boot_id.clone(), *count));
+            }
             (Command::Read, ControlOutcome::Done { state, .. }) => {
                 let same = self.state().is_some_and(|last| last.applied == state.applied);
                 self.reads = if same { self.reads + 1 } else { 1 };
@@ -368,6 +373,16 @@ impl Own {
             && !acknowledges.is_some_and(|semi| semi.acknowledges)
     }
 
+    /// Its commits wait for so many acknowledgements, and no command under way or unanswered could
+    /// change that.
+    pub(crate) fn surely_awaits(&self, acks: u32) -> bool {
+        let told = self.awaits.as_ref().filter(|(boot, count)| {
+            Some(boot) == self.boot_id.as_ref() && *count == acks && !self.busy()
+        });
+        let state = self.state().and_then(|state| state.semi_sync);
+        told.is_some() && state.is_some_and(|semi| semi.awaits == acks)
+    }
+
     /// Acknowledged fenced in this life, and closed since.
     pub(crate) fn is_fenced(&self) -> bool {
         self.fenced.is_some() && self.fenced == self.boot_id && !self.writable()
@@ -403,6 +418,9 @@ impl Own {
         }
         if command == (Command::Acknowledge { on: true }) {
             self.quiet = None;
+        }
+        if matches!(command, Command::Await { .. }) {
+            self.awaits = None;
         }
         let target: InstanceId = cx.id(instance);
         let sent = command.clone();

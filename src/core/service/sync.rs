@@ -204,6 +204,7 @@ impl Service {
         let Some(own) = self.own.get(name) else { return };
         let Some(known) = own.known.as_ref().filter(|_| own.failing.is_none()) else { return };
         let (sent, state) = (known.sent, known.state.clone());
+        let surely = own.surely_awaits(current.acks);
         if !state.writable {
             return;
         }
@@ -215,7 +216,7 @@ impl Service {
         };
         self.admit(cx, at, next);
         let waits = semi.awaits >= current.acks;
-        match (waits, self.awaiting) {
+        match (surely, self.awaiting) {
             (true, None) => self.awaiting = Some(cx.now.time),
             (false, Some(_)) => self.awaiting = None,
             _ => {}
@@ -228,8 +229,8 @@ impl Service {
         self.short_since = self.short_since.filter(|_| semi.clients < current.acks);
         let enough = next.acknowledging() >= next.acks;
         let asked = self.asking(cx, current);
-        let settled = self.awaiting.is_some_and(|since| sent >= (since + SETTLED).max(asked));
-        if next.position.is_none() && waits && enough {
+        let settled = self.awaiting.is_some_and(|since| sent >= since.max(asked) + SETTLED);
+        if next.position.is_none() && surely && enough {
             // Read after the last one that left: what it alone had is in it.
             if settled {
                 next.position = Some(state.held().clone());
@@ -248,9 +249,12 @@ impl Service {
             next.copies.retain(|_, standing| *standing != Standing::Off);
         }
         let members = next.copies.values().all(|standing| *standing == Standing::Member);
-        next.complete |= confirmed && waits && members;
+        next.complete |= confirmed && surely && members;
         if !current.complete && !next.complete {
-            self.wait_or_not(cx, at, current, semi);
+            self.wait_or_not(cx, at, current, next, semi);
+        } else if current.complete && next.position.is_none() && enough && !surely {
+            // So it was found: said once more, nothing older can undo it.
+            self.wait_for(cx, at, current.acks);
         }
     }
 
@@ -293,15 +297,25 @@ impl Service {
         cx: &mut Cx<'_>,
         at: &At<MasterRecord>,
         current: &SyncRecord,
+        next: &mut SyncRecord,
         semi: SemiSync,
     ) {
         let name = &at.record.holder.instance;
         let somebody = current.acknowledging() >= current.acks && semi.clients >= current.acks;
-        let count = match (somebody, semi.awaits) {
-            (true, awaits) if awaits < current.acks => current.acks,
-            (false, 1..) => 0,
-            _ => return,
-        };
+        let surely = self.own.get(name).is_some_and(|own| own.surely_awaits(current.acks));
+        match (somebody, semi.awaits) {
+            (true, _) if !surely => self.wait_for(cx, at, current.acks),
+            // A txn that says that the others have everything, sent and not answered, compares a
+            // record with a position: that one goes first, so that it cannot come true any more.
+            (false, 1..) if current.position.is_some() => next.ask_again(),
+            (false, 1..) => self.wait_for(cx, at, 0),
+            _ => {}
+        }
+    }
+
+    /// Tells the holder for how many acknowledgements its commits wait.
+    fn wait_for(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, count: u32) {
+        let name = &at.record.holder.instance;
         let Some(own) = self.own.get_mut(name) else { return };
         if own.busy() {
             return;

@@ -221,3 +221,37 @@ fn a_receiver_that_a_person_starts_again_does_not_acknowledge_by_itself() {
     run(&mut world, 6);
     assert_eq!(members(&world), ["db2", "db3"], "{}", world.tell());
 }
+
+/// While the txn that says that the others have everything is under way, they go away. Commits do not
+/// go on alone under it, whenever it is done.
+#[test]
+fn commits_do_not_go_on_alone_under_a_txn_that_is_still_under_way() {
+    let mut world = World::mysql(Loss::None, 1);
+    let at = transactions("db2", &[("db1", 100)]);
+    world.exit("db2");
+    run(&mut world, 4);
+    world.restart("db2", Database::replica(2, "db1", at));
+    world.txns_take = Duration::from_secs(3);
+    for _ in 0..40 {
+        run(&mut world, 1);
+        let linked = !world.database("db2").linked;
+        world.database_mut("db2").linked = linked || !members(&world).contains(&"db2".to_owned());
+    }
+    world.txns_take = Duration::ZERO;
+    world.database_mut("db2").linked = true;
+    run(&mut world, 12);
+    assert!(world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+}
+
+/// The agent starts again while commits wait: it does not take over what it finds unsaid, and a copy
+/// can still leave and come back.
+#[test]
+fn an_agent_that_starts_again_keeps_the_set() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.start_agent();
+    run(&mut world, 2);
+    assert!(world.sync().complete, "{}", world.tell());
+    world.exit("db3");
+    run(&mut world, 4);
+    assert!(world.sync().complete && members(&world) == ["db2"], "{:?}", world.sync());
+}
