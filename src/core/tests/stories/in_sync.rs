@@ -255,3 +255,15 @@ fn an_agent_that_starts_again_keeps_the_set() {
     run(&mut world, 4);
     assert!(world.sync().complete && members(&world) == ["db2"], "{:?}", world.sync());
 }
+
+/// A busy master: in every other look a commit waits. Nothing is written for that.
+#[test]
+fn commits_that_wait_for_a_moment_are_no_news() {
+    let mut world = World::mysql(Loss::None, 2);
+    let before = world.revision();
+    for look in 0..20 {
+        world.database_mut("db1").semi_sync.waiting = look % 2;
+        run(&mut world, 1);
+    }
+    assert_eq!(world.revision(), before, "{}", world.tell());
+}
