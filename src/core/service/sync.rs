@@ -23,6 +23,8 @@ use super::{Cx, Service, put};
 
 /// How long a change of the acknowledging side or the waiting side may take.
 const CHANGE_WITHIN: Duration = Duration::from_secs(2);
+/// Nobody is waited for again so soon after nobody answered.
+const ALONE_FOR: Duration = Duration::from_secs(30);
 /// A commit that began before its server waited for acknowledgements is counted in its position by
 /// then.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -221,12 +223,14 @@ impl Service {
             (false, Some(_)) => self.awaiting = None,
             _ => {}
         }
-        if current.complete && (!waits || self.too_few(cx, current, semi)) {
+        let stuck = self.stuck(cx, state.held(), semi);
+        let able = semi.clients.min(next.acknowledging());
+        if current.complete && (!waits || stuck || self.too_few(cx, current, able)) {
             next.complete = false;
             next.ask_again();
             return;
         }
-        self.short_since = self.short_since.filter(|_| semi.clients < current.acks);
+        self.short_since = self.short_since.filter(|_| able < current.acks);
         let enough = next.acknowledging() >= next.acks;
         let asked = self.asking(cx, current);
         let settled = self.awaiting.is_some_and(|since| sent >= since.max(asked) + SETTLED);
@@ -270,9 +274,30 @@ impl Service {
         }
     }
 
+    /// Do commits wait, and has none been acknowledged for so long that a copy which seems attached
+    /// cannot be there? A host without power leaves its connection standing for a quarter of an hour.
+    fn stuck(&mut self, cx: &mut Cx<'_>, held: &Position, semi: SemiSync) -> bool {
+        if semi.waiting == 0 || semi.awaits == 0 {
+            self.stuck = None;
+            return false;
+        }
+        let since = match &self.stuck {
+            Some((at, since)) if at == held => *since,
+            _ => cx.now.time,
+        };
+        self.stuck = Some((held.clone(), since));
+        let due = since + cx.settings.policy.hung_after;
+        if cx.now.time < due {
+            cx.out.wake(due);
+            return false;
+        }
+        self.alone_until = cx.now.time + ALONE_FOR;
+        true
+    }
+
     /// Is the number of attached acknowledging copies too small, and has it been for long enough?
-    fn too_few(&mut self, cx: &mut Cx<'_>, current: &SyncRecord, semi: SemiSync) -> bool {
-        if semi.clients >= current.acks {
+    fn too_few(&mut self, cx: &mut Cx<'_>, current: &SyncRecord, able: u32) -> bool {
+        if able >= current.acks {
             return false;
         }
         let since = *self.short_since.get_or_insert(cx.now.time);
@@ -301,7 +326,9 @@ impl Service {
         semi: SemiSync,
     ) {
         let name = &at.record.holder.instance;
-        let somebody = current.acknowledging() >= current.acks && semi.clients >= current.acks;
+        let somebody = current.acknowledging() >= current.acks
+            && semi.clients >= current.acks
+            && cx.now.time >= self.alone_until;
         let surely = self.own.get(name).is_some_and(|own| own.surely_awaits(current.acks));
         match (somebody, semi.awaits) {
             (true, _) if !surely => self.wait_for(cx, at, current.acks),

@@ -267,3 +267,28 @@ fn commits_that_wait_for_a_moment_are_no_news() {
     }
     assert_eq!(world.revision(), before, "{}", world.tell());
 }
+
+/// The process of the only copy is stopped: its connection stands, and it acknowledges nothing.
+#[test]
+fn commits_do_not_wait_for_ever_for_a_copy_that_is_stopped() {
+    let mut world = World::mysql(Loss::None, 1);
+    world.database_mut("db2").silent = true;
+    world.database_mut("db1").semi_sync.waiting = 1;
+    run(&mut world, 10);
+    assert_eq!(world.database("db1").semi_sync.awaits, 0, "{:?}\n{}", world.sync(), world.tell());
+    world.database_mut("db2").silent = false;
+    world.database_mut("db1").semi_sync.waiting = 0;
+    run(&mut world, 40);
+    assert!(world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+}
+
+/// The only copy seems well and attached (its host has no power, and nobody is there to say so), and
+/// no acknowledgement comes.
+#[test]
+fn commits_do_not_wait_for_ever_for_a_copy_that_seems_attached() {
+    let mut world = World::mysql(Loss::None, 1);
+    world.database_mut("db1").semi_sync.waiting = 1;
+    run(&mut world, 10);
+    assert!(!world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+    assert_eq!(world.database("db1").semi_sync.awaits, 0, "{:?}\n{}", world.sync(), world.tell());
+}
