@@ -112,6 +112,8 @@ pub(crate) struct Service {
     asked_position: Option<(Asked, Time)>,
     /// Since when too few acknowledging copies are attached to it.
     short_since: Option<Time>,
+    /// Since when more copies acknowledge than stand in the record.
+    strange_since: Option<Time>,
     /// The position at which commits wait and no acknowledgement comes, and since when.
     stuck: Option<(crate::position::Position, Time)>,
     /// Commits go on alone at least until then.

@@ -224,8 +224,9 @@ impl Service {
             _ => {}
         }
         let stuck = self.stuck(cx, state.held(), semi);
+        let strangers = self.strangers(cx, current, semi);
         let able = semi.clients.min(next.acknowledging());
-        if current.complete && (!waits || stuck || self.too_few(cx, current, able)) {
+        if current.complete && (!waits || stuck || strangers || self.too_few(cx, current, able)) {
             next.complete = false;
             next.ask_again();
             return;
@@ -253,7 +254,7 @@ impl Service {
             next.copies.retain(|_, standing| *standing != Standing::Off);
         }
         let members = next.copies.values().all(|standing| *standing == Standing::Member);
-        next.complete |= confirmed && surely && members;
+        next.complete |= confirmed && surely && members && self.strange_since.is_none();
         if !current.complete && !next.complete {
             self.wait_or_not(cx, at, current, next, semi);
         } else if current.complete && next.position.is_none() && enough && !surely {
@@ -386,11 +387,39 @@ impl Service {
             }
         }
         // An instance that a person took out of the configuration.
-        for (name, standing) in &mut next.copies {
-            if !cx.view.instances.contains_key(name) {
-                *standing = Standing::Off;
-            }
+        let known = |name: &InstanceName| cx.view.instances.contains_key(name);
+        let gone: Vec<InstanceName> = next
+            .copies
+            .iter()
+            .filter(|(name, standing)| !known(name) && **standing != Standing::Off)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &gone {
+            leave(next, name);
         }
+    }
+
+    /// Do more copies acknowledge than stand in the record? What such a one alone has, nobody asks
+    /// for.
+    fn strangers(&mut self, cx: &mut Cx<'_>, current: &SyncRecord, semi: SemiSync) -> bool {
+        let known = u32::try_from(current.copies.len()).unwrap_or(u32::MAX);
+        if semi.clients <= known {
+            self.strange_since = None;
+            return false;
+        }
+        let since = *self.strange_since.get_or_insert(cx.now.time);
+        let due = since + cx.settings.policy.candidate_wait;
+        if cx.now.time < due {
+            cx.out.wake(due);
+            return false;
+        }
+        self.refuse(format!(
+            "`loss = \"none\"`: {} copies acknowledge commits, and sengu let {known} do so: configure \
+             the others as instances, or turn their acknowledging off \
+             (`rpl_semi_sync_replica_enabled`, MariaDB: `rpl_semi_sync_slave_enabled`)",
+            semi.clients
+        ));
+        true
     }
 }
 

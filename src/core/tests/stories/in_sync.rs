@@ -292,3 +292,23 @@ fn commits_do_not_wait_for_ever_for_a_copy_that_seems_attached() {
     assert!(!world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
     assert_eq!(world.database("db1").semi_sync.awaits, 0, "{:?}\n{}", world.sync(), world.tell());
 }
+
+/// A copy that alone acknowledged a write is taken out of the configuration; it runs on, and
+/// acknowledges on.
+#[test]
+fn a_copy_that_is_not_configured_any_more_protects_nothing() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.database_mut("db1").position = transactions("db1", &[("db1", 101)]);
+    world.database_mut("db3").position = transactions("db3", &[("db1", 101)]);
+    let settings = world.config.services.get_mut(&crate::world::service()).expect("configured");
+    settings.instances.remove(&instance("db3"));
+    world.reload();
+    world.run_for(Duration::from_secs(4));
+    let sync = world.sync();
+    assert!(!sync.complete, "db2 lacks a write, and db3 acknowledges more: {sync:?}");
+    let said = world.refusals().join("\n");
+    assert!(said.contains("2 copies acknowledge"), "{said}\n{}", world.tell());
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.holder(), "db1", "{}", world.tell());
+}
