@@ -217,6 +217,14 @@ impl Service {
             return;
         };
         self.admit(cx, at, next);
+        let acks = cx.settings.policy.acks.max(1);
+        if current.acks != acks {
+            // Fewer copies may have had each commit until now.
+            next.acks = acks;
+            next.complete = false;
+            next.ask_again();
+            return;
+        }
         let waits = semi.awaits >= current.acks;
         match (surely, self.awaiting) {
             (true, None) => self.awaiting = Some(cx.now.time),

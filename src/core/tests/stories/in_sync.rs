@@ -312,3 +312,17 @@ fn a_copy_that_is_not_configured_any_more_protects_nothing() {
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.holder(), "db1", "{}", world.tell());
 }
+
+/// `acks` is changed while the service runs.
+#[test]
+fn another_number_of_acknowledgements_counts_from_a_reload_on() {
+    let mut world = World::mysql(Loss::None, 2);
+    for acks in [2, 1] {
+        let settings = world.config.services.get_mut(&crate::world::service()).expect("configured");
+        settings.policy.acks = acks;
+        world.reload();
+        run(&mut world, 5);
+        assert!(world.sync().complete && world.sync().acks == acks, "{:?}", world.sync());
+        assert_eq!(world.database("db1").semi_sync.awaits, acks, "{}", world.tell());
+    }
+}
