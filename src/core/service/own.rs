@@ -419,7 +419,7 @@ impl Own {
         if command == (Command::Acknowledge { on: true }) {
             self.quiet = None;
         }
-        if matches!(command, Command::Await { .. }) {
+        if matches!(command, Command::Await { .. } | Command::Promote { .. }) {
             self.awaits = None;
         }
         let target: InstanceId = cx.id(instance);

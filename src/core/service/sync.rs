@@ -205,7 +205,7 @@ impl Service {
         let name = &at.record.holder.instance;
         let Some(own) = self.own.get(name) else { return };
         let Some(known) = own.known.as_ref().filter(|_| own.failing.is_none()) else { return };
-        let (sent, state) = (known.sent, known.state.clone());
+        let state = known.state.clone();
         let surely = own.surely_awaits(current.acks);
         if !state.writable {
             return;
@@ -231,7 +231,7 @@ impl Service {
             (false, Some(_)) => self.awaiting = None,
             _ => {}
         }
-        let stuck = self.stuck(cx, state.held(), semi);
+        let stuck = self.stuck(cx, current, state.held(), semi);
         let strangers = self.strangers(cx, current, semi);
         let able = semi.clients.min(next.acknowledging());
         if current.complete && (!waits || stuck || strangers || self.too_few(cx, current, able)) {
@@ -240,13 +240,28 @@ impl Service {
             return;
         }
         self.short_since = self.short_since.filter(|_| able < current.acks);
+        self.confirm(cx, at, current, next);
+    }
+
+    /// Asks the copies for a position, and goes by what they say.
+    fn confirm(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        current: &SyncRecord,
+        next: &mut SyncRecord,
+    ) {
+        let name = &at.record.holder.instance;
+        let Some(own) = self.own.get(name) else { return };
+        let Some(known) = own.known.clone() else { return };
+        let surely = own.surely_awaits(current.acks);
         let enough = next.acknowledging() >= next.acks;
         let asked = self.asking(cx, current);
-        let settled = self.awaiting.is_some_and(|since| sent >= since.max(asked) + SETTLED);
+        let settled = self.awaiting.is_some_and(|since| known.sent >= since.max(asked) + SETTLED);
         if next.position.is_none() && surely && enough {
             // Read after the last one that left: what it alone had is in it.
             if settled {
-                next.position = Some(state.held().clone());
+                next.position = Some(known.state.held().clone());
             } else {
                 let due = cx.now.time + SETTLED;
                 cx.out.wake(due);
@@ -264,7 +279,7 @@ impl Service {
         let members = next.copies.values().all(|standing| *standing == Standing::Member);
         next.complete |= confirmed && surely && members && self.strange_since.is_none();
         if !current.complete && !next.complete {
-            self.wait_or_not(cx, at, current, next, semi);
+            self.wait_or_not(cx, at, current, next);
         } else if current.complete && next.position.is_none() && enough && !surely {
             // So it was found: said once more, nothing older can undo it.
             self.wait_for(cx, at, current.acks);
@@ -285,7 +300,13 @@ impl Service {
 
     /// Do commits wait, and has none been acknowledged for so long that a copy which seems attached
     /// cannot be there? A host without power leaves its connection standing for a quarter of an hour.
-    fn stuck(&mut self, cx: &mut Cx<'_>, held: &Position, semi: SemiSync) -> bool {
+    fn stuck(
+        &mut self,
+        cx: &mut Cx<'_>,
+        current: &SyncRecord,
+        held: &Position,
+        semi: SemiSync,
+    ) -> bool {
         if semi.waiting == 0 || semi.awaits == 0 {
             self.stuck = None;
             return false;
@@ -295,7 +316,9 @@ impl Service {
             _ => cx.now.time,
         };
         self.stuck = Some((held.clone(), since));
-        let due = since + cx.settings.policy.hung_after;
+        // Where nobody relies on the wait it is only tried.
+        let policy = &cx.settings.policy;
+        let due = since + if current.complete { policy.hung_after } else { policy.candidate_wait };
         if cx.now.time < due {
             cx.out.wake(due);
             return false;
@@ -332,13 +355,13 @@ impl Service {
         at: &At<MasterRecord>,
         current: &SyncRecord,
         next: &mut SyncRecord,
-        semi: SemiSync,
     ) {
-        let name = &at.record.holder.instance;
+        let Some(own) = self.own.get(&at.record.holder.instance) else { return };
+        let Some(semi) = own.state().and_then(|state| state.semi_sync) else { return };
+        let surely = own.surely_awaits(current.acks);
         let somebody = current.acknowledging() >= current.acks
             && semi.clients >= current.acks
             && cx.now.time >= self.alone_until;
-        let surely = self.own.get(name).is_some_and(|own| own.surely_awaits(current.acks));
         match (somebody, semi.awaits) {
             (true, _) if !surely => self.wait_for(cx, at, current.acks),
             // A txn that says that the others have everything, sent and not answered, compares a

@@ -172,7 +172,10 @@ impl Database {
     /// Does this copy acknowledge to that address, as far as its master sees? One that is stopped
     /// seems to.
     pub(crate) fn acknowledges_to(&self, source: SocketAddr) -> bool {
-        self.life.is_some() && self.semi_sync.acknowledges && self.linked && self.source == Some(source)
+        self.life.is_some()
+            && self.semi_sync.acknowledges
+            && self.linked
+            && self.source == Some(source)
     }
 
     /// Its state, as it tells it: so many copies acknowledge to it.
