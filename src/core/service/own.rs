@@ -78,6 +78,8 @@ pub(crate) struct Own {
     pub(crate) quiet: Option<BootId>,
     /// Told in this life to wait for so many acknowledgements, and done; nothing else was sent since.
     pub(crate) awaits: Option<(BootId, u32)>,
+    /// Its process was another one when it was let in among those that acknowledge.
+    pub(crate) restarted: bool,
     /// Equal positions read in a row since the fence.
     pub(crate) reads: u32,
     /// What made it unfit when its detach was sent.
@@ -171,6 +173,7 @@ impl Own {
             stepped: self.stepped.take(),
             strays: self.strays.take(),
             watched: self.watched.take(),
+            restarted: self.restarted || self.boot_id.is_some(),
             process: self.process,
             acted: self.acted,
             trail: std::mem::take(&mut self.trail),
@@ -234,6 +237,7 @@ impl Own {
             return; // The one before; another life was seen since.
         }
         self.exited = Some((boot_id.clone(), now));
+        self.restarted = true;
         self.boot_id = None;
         self.known = None;
         self.failing = None;

@@ -135,14 +135,19 @@ impl Service {
                 continue;
             }
             let standing = current.copies.get(name).copied();
-            if own.is_exited() {
-                // Started again by its own file it acknowledges nothing.
+            own.restarted &= standing.is_some_and(Standing::acknowledges);
+            if own.is_exited() || own.restarted {
+                // Started again by its own file it acknowledges nothing. It comes back when the record
+                // has said so, or that could come true after it was told to acknowledge again.
                 let record = cx.view.instances.get(name).map(|at| &at.record);
                 let quiet = record.is_some_and(|record| record.lossless.is_good());
                 if quiet && standing.is_some_and(|standing| standing != Standing::Off) {
                     leave(next, name);
+                    continue;
                 }
-                continue;
+                if own.is_exited() {
+                    continue;
+                }
             }
             let Some(state) = own.state().filter(|_| own.failing.is_none()) else { continue };
             if state.semi_sync.is_none() && standing.is_none() {

@@ -326,3 +326,17 @@ fn another_number_of_acknowledgements_counts_from_a_reload_on() {
         assert_eq!(world.database("db1").semi_sync.awaits, acks, "{}", world.tell());
     }
 }
+
+/// A copy exits and is back before the store has written that it left.
+#[test]
+fn a_copy_that_is_back_at_once_leaves_first() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.txns_take = Duration::from_secs(2);
+    world.exit("db3");
+    let at = transactions("db3", &[("db1", 100)]);
+    world.restart("db3", Database::replica(2, "db1", at));
+    run(&mut world, 20);
+    world.txns_take = Duration::ZERO;
+    run(&mut world, 5);
+    assert!(world.sync().complete && members(&world) == ["db2", "db3"], "{:?}", world.sync());
+}
