@@ -340,3 +340,17 @@ fn a_copy_that_is_back_at_once_leaves_first() {
     run(&mut world, 5);
     assert!(world.sync().complete && members(&world) == ["db2", "db3"], "{:?}", world.sync());
 }
+
+/// Fewer copies than acknowledgements are asked for: that nothing is protected is said.
+#[test]
+fn a_set_that_never_becomes_complete_is_a_problem() {
+    let mut world = World::mysql(Loss::None, 1);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.problems(), Vec::<String>::new());
+    let settings = world.config.services.get_mut(&crate::world::service()).expect("configured");
+    settings.policy.acks = 2;
+    world.reload();
+    run(&mut world, 12);
+    let said = world.problems().join("\n");
+    assert!(said.contains("no copy could take over without loss"), "{said}");
+}

@@ -109,6 +109,11 @@ impl World {
         self.machine.report(self.now(), &service()).expect("the agent knows it").refusals
     }
 
+    /// What is wrong, as `status` says it.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.machine.report(self.now(), &service()).expect("the agent knows it").problems
+    }
+
     /// What databases were told since the story forgot.
     pub(crate) fn commands(&self) -> &[(String, Command)] {
         &self.commands
