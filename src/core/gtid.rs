@@ -264,12 +264,12 @@ impl GtidState {
         Self { last: beyond.map(|(writer, number)| (*writer, *number)).collect() }
     }
 
-    /// Does the other's newest transaction of some writer stand here too, after this number?
+    /// Do both have a transaction of one writer after this number? Strict mode: then both have what
+    /// came before it.
     fn shares_after(&self, other: &Self, domain: u32, number: u64) -> bool {
         other.last.iter().any(|(writer, theirs)| {
             writer.0 == domain
-                && *theirs > number
-                && self.last.get(writer).is_some_and(|mine| mine >= theirs)
+                && self.last.get(writer).is_some_and(|mine| (*mine).min(*theirs) > number)
         })
     }
 

@@ -110,6 +110,7 @@ fn a_copy_from_a_backup_has_what_came_before_its_last_transaction() {
     assert!(old.contains(&copied));
     assert_eq!(old.minus(&copied), state("0-2-510"), "not what the first writer wrote before");
     assert!(state("0-2-510").contains(&old), "it has come as far");
+    assert!(state("0-2-520").contains(&old), "it has come further");
     // Nothing later is shared: nothing is known.
     assert_eq!(old.minus(&state("0-3-600")), old);
     assert_eq!(state("0-1-600,0-2-510").minus(&copied), state("0-1-600,0-2-510"));
