@@ -79,7 +79,9 @@ impl World {
             }
             Action::Wake(when) => {
                 let wait = self.clock(at.host).truth(when).saturating_sub(self.now);
-                self.plan(wait, Happening::Wake { life: at, when });
+                if self.life(at).is_some_and(|life| life.wakes.insert(when)) {
+                    self.plan(wait, Happening::Wake { life: at, when });
+                }
             }
             Action::Say(saying) => {
                 let mark = if saying.alarm { "ALARM" } else { "says" };

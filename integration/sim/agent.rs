@@ -58,6 +58,8 @@ pub(crate) struct Running {
     start: String,
     pub(crate) machine: Machine,
     inbox: VecDeque<Event>,
+    /// The ticks that the core asked for.
+    pub(crate) wakes: BTreeSet<Time>,
     turning: bool,
     /// The loop hangs until then; its threads do not.
     pub(crate) stalled_until: Micros,
@@ -100,6 +102,13 @@ pub(crate) enum Pending {
     Fence,
     Look,
     Hook,
+}
+
+impl Running {
+    /// How many events wait for its loop.
+    pub(crate) fn waiting_events(&self) -> usize {
+        self.inbox.len()
+    }
 }
 
 impl Agent {
@@ -177,6 +186,7 @@ impl World {
             start,
             machine: Machine::new(),
             inbox: VecDeque::new(),
+            wakes: BTreeSet::new(),
             turning: false,
             stalled_until: 0,
             stopped_until: if self.agents[machine].clock.is_paused() { Micros::MAX } else { 0 },
@@ -273,8 +283,12 @@ impl World {
             life.turning = false;
             return;
         };
-        let wait = self.random.agent.skewed(5, 3 * MILLI);
-        self.plan(wait, Happening::Turn { life: at });
+        if life.inbox.is_empty() {
+            life.turning = false;
+        } else {
+            let wait = self.random.agent.skewed(5, 3 * MILLI);
+            self.plan(wait, Happening::Turn { life: at });
+        }
         if self.trace.on {
             self.trace_event(at, &event);
         }
@@ -340,8 +354,11 @@ impl World {
             // Its guest stood still meanwhile.
             let wait = clock.truth(when).saturating_sub(self.now).max(MILLI);
             self.plan(wait, Happening::Wake { life: at, when });
-        } else if self.life(at).is_some_and(|life| life.inbox.back() != Some(&Event::Tick)) {
-            self.push(at, Event::Tick);
+        } else if let Some(life) = self.life(at) {
+            life.wakes.remove(&when);
+            if life.inbox.back() != Some(&Event::Tick) {
+                self.push(at, Event::Tick);
+            }
         }
     }
 

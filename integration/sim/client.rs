@@ -119,6 +119,7 @@ impl World {
         self.clients[client].call = 0;
         let (low, high) = match (reply, self.lively()) {
             (Reply::Acknowledged, true) => self.options.pace,
+            (Reply::ReadOnly, true) => (100 * MILLI, 600 * MILLI),
             (_, true) => (20 * MILLI, 200 * MILLI),
             (_, false) => (400 * MILLI, 1600 * MILLI),
         };

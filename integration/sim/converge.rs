@@ -67,6 +67,8 @@ impl World {
             let away = self.random.fault.between(SECOND, 2200 * MILLI);
             say!(self, "* the store elects for {} ms", away / MILLI);
             self.store.away_until = self.now + away;
+            let until = self.store.away_until;
+            self.tell(Fact::Hindered { host: None, instance: None, until });
             let next = self.now + 60 * SECOND;
             self.run_until(next);
         }
@@ -131,7 +133,7 @@ impl World {
             return;
         }
         // What was tried and failed is bounded, and for a person.
-        if !self.attempts_spent(0) {
+        if self.must_rest(0) {
             self.unrest(0, when);
         }
     }

@@ -77,6 +77,8 @@ pub(crate) struct Process {
     sessions: BTreeMap<u64, VecDeque<Queued>>,
     killed: BTreeSet<u64>,
     working: bool,
+    /// Commands in all sessions' queues.
+    queued: usize,
     /// Whom it follows.
     pub(crate) source: Option<SocketAddr>,
     /// The link to it.
@@ -200,6 +202,7 @@ impl Process {
             sessions: BTreeMap::new(),
             killed: BTreeSet::new(),
             working: false,
+            queued: 0,
             source,
             link: Link::Down,
             copy,
@@ -283,9 +286,16 @@ impl World {
             Some(process) if !process.listening && !process.sessions.contains_key(&session) => {
                 Some(Reply::Refused)
             }
+            // Nothing else waits: it runs at once.
+            Some(process) if !process.stopped && !process.working && process.queued == 0 => {
+                process.sessions.entry(session).or_default();
+                self.execute(db, session, call, ask);
+                return;
+            }
             Some(process) => {
                 let queue = process.sessions.entry(session).or_default();
                 queue.push_back(Queued { call, ask });
+                process.queued += 1;
                 None
             }
         };
@@ -299,7 +309,7 @@ impl World {
     pub(crate) fn plan_work(&mut self, db: usize) {
         let service_time = self.random.database.between(10, 60);
         let Some(process) = self.databases[db].process.as_mut() else { return };
-        if process.working || process.stopped || process.sessions.values().all(VecDeque::is_empty) {
+        if process.working || process.stopped || process.queued == 0 {
             return;
         }
         process.working = true;
@@ -327,6 +337,7 @@ impl World {
         let process = self.databases[db].life(life).expect("looked up above");
         let queue = process.sessions.get_mut(&session).expect("it is waiting");
         let Queued { call, ask } = queue.pop_front().expect("it is not empty");
+        process.queued -= 1;
         self.execute(db, session, call, ask);
         self.plan_work(db);
     }
@@ -431,6 +442,7 @@ impl World {
         for (session, queued) in std::mem::take(&mut process.held) {
             if !process.killed.contains(&session) {
                 process.sessions.entry(session).or_default().push_back(queued);
+                process.queued += 1;
             }
         }
         self.plan_work(db);
@@ -450,6 +462,7 @@ impl World {
         for session in ended {
             process.killed.insert(session);
             let queue = process.sessions.remove(&session).unwrap_or_default();
+            process.queued -= queue.len();
             calls.extend(queue.into_iter().map(|queued| queued.call));
         }
         let held = std::mem::take(&mut process.held);
@@ -471,7 +484,8 @@ impl World {
     /// A session that carries a replication stream.
     pub(crate) fn drop_session(&mut self, db: usize, session: u64) {
         if let Some(process) = self.databases[db].process.as_mut() {
-            process.sessions.remove(&session);
+            let queue = process.sessions.remove(&session).unwrap_or_default();
+            process.queued -= queue.len();
             process.killed.insert(session);
         }
     }

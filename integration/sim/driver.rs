@@ -12,11 +12,9 @@ use sengu_core::time::Time;
 
 use super::agent::{Pending, micros};
 use super::database::{Ask, Reply};
-use super::schedule::{MILLI, Micros, SECOND};
+use super::schedule::{MILLI, Micros};
 use super::world::{Happening, Life, World, say};
 
-/// More sessions than this are not remembered when they are old.
-const SESSIONS: usize = 512;
 
 /// Who waits for an answer.
 #[derive(Debug, Clone)]
@@ -79,10 +77,6 @@ impl World {
             let last = self.arrivals.get(&session).copied().unwrap_or(0);
             let arrives = (self.now + latency).max(last + 1);
             self.arrivals.insert(session, arrives);
-            if self.arrivals.len() > SESSIONS {
-                let now = self.now;
-                self.arrivals.retain(|_, arrives| *arrives + 60 * SECOND > now);
-            }
             let wait = arrives - self.now;
             self.plan(wait, Happening::Arrive { db, life, session, call, ask });
         }

@@ -128,6 +128,15 @@ pub(crate) enum Fact {
         /// It stands still from now on.
         paused: bool,
     },
+    /// Something may hinder a holder until then: nothing is proven of it before.
+    Hindered {
+        /// A host; neither a host nor an instance: everybody.
+        host: Option<usize>,
+        /// An instance.
+        instance: Option<Id>,
+        /// Until when.
+        until: Micros,
+    },
     /// How much stands in a queue or a record list, against its bound.
     Size {
         /// What.

@@ -28,6 +28,7 @@ impl World {
         }
         self.lay_clients();
         self.plan(0, Happening::Sample);
+        self.plan(SECOND, Happening::Audit);
     }
 
     /// A database as it stands before sengu comes: one master, the others follow it.

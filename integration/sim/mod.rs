@@ -7,6 +7,7 @@
 
 mod action;
 mod agent;
+mod audit;
 mod client;
 mod clock;
 mod converge;
@@ -22,6 +23,7 @@ mod invariants;
 mod layout;
 mod ledger;
 mod mend;
+pub mod model;
 mod options;
 mod output;
 mod person;

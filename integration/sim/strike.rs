@@ -5,7 +5,7 @@ use sengu_core::event::Event;
 use super::deed::{Back, Data, Deed, Orders};
 use super::fact::{Fact, Id};
 use super::mend::Mend;
-use super::schedule::{MILLI, Micros};
+use super::schedule::{MILLI, Micros, SECOND};
 use super::storm;
 use super::world::{Happening, Life, World, say};
 
@@ -15,6 +15,7 @@ impl World {
         say!(self, "* {deed}");
         self.coverage.deed(deed.kind());
         self.liven();
+        self.hinder(deed);
         match deed {
             Deed::Election(span) => {
                 self.store.away_until = self.store.away_until.max(self.now + span);
@@ -60,6 +61,33 @@ impl World {
             Deed::Double(host, span) => self.double_agent(*host, *span),
             other => self.strike_database(other),
         }
+    }
+
+    /// Tells the invariants whom a deed may hinder, and until when.
+    fn hinder(&mut self, deed: &Deed) {
+        let (host, instance, span) = match deed {
+            Deed::Election(span) | Deed::SlowStore(span) | Deed::FullStore(span) => {
+                (None, None, *span)
+            }
+            Deed::Restore(_) => (None, None, 1000 * SECOND),
+            Deed::LateWatch(host, late, span) => (Some(*host), None, span + late),
+            Deed::LostWatch(host)
+            | Deed::JumpClock(host, _)
+            | Deed::Upgrade(host)
+            | Deed::PowerOff(host, _)
+            | Deed::Isolate(host, _)
+            | Deed::CutStore(host, _) => (Some(*host), None, 0),
+            Deed::Double(host, span) => (Some(*host), None, *span),
+            Deed::Busy(id, span)
+            | Deed::Misobey(id, _, span)
+            | Deed::End(id, span, _)
+            | Deed::Freeze(id, span)
+            | Deed::Stop(id, span) => (None, Some(*id), *span),
+            Deed::Point(id, _) | Deed::Open(id) => (None, Some(*id), 0),
+            _ => return,
+        };
+        let until = self.now + span;
+        self.tell(Fact::Hindered { host, instance, until });
     }
 
     fn strike_database(&mut self, deed: &Deed) {

@@ -46,7 +46,7 @@ macro_rules! say {
 pub(crate) use say;
 
 /// So long after something happened clients and readers are quick.
-const LIVELY: Micros = 12 * SECOND;
+const LIVELY: Micros = 5 * SECOND;
 
 /// One life of one host's agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +132,8 @@ pub(crate) enum Happening {
     AgentEnds { life: Life, why: String },
     /// All outputs are read.
     Sample,
+    /// Queues and lists are measured.
+    Audit,
 }
 
 /// A stream of chance for each purpose.
@@ -367,6 +369,7 @@ impl World {
             Happening::Deed { index } => self.strike(&self.deeds[index].clone()),
             Happening::Mend(what) => self.mend(what),
             Happening::Sample => self.sample(),
+            Happening::Audit => self.audit(),
             other => self.happen_at_database(other),
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use sengu_core::event::Event;
+use sengu_core::explain::Explanation;
 use sengu_core::name::{InstanceId, InstanceName, ServiceName};
 use sengu_core::policy::DatabaseKind;
 use sengu_core::report::ServiceReport;
@@ -24,12 +25,16 @@ use tokio::task::JoinHandle;
 use super::instance::Instance;
 use super::turn::{EVENTS, Parts, Query, Turner};
 use super::{identity, storing};
+use crate::audit::{self, Audit};
 use crate::board::Board;
 use crate::config::{Config, ServiceConfig};
 use crate::database::Database;
+use crate::database::mysql::{MysqlConfig, MysqlDatabase};
 use crate::database::redis::{RedisConfig, RedisDatabase};
 use crate::hook::Hooks;
-use crate::http;
+use crate::http::{self, Recorders};
+use crate::journal::Journal;
+use crate::journal::witness::Witness;
 use crate::operator;
 use crate::probe::{Checks, Setup, Target};
 use crate::store::Store;
@@ -78,6 +83,10 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let store: Arc<dyn Store> = Arc::new(store);
     let start = identity::random()?;
     let view = Arc::new(View::default());
+    let journal = Arc::new(Journal::new(&start));
+    let audit = Audit::open(&config.data_dir, audit::Bounds::default())
+        .with_context(|| format!("the audit in {} cannot be opened", config.data_dir.display()))?;
+    let audit = Arc::new(audit);
     let board = Arc::new(Board::default());
     let (events, received) = mpsc::channel(EVENTS);
     let (queries, asked) = mpsc::channel(QUERIES);
@@ -88,8 +97,15 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
-    let turner =
-        Turner::new(parts, Arc::clone(&store), Arc::clone(&view), data_dir, events.clone());
+    let witness = Witness::new(Arc::clone(&journal));
+    let turner = Turner::new(
+        parts,
+        Arc::clone(&store),
+        Arc::clone(&view),
+        witness,
+        data_dir,
+        events.clone(),
+    );
     let mut turning = tokio::spawn(turner.run(received, asked));
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
@@ -103,8 +119,15 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
         Arc::clone(&board),
         Setup::of(&config),
     ));
-    let context =
-        Arc::new(http::Context::new(&config, Arc::clone(&view), Arc::clone(&store), board));
+    let recorders =
+        Recorders { journal, audit: Arc::clone(&audit), checks: Some(Arc::clone(&checks)) };
+    let context = Arc::new(http::Context::new(
+        &config,
+        Arc::clone(&view),
+        Arc::clone(&store),
+        board,
+        recorders,
+    ));
     let dns = crate::dns::serve(
         &config.dns,
         &config.datacenter,
@@ -138,6 +161,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     socket.ended().await;
     http.ended().await;
     templates.ended().await;
+    audit.end();
     turning.abort();
     result
 }
@@ -220,7 +244,16 @@ impl Assembly {
                         });
                         Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
                     }
-                    DatabaseKind::Mysql => anyhow::bail!("instance `{id}`: no driver for mysql"),
+                    DatabaseKind::Mysql => {
+                        let driver = MysqlDatabase::new(MysqlConfig {
+                            name: instance.clone(),
+                            address: place.address,
+                            credentials: settings.credentials.clone(),
+                            tls: settings.tls.clone(),
+                            fence_runtime: Some(self.fences.clone()),
+                        });
+                        Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
+                    }
                 };
                 let (interval, timeout) = (settings.interval, settings.timeout);
                 let (board, events) = (Arc::clone(&self.board), self.events.clone());
@@ -286,6 +319,15 @@ impl operator::Agent for Desk {
 
     async fn report(&self, service: &ServiceName, _now: Now) -> Option<ServiceReport> {
         self.ask(Some(service.clone())).await.pop()
+    }
+
+    async fn explain(&self, service: &ServiceName, now: Now) -> Option<Explanation> {
+        let (reply, answer) = oneshot::channel();
+        self.queries.send(Query::Copy(reply)).await.ok()?;
+        let (machine, service) = (answer.await.ok()?, service.clone());
+        // A rehearsal takes a moment; the loop must not wait for it.
+        let told = tokio::task::spawn_blocking(move || machine.explain(now, &service));
+        told.await.ok()?
     }
 
     async fn would_switch(

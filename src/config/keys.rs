@@ -243,6 +243,12 @@ pub const SERVICE: Section = Section {
             "\"1s\"",
             "How long a failover waits for a copy that has not told its position: 100ms to 60s.",
         ),
+        fixed(
+            "acknowledgements",
+            "1",
+            "With `loss = \"none\"`: so many copies must have a commit before it is acknowledged: 1 \
+             to 8 (MariaDB: 1).",
+        ),
         fixed("max_attempts", "5", "How many copies one failover tries: 1 to 100."),
         fixed("interval", "\"1s\"", "How often each instance is asked for its role: 100ms to 60s."),
         fixed("timeout", "\"500ms\"", "How long it may take to answer: 10ms to 30s."),

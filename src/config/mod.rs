@@ -37,6 +37,9 @@ pub const DEFAULT_PATH: &str = "/etc/sengu/sengu.toml";
 /// The agent's socket, unless the file names another.
 pub const DEFAULT_SOCKET: &str = "/run/sengu/sengu.sock";
 
+/// Where the store is kept, unless the file names another folder.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/sengu";
+
 /// Everything an agent was told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -305,6 +308,15 @@ pub fn socket(path: &Path) -> PathBuf {
     let (table, _) = toml::de::DeTable::parse_recoverable(&text);
     let written = table.get_ref().get("socket").and_then(|value| value.get_ref().as_str());
     PathBuf::from(written.unwrap_or(DEFAULT_SOCKET))
+}
+
+/// The data folder that a file names, in the same way.
+#[must_use]
+pub fn data_dir(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+    let written = table.get_ref().get("data_dir").and_then(|value| value.get_ref().as_str());
+    PathBuf::from(written.unwrap_or(DEFAULT_DATA_DIR))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use sengu_core::consul::kv;
 
 use super::Shell;
-use super::answer::{Trouble, json};
+use super::answer::{Trouble, json, truth};
 use super::query::Params;
 use super::read::{Topic, answer_if_there, read};
 use super::write::write;
@@ -98,7 +98,7 @@ pub(crate) async fn put(
     }
     let request = kv::Put { key: &key, value: &value, flags, cas };
     let done = write(&shell, |directory| kv::put(directory.catalog(), &request)).await?;
-    Ok(json(StatusCode::OK, &done, false))
+    Ok(truth(done))
 }
 
 /// `DELETE`: one entry, or all under a prefix.
@@ -112,7 +112,7 @@ pub(crate) async fn delete(State(shell): State<Arc<Shell>>, uri: Uri) -> Result<
         if params.has("recurse") { kv::delete_tree(&key) } else { kv::delete(&key, cas) }
     })
     .await?;
-    Ok(json(StatusCode::OK, &done, false))
+    Ok(truth(done))
 }
 
 /// `cas` given without a number is an error, not a write without a condition.

@@ -26,9 +26,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::server::Limits;
 use super::{Context, HttpServer, serve_within};
+use crate::audit::Audit;
 use crate::board::Board;
 use crate::clock;
 use crate::config::HttpConfig;
+use crate::journal::Journal;
 use crate::store::{Batch, Store, StoreError, Watch};
 use crate::view::View;
 
@@ -182,6 +184,9 @@ impl Rig {
                 lease: Duration::from_secs(6),
             },
             look_age: Duration::from_secs(5),
+            journal: Arc::new(Journal::new("test")),
+            audit: Arc::new(Audit::off()),
+            checks: None,
         });
         Self { store, context, catalog }
     }

@@ -5,15 +5,19 @@
 //! store did. A breach that the trace explains by a documented limit (an agent dead or stopped
 //! while its database ran) is told apart from one that nothing explains.
 
+mod all_bounded;
 mod detach_then_final;
 mod fence_in_time;
+mod fields_survive;
 mod hook_once;
 mod loss_is_said;
 mod named_is_serving;
+mod no_needless_move;
 mod nothing_older_runs;
 mod one_giver;
 mod planned_loses_nothing;
 mod proven_before_promoted;
+mod refusals_are_said;
 mod starts_fenced;
 mod w;
 mod watched;
@@ -86,6 +90,10 @@ impl Judges {
             Box::new(planned_loses_nothing::PlannedLosesNothing::default()),
             Box::new(loss_is_said::LossIsSaid::default()),
             Box::new(hook_once::HookOnce::default()),
+            Box::new(no_needless_move::NoNeedlessMove::new(layout)),
+            Box::new(refusals_are_said::RefusalsAreSaid::default()),
+            Box::new(all_bounded::AllBounded),
+            Box::new(fields_survive::FieldsSurvive),
         ];
         Self { rules, violation: None, limits: Vec::new(), muted: None }
     }
