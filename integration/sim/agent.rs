@@ -41,6 +41,8 @@ pub(crate) struct Agent {
     pub(crate) remembered: BTreeSet<ServiceName>,
     /// The watch of this host runs so late.
     pub(crate) watch_late: Micros,
+    /// Txns that it sent since the last audit.
+    pub(crate) asked: usize,
     /// It runs a newer version, whose records have a field that others do not know.
     pub(crate) newer: bool,
     /// Instances that its configuration leaves out for now.
@@ -121,6 +123,7 @@ impl Agent {
             lives: 0,
             remembered: BTreeSet::new(),
             watch_late: 0,
+            asked: 0,
             newer: false,
             forgotten: BTreeSet::new(),
             file: BTreeMap::new(),
