@@ -34,6 +34,7 @@ mod run;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 mod schedule;
+mod shrink;
 mod store;
 mod storm;
 mod story;
@@ -48,4 +49,5 @@ pub use invariants::Violation;
 pub use options::Options;
 pub use plan::Plan;
 pub use run::{Outcome, play, run};
+pub use shrink::{Less, Shrunk, shrink};
 pub use story::{Crashes, Story, crash_everywhere, tell_lines};
