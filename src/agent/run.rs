@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use sengu_core::event::Event;
+use sengu_core::explain::Explanation;
 use sengu_core::name::{InstanceId, InstanceName, ServiceName};
 use sengu_core::policy::DatabaseKind;
 use sengu_core::report::ServiceReport;
@@ -24,14 +25,18 @@ use tokio::task::JoinHandle;
 use super::instance::Instance;
 use super::turn::{EVENTS, Parts, Query, Turner};
 use super::{identity, storing};
+use crate::audit::{self, Audit};
 use crate::board::Board;
 use crate::config::{Config, ServiceConfig};
 use crate::database::Database;
+use crate::database::mysql::{MysqlConfig, MysqlDatabase};
 use crate::database::redis::{RedisConfig, RedisDatabase};
 use crate::hook::Hooks;
-use crate::http;
+use crate::http::{self, Recorders};
+use crate::journal::Journal;
+use crate::journal::witness::Witness;
 use crate::operator;
-use crate::probe::{Checks, Setup, Target};
+use crate::probe::{Checks, Folders, Setup, Sources, Target};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::template::{self, RenderContext};
@@ -78,6 +83,10 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let store: Arc<dyn Store> = Arc::new(store);
     let start = identity::random()?;
     let view = Arc::new(View::default());
+    let journal = Arc::new(Journal::new(&start));
+    let audit = Audit::open(&config.data_dir, audit::Bounds::default())
+        .with_context(|| format!("the audit in {} cannot be opened", config.data_dir.display()))?;
+    let audit = Arc::new(audit);
     let board = Arc::new(Board::default());
     let (events, received) = mpsc::channel(EVENTS);
     let (queries, asked) = mpsc::channel(QUERIES);
@@ -88,23 +97,43 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
-    let turner =
-        Turner::new(parts, Arc::clone(&store), Arc::clone(&view), data_dir, events.clone());
+    let witness = Witness::new(Arc::clone(&journal));
+    let turner = Turner::new(
+        parts,
+        Arc::clone(&store),
+        Arc::clone(&view),
+        witness,
+        data_dir,
+        events.clone(),
+    );
     let mut turning = tokio::spawn(turner.run(received, asked));
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
-    let (definitions, problems) = crate::probe::load(&config.checks);
-    for problem in problems {
-        tracing::warn!("{problem}");
-    }
+    // Their folder is read before anything listens, so that the first answer knows them.
+    let (definitions, _) = crate::probe::load(&config.checks);
     let checks = Arc::new(Checks::start(
         definitions,
         Target::all(&config),
-        Arc::clone(&board),
+        Sources { board: Arc::clone(&board), view: Arc::clone(&view), ..Sources::default() },
         Setup::of(&config),
     ));
-    let context =
-        Arc::new(http::Context::new(&config, Arc::clone(&view), Arc::clone(&store), board));
+    let recorders =
+        Recorders { journal, audit: Arc::clone(&audit), checks: Some(Arc::clone(&checks)) };
+    let context = Arc::new(http::Context::new(
+        &config,
+        Arc::clone(&view),
+        Arc::clone(&store),
+        board,
+        recorders,
+    ));
+    tokio::spawn(Arc::clone(&context.registered).run(ended(stopped.clone())));
+    let folders = Arc::new(Folders::new(
+        Arc::clone(&checks),
+        Arc::clone(&context.registered),
+        config.checks.clone(),
+        Target::all(&config),
+    ));
+    tokio::spawn(Arc::clone(&folders).follow(ended(stopped.clone())));
     let dns = crate::dns::serve(
         &config.dns,
         &config.datacenter,
@@ -118,8 +147,12 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
         RenderContext::of(&config, Arc::clone(&view)),
         stopped.clone(),
     );
-    let desk =
-        Arc::new(Desk { queries, checks, reload: Mutex::new(Reload { file, running, assembly }) });
+    let desk = Arc::new(Desk {
+        queries,
+        checks,
+        folders,
+        reload: Mutex::new(Reload { file, running, assembly }),
+    });
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
     tracing::info!(
         host = %config.host,
@@ -138,6 +171,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     socket.ended().await;
     http.ended().await;
     templates.ended().await;
+    audit.end();
     turning.abort();
     result
 }
@@ -220,7 +254,16 @@ impl Assembly {
                         });
                         Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
                     }
-                    DatabaseKind::Mysql => anyhow::bail!("instance `{id}`: no driver for mysql"),
+                    DatabaseKind::Mysql => {
+                        let driver = MysqlDatabase::new(MysqlConfig {
+                            name: instance.clone(),
+                            address: place.address,
+                            credentials: settings.credentials.clone(),
+                            tls: settings.tls.clone(),
+                            fence_runtime: Some(self.fences.clone()),
+                        });
+                        Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
+                    }
                 };
                 let (interval, timeout) = (settings.interval, settings.timeout);
                 let (board, events) = (Arc::clone(&self.board), self.events.clone());
@@ -239,6 +282,7 @@ impl Assembly {
 struct Desk {
     queries: mpsc::Sender<Query>,
     checks: Arc<Checks>,
+    folders: Arc<Folders>,
     reload: Mutex<Reload>,
 }
 
@@ -288,6 +332,15 @@ impl operator::Agent for Desk {
         self.ask(Some(service.clone())).await.pop()
     }
 
+    async fn explain(&self, service: &ServiceName, now: Now) -> Option<Explanation> {
+        let (reply, answer) = oneshot::channel();
+        self.queries.send(Query::Copy(reply)).await.ok()?;
+        let (machine, service) = (answer.await.ok()?, service.clone());
+        // A rehearsal takes a moment; the loop must not wait for it.
+        let told = tokio::task::spawn_blocking(move || machine.explain(now, &service));
+        told.await.ok()?
+    }
+
     async fn would_switch(
         &self,
         service: &ServiceName,
@@ -334,8 +387,7 @@ impl operator::Agent for Desk {
             .await
             .map_err(|_| "the agent ends".to_owned())?;
         answer.await.map_err(|_| "the agent ends".to_owned())?;
-        let (definitions, problems) = crate::probe::load(&fresh.checks);
-        self.checks.replace(definitions, Target::all(&fresh));
+        let problems = self.folders.replace(fresh.checks.clone(), Target::all(&fresh)).await;
         reload.running = Running { config: fresh, instances };
         let problems = problems.iter().map(|problem| format!("warning: {problem}"));
         Ok(changes.into_iter().chain(problems).collect::<Vec<_>>().join("\n"))
@@ -345,7 +397,7 @@ impl operator::Agent for Desk {
 impl Desk {
     /// What a running agent cannot take over.
     async fn refuse_reload(&self, old: &Config, fresh: &Config) -> Result<(), String> {
-        let fixed: [(&str, bool); 8] = [
+        let fixed: [(&str, bool); 9] = [
             ("host", old.host != fresh.host),
             ("data_dir", old.data_dir != fresh.data_dir),
             ("socket", old.socket != fresh.socket),
@@ -353,6 +405,7 @@ impl Desk {
             ("store.lease", old.lease != fresh.lease),
             ("dns", old.dns != fresh.dns),
             ("http", old.http != fresh.http),
+            ("checks.http_scripts", old.checks.http_scripts != fresh.checks.http_scripts),
             ("template", old.templates != fresh.templates),
         ];
         if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {

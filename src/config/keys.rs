@@ -175,7 +175,19 @@ pub const CHECKS: Section = Section {
             "`checks` beside this file, if it is there",
             "Folder with own check definitions, one TOML file each.",
         ),
-        fixed("scripts", "false", "May checks run programs (the `script` probe)?"),
+        found(
+            "services",
+            "\"/etc/sengu/services\"",
+            "`services` beside this file, if it is there",
+            "Folder with services and checks in Consul's JSON, to register with this agent.",
+        ),
+        fixed("scripts", "false", "May checks of files on this host run programs?"),
+        fixed(
+            "http_scripts",
+            "false",
+            "May checks that clients register over HTTP run programs? Whoever reaches the port \
+             then runs them as the agent.",
+        ),
     ],
 };
 
@@ -242,6 +254,12 @@ pub const SERVICE: Section = Section {
             "candidate_wait",
             "\"1s\"",
             "How long a failover waits for a copy that has not told its position: 100ms to 60s.",
+        ),
+        fixed(
+            "acknowledgements",
+            "1",
+            "With `loss = \"none\"`: so many copies must have a commit before it is acknowledged: 1 \
+             to 8 (MariaDB: 1).",
         ),
         fixed("max_attempts", "5", "How many copies one failover tries: 1 to 100."),
         fixed("interval", "\"1s\"", "How often each instance is asked for its role: 100ms to 60s."),

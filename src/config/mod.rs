@@ -37,6 +37,9 @@ pub const DEFAULT_PATH: &str = "/etc/sengu/sengu.toml";
 /// The agent's socket, unless the file names another.
 pub const DEFAULT_SOCKET: &str = "/run/sengu/sengu.sock";
 
+/// Where the store is kept, unless the file names another folder.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/sengu";
+
 /// Everything an agent was told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -206,8 +209,13 @@ pub struct ChecksConfig {
     /// Folder with the operator's own definitions, one TOML file each. Default `checks` beside
     /// the configuration file.
     pub folder: PathBuf,
-    /// May `script` probes run? Default no.
+    /// May checks of files on this host run programs? Default no.
     pub scripts: bool,
+    /// May checks that clients register over HTTP run programs? Default no.
+    pub http_scripts: bool,
+    /// Folder with service and check definitions in Consul's JSON. Default `services` beside the
+    /// configuration file.
+    pub services: PathBuf,
 }
 
 impl Config {
@@ -305,6 +313,15 @@ pub fn socket(path: &Path) -> PathBuf {
     let (table, _) = toml::de::DeTable::parse_recoverable(&text);
     let written = table.get_ref().get("socket").and_then(|value| value.get_ref().as_str());
     PathBuf::from(written.unwrap_or(DEFAULT_SOCKET))
+}
+
+/// The data folder that a file names, in the same way.
+#[must_use]
+pub fn data_dir(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+    let written = table.get_ref().get("data_dir").and_then(|value| value.get_ref().as_str());
+    PathBuf::from(written.unwrap_or(DEFAULT_DATA_DIR))
 }
 
 #[cfg(test)]

@@ -201,15 +201,18 @@ impl Catalog {
     /// Who is master of a service, as an output may say it at `now`.
     #[must_use]
     pub fn master(&self, service: &ServiceName, now: Time) -> Named<'_> {
-        match self.services.get(service) {
-            Some(_) if self.unvouched.contains(service) => {
+        let Some(view) = self.services.get(service) else {
+            return Named::Withdrawn("no such service");
+        };
+        // What the records say comes first: it tells most.
+        match view.master(now) {
+            Named::Master(..) if self.unvouched.contains(service) => {
                 Named::Withdrawn("this agent has no fresh knowledge of the master")
             }
-            Some(view) if now < self.valid_until || sabotaged!(ValidUntilNotCompared) => {
-                view.master(now)
+            Named::Master(..) if now >= self.valid_until && !sabotaged!(ValidUntilNotCompared) => {
+                Named::Withdrawn("the store has not answered for a lease")
             }
-            Some(_) => Named::Withdrawn("the store has not answered for a lease"),
-            None => Named::Withdrawn("no such service"),
+            named => named,
         }
     }
 

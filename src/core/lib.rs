@@ -14,6 +14,7 @@ pub mod consul;
 pub mod debounce;
 pub mod dns;
 pub mod event;
+pub mod explain;
 pub mod gtid;
 pub mod health;
 pub mod kv;

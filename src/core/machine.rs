@@ -4,6 +4,8 @@
 //! It holds no phase of its own. What a service does next is read from its records and from what
 //! was last seen of its instances, so going on after a crash is the normal path.
 
+mod rehearse;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use crate::catalog::Catalog;
 use crate::event::{Action, ActionId, Armed, Event, Outcome, Saying, TxnOutcome};
+use crate::explain::{Inputs, RuleReport};
 use crate::kv::{Compare, Op, OpResult, Revision, Txn};
 use crate::lease::{Beats, beat_interval};
 use crate::name::{InstanceId, InstanceName, ServiceName, Term};
@@ -18,10 +21,10 @@ use crate::policy::{Config, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
 use crate::report::ServiceReport;
 use crate::sabotage::sabotaged;
-use crate::service::{Cx, Service};
+use crate::service::{Cx, Facts, Service};
 use crate::time::{Now, Time};
 
-/// One agent's decisions. See the module.
+/// One agent's decisions. See the module. A clone is cheap and goes its own way.
 #[derive(Debug, Clone, Default)]
 pub struct Machine {
     config: Option<Arc<Config>>,
@@ -198,6 +201,23 @@ impl Machine {
             doubted: self.doubted,
         };
         service.would_switch(&cx, to)
+    }
+
+    /// What the rules say of a service, and what they say it from.
+    fn facts(&self, now: Now, name: &ServiceName) -> (Vec<RuleReport>, Inputs) {
+        let view = self.catalog.service(name).cloned().unwrap_or_default();
+        let context = Facts {
+            now,
+            name,
+            config: self.config.as_deref(),
+            view: &view,
+            catalog: &self.catalog,
+            beats: &self.beats,
+            fresh: self.fresh,
+            doubted: self.doubted,
+            service: self.services.get(name),
+        };
+        (context.rules(), context.inputs())
     }
 
     fn absorb(&mut self, now: Now, event: Event) -> Touched {

@@ -14,6 +14,7 @@ mod own;
 mod publish;
 mod report;
 mod request;
+mod rules;
 mod sync;
 mod take;
 mod tell;
@@ -37,6 +38,7 @@ use crate::transition;
 
 use own::Own;
 pub(crate) use report::report;
+pub(crate) use rules::Facts;
 use tell::Place;
 
 /// What a decision may look at, and where it puts what it wants done.

@@ -11,6 +11,7 @@ mod failover;
 mod hand_over;
 mod in_sync;
 mod person;
+mod rehearsal;
 mod store;
 mod transactions;
 mod world;

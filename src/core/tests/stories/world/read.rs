@@ -2,6 +2,7 @@
 
 use sengu_core::catalog::Named;
 use sengu_core::event::Command;
+use sengu_core::explain::Explanation;
 use sengu_core::name::Term;
 use sengu_core::record::{
     Cause, HistoryRecord, InstanceRecord, MasterRecord, MasterState, Record, RequestRecord, Stand,
@@ -17,6 +18,11 @@ impl World {
     pub(crate) fn now(&self) -> Now {
         let past = i64::try_from(self.clock / 1000).expect("stories are short");
         Now { time: Time(self.clock), wall: Wall(BEGIN_WALL + past) }
+    }
+
+    /// What `explain` would show now.
+    pub(crate) fn explain(&self) -> Explanation {
+        self.machine.explain(self.now(), &service()).expect("the service is known")
     }
 
     /// An instance.
