@@ -24,7 +24,7 @@ use super::ledger::Kept;
 use super::output::Door;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::store::Request;
-use super::world::{Happening, Life, World, say};
+use super::world::{Happening, Life, World, note, say};
 
 /// One host's agent: what outlives its processes.
 #[derive(Debug)]
@@ -207,7 +207,7 @@ impl World {
             door: Door::default(),
         });
         let life = Life { host, number };
-        say!(self, "h{} agent starts (life {number})", host + 1);
+        note!(self, "agent h{} starts", host + 1);
         self.tell_agent(host, true);
         self.push(life, Event::Configured(Arc::new(config)));
         self.plan(0, Happening::Load { life });
@@ -221,7 +221,7 @@ impl World {
     /// An agent's process ends at once; its threads and connections with it.
     pub(crate) fn kill_agent(&mut self, host: usize, why: &str) {
         if self.agents[host].life.take().is_some() {
-            say!(self, "h{} agent dies: {why}", host + 1);
+            note!(self, "agent h{} dies: {why}", host + 1);
             self.tell_agent(host, false);
         }
     }

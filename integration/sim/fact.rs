@@ -57,6 +57,8 @@ pub(crate) struct Layout {
     pub(crate) hosts: BTreeMap<Id, usize>,
     /// The longest lease.
     pub(crate) lease: Micros,
+    /// No request and no answer of the store is lost unless a deed says so.
+    pub(crate) quiet: bool,
     /// How long an agent may need to see and end what should not be, when nothing hinders it.
     pub(crate) patience: Micros,
 }

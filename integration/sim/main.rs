@@ -5,13 +5,16 @@
 #![expect(clippy::print_stdout, reason = "a command for people")]
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use integration::sim::{Coverage, Outcome, Plan, Story, crash_everywhere, run, tell_lines};
+use integration::sim::{
+    Coverage, Outcome, Plan, Scenario, Story, crash_everywhere, run, tell, tell_lines,
+};
 
 /// Run the simulator.
 #[derive(Debug, Parser)]
@@ -37,6 +40,9 @@ struct Arguments {
     /// How many threads.
     #[arg(long, default_value_t = 1)]
     threads: u64,
+    /// Tell the scenario in this file.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
     /// Crash before and after every action of every story; with a number: tell that one.
     #[arg(long)]
     crashes: bool,
@@ -47,11 +53,33 @@ fn main() -> ExitCode {
     if arguments.crashes {
         return crashes();
     }
+    if let Some(path) = &arguments.scenario {
+        return scenario(path, arguments.trace);
+    }
     let clean = match arguments.seed {
         Some(seed) => one(seed, arguments.trace, arguments.limits),
         None => many(&arguments),
     };
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Tells one scenario: what a reader wants to see, or with `--trace` everything.
+fn scenario(path: &Path, trace: bool) -> ExitCode {
+    let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let told = match read.and_then(|text| Scenario::read(&text)) {
+        Ok(scenario) => tell(&scenario),
+        Err(error) => {
+            println!("{}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    for line in if trace { &told.lines } else { &told.story } {
+        println!("{line}");
+    }
+    for wrong in &told.wrong {
+        println!("{}: {wrong}", path.display());
+    }
+    if told.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn one(seed: u64, trace: bool, limits: bool) -> bool {

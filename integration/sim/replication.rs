@@ -12,7 +12,7 @@ use sengu_core::name::Term;
 use super::database::Ask;
 use super::fact::Fact;
 use super::schedule::{MILLI, Micros, SECOND};
-use super::world::{Happening, World, say};
+use super::world::{Happening, World, note, say};
 
 /// How many entries a source keeps for replicas that come back.
 const BACKLOG: usize = 2000;
@@ -70,6 +70,11 @@ impl Link {
             Self::Down => None,
             Self::Copying { epoch, .. } | Self::Up { epoch, .. } => Some(*epoch),
         }
+    }
+
+    /// Do entries flow?
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self, Self::Up { .. })
     }
 
     fn source(&self) -> Option<(usize, u64)> {
@@ -161,11 +166,11 @@ impl World {
         let id = database.id;
         match decided {
             Some(decided) => {
-                say!(self, "{id} is promoted (term {term})");
+                note!(self, "{id} is promoted (term {term})");
                 self.tell_uncovered(db, term, unknown);
                 self.tell(Fact::Promoted { instance: id, term, decided, holds });
             }
-            None => say!(self, "{id} is opened by hand"),
+            None => note!(self, "{id} is opened by hand"),
         }
         self.tell_writable(db);
         if follower {
@@ -314,7 +319,7 @@ impl World {
         let sent = copy.offset;
         process.copy = copy;
         process.link = Link::Up { source, epoch, sent, arrives: now };
-        say!(self, "{id} has a full copy");
+        note!(self, "{id} has a full copy of {}", self.databases[source.0].id);
         self.open_session(db, epoch);
         self.tell(Fact::Received { instance: id, life });
         self.drop_replicas(db);

@@ -7,12 +7,12 @@ use super::fact::{Fact, Id};
 use super::mend::Mend;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::storm;
-use super::world::{Happening, Life, World, say};
+use super::world::{Happening, Life, World, note, say};
 
 impl World {
     /// A deed is done.
     pub(crate) fn strike(&mut self, deed: &Deed) {
-        say!(self, "* {deed}");
+        note!(self, "* {deed}");
         self.coverage.deed(deed.kind());
         self.liven();
         self.hinder(deed);
