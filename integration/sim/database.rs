@@ -505,11 +505,7 @@ impl World {
         let copy = Copy::from_disk(&database.disk, history, now);
         database.process = Some(Process::new(life, boot_id, source, copy));
         let id = database.id;
-        note!(
-            self,
-            "{id} starts, {}",
-            if source.is_some() { "fenced" } else { "taking writes" }
-        );
+        note!(self, "{id} starts, {}", if source.is_some() { "fenced" } else { "taking writes" });
         self.liven();
         self.tell(Fact::Started { instance: id, open: source.is_none() });
         self.tell_writable(db);

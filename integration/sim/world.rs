@@ -298,7 +298,8 @@ impl World {
             let (limit, breach) = self.judges.limits[index].clone();
             say!(self, "LIMIT {} ({limit}): {}", breach.slug, breach.text);
         }
-        if let Some(Violation { slug, text, .. }) = self.judges.violation.clone().filter(|_| !known) {
+        if let Some(Violation { slug, text, .. }) = self.judges.violation.clone().filter(|_| !known)
+        {
             note!(self, "VIOLATION of {slug}: {text}");
         }
     }

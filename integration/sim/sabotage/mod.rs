@@ -17,6 +17,7 @@ use sengu_core::sabotage::during;
 
 use super::invariants::Violation;
 use super::run::play_without;
+use super::shrink::{Shrunk, shrink};
 
 pub use scene::Worlds;
 pub use table::{Entry, INVARIANTS, TABLE, markdown};
@@ -54,6 +55,16 @@ impl Entry {
             }),
             Err(_) => Some(Catch { by: "panic".to_owned(), seed, text: String::new() }),
         }
+    }
+
+    /// What is left of the seed that caught it when everything is gone that the catch does not
+    /// need; at most so many runs.
+    #[must_use]
+    pub fn shrink(&self, caught: &Catch, most: u64) -> Option<Shrunk> {
+        shrink(&self.world.plan(caught.seed), most, |plan| {
+            let outcome = during(self.sabotage, || play_without(plan, false, None));
+            outcome.violation.is_some_and(|violation| violation.slug == caught.by)
+        })
     }
 
     /// The story of one seed with this rule broken.

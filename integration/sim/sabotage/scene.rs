@@ -64,6 +64,12 @@ impl Worlds {
         }
     }
 
+    /// Are its deeds written down here?
+    #[must_use]
+    pub fn is_scene(self) -> bool {
+        !matches!(self, Self::Seeds | Self::Limits)
+    }
+
     /// What one seed makes of it.
     pub(super) fn plan(self, seed: u64) -> Plan {
         match self {
