@@ -18,7 +18,7 @@ use super::deed::{Back, Orders};
 use super::fact::{Fact, Id};
 use super::replication::{Copy, Link};
 use super::schedule::{MILLI, Micros, SECOND};
-use super::world::{Happening, World, say};
+use super::world::{Happening, World, note, say};
 
 /// Where a fence points an instance to: a local port that is closed and stays so.
 fn closed() -> SocketAddr {
@@ -505,11 +505,7 @@ impl World {
         let copy = Copy::from_disk(&database.disk, history, now);
         database.process = Some(Process::new(life, boot_id, source, copy));
         let id = database.id;
-        say!(
-            self,
-            "{id} starts (life {life}), {}",
-            if source.is_some() { "fenced" } else { "taking writes" }
-        );
+        note!(self, "{id} starts, {}", if source.is_some() { "fenced" } else { "taking writes" });
         self.liven();
         self.tell(Fact::Started { instance: id, open: source.is_none() });
         self.tell_writable(db);
@@ -521,7 +517,7 @@ impl World {
     pub(crate) fn end_process(&mut self, db: usize, why: &str) {
         let Some(process) = self.databases[db].process.take() else { return };
         let id = self.databases[db].id;
-        say!(self, "{id} exits: {why}");
+        note!(self, "{id} exits: {why}");
         self.liven();
         let held = process.held.into_iter().map(|(_, queued)| queued.call);
         let queued = process.sessions.into_values().flatten().map(|queued| queued.call);

@@ -16,7 +16,8 @@ impl World {
     pub(crate) fn begin(&mut self) {
         for service in 0..self.options.services {
             let all = self.of_service(service);
-            let master = all[self.random.database.index(all.len())];
+            let drawn = self.random.database.index(all.len());
+            let master = all[self.options.first_master.unwrap_or(drawn)];
             let history = self.random.database.any();
             for db in all {
                 self.place_database(db, master, history);
@@ -75,6 +76,7 @@ pub(crate) fn lay_out(options: &Options, databases: &[Database]) -> Layout {
     Layout {
         hosts: databases.iter().map(|database| (database.id, database.host)).collect(),
         lease: micros(longest),
+        quiet: options.lost_requests == 0 && options.lost_replies == 0,
         patience,
     }
 }

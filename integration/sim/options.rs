@@ -62,6 +62,8 @@ pub struct Options {
     pub(crate) lost_requests: u64,
     /// Answers of the store that are lost, in a thousand.
     pub(crate) lost_replies: u64,
+    /// The number of the instance that is master when sengu comes; else chance decides.
+    pub(crate) first_master: Option<usize>,
     /// Instance number whose own file does not start it fenced.
     pub(crate) unfenced: Option<usize>,
     /// The instances' priorities.
@@ -105,7 +107,8 @@ impl Options {
             ending: Self::draw_ending(random, alone, judge.lease()),
             lost_requests: random.pick(&[0, 0, 10, 100]),
             lost_replies: random.pick(&[0, 0, 10, 100]),
-            unfenced: random.permille(60).then(|| random.index(instances)),
+            first_master: None,
+            unfenced: random.permille(20).then(|| random.index(instances)),
             priorities: Self::draw_priorities(random, instances),
             hooks: Phase::ALL.into_iter().filter(|_| random.permille(250)).collect(),
             clients: (usize_of(random.between(1, 2)), instances, 1, usize_of(random.below(2))),
@@ -143,11 +146,25 @@ impl Options {
             ending: Ending::Mended,
             lost_requests: 0,
             lost_replies: 0,
+            first_master: None,
             unfenced: None,
             priorities: vec![10; 3],
             hooks: BTreeSet::from([Phase::BeforeFailover, Phase::AfterSwitchover]),
             clients: (1, 3, 1, 0),
             pace: (20 * MILLI, 60 * MILLI),
+        }
+    }
+
+    /// The world of a scenario that says nothing else: three hosts, everything ready for `auto`,
+    /// `r1` is the first master.
+    pub(crate) fn scenario() -> Self {
+        let lease = Duration::from_secs(4);
+        Self {
+            judge: Judge::Shared { lease, fence: Duration::from_millis(500) },
+            hooks: BTreeSet::new(),
+            first_master: Some(0),
+            clients: (1, 3, 1, 1),
+            ..Self::story(1, false)
         }
     }
 

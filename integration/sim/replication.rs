@@ -4,7 +4,7 @@
 //! a replica asks for what it lacks, or gets a full copy that erases its own data. Replicas
 //! reconnect by themselves; a source that is itself without a source gives nobody anything.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use sengu_core::name::Term;
@@ -12,7 +12,7 @@ use sengu_core::name::Term;
 use super::database::Ask;
 use super::fact::Fact;
 use super::schedule::{MILLI, Micros, SECOND};
-use super::world::{Happening, World, say};
+use super::world::{Happening, World, note, say};
 
 /// How many entries a source keeps for replicas that come back.
 const BACKLOG: usize = 2000;
@@ -70,6 +70,11 @@ impl Link {
             Self::Down => None,
             Self::Copying { epoch, .. } | Self::Up { epoch, .. } => Some(*epoch),
         }
+    }
+
+    /// Do entries flow?
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self, Self::Up { .. })
     }
 
     fn source(&self) -> Option<(usize, u64)> {
@@ -149,6 +154,7 @@ impl World {
         let database = &mut self.databases[db];
         let process = database.process.as_mut().expect("a process runs the command");
         let follower = process.source.take().is_some();
+        let unknown = !process.copy.provable;
         if follower {
             let copy = &mut process.copy;
             copy.second = Some((copy.history, copy.offset + 1));
@@ -160,14 +166,33 @@ impl World {
         let id = database.id;
         match decided {
             Some(decided) => {
-                say!(self, "{id} is promoted (term {term})");
+                note!(self, "{id} is promoted (term {term})");
+                self.tell_uncovered(db, term, unknown);
                 self.tell(Fact::Promoted { instance: id, term, decided, holds });
             }
-            None => say!(self, "{id} is opened by hand"),
+            None => note!(self, "{id} is opened by hand"),
         }
         self.tell_writable(db);
         if follower {
             self.drop_replicas(db);
+        }
+    }
+
+    /// Does a copy of unknown history open although another one holds more?
+    fn tell_uncovered(&mut self, db: usize, term: Term, unknown: bool) {
+        let data = |db: usize| match &self.databases[db].process {
+            Some(process) => &process.copy.data,
+            None => &self.databases[db].disk,
+        };
+        let instance = self.databases[db].id;
+        let mine: BTreeSet<u64> = data(db).iter().copied().collect();
+        let mut others = self.of_service(instance.service).into_iter().filter(|_| unknown);
+        let more = others.find_map(|other| {
+            let lacks = data(other).iter().filter(|write| !mine.contains(write)).count();
+            (lacks > 0).then_some((self.databases[other].id, lacks))
+        });
+        if let Some((other, lacks)) = more {
+            self.tell(Fact::Uncovered { instance, term, other, lacks });
         }
     }
 
@@ -294,7 +319,7 @@ impl World {
         let sent = copy.offset;
         process.copy = copy;
         process.link = Link::Up { source, epoch, sent, arrives: now };
-        say!(self, "{id} has a full copy");
+        note!(self, "{id} has a full copy of {}", self.databases[source.0].id);
         self.open_session(db, epoch);
         self.tell(Fact::Received { instance: id, life });
         self.drop_replicas(db);

@@ -7,12 +7,12 @@ use super::fact::{Fact, Id};
 use super::mend::Mend;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::storm;
-use super::world::{Happening, Life, World, say};
+use super::world::{Happening, Life, World, note, say};
 
 impl World {
     /// A deed is done.
     pub(crate) fn strike(&mut self, deed: &Deed) {
-        say!(self, "* {deed}");
+        note!(self, "* {deed}");
         self.coverage.deed(deed.kind());
         self.liven();
         self.hinder(deed);
@@ -174,6 +174,7 @@ impl World {
     fn cut_hosts(&mut self, one: usize, other: usize, span: Micros) {
         let hosts = (one.min(other), one.max(other));
         if one != other && self.cut.insert(hosts) {
+            self.tell(Fact::Path { hosts, cut: true });
             self.plan(span, Happening::Mend(Mend::Hosts(hosts.0, hosts.1)));
         }
     }
