@@ -32,6 +32,7 @@ mod replication;
 mod run;
 mod scenario;
 mod schedule;
+mod sql;
 mod store;
 mod storm;
 mod story;
