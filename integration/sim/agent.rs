@@ -47,6 +47,8 @@ pub(crate) struct Agent {
     pub(crate) newer: bool,
     /// Instances that its configuration leaves out for now.
     pub(crate) forgotten: BTreeSet<Id>,
+    /// The highest revision that it has seen: what its folder remembers.
+    pub(crate) highest: Revision,
     /// The master's place in the hosts file that it writes, of each service.
     pub(crate) file: BTreeMap<usize, usize>,
 }
@@ -126,6 +128,7 @@ impl Agent {
             asked: 0,
             newer: false,
             forgotten: BTreeSet::new(),
+            highest: 0,
             file: BTreeMap::new(),
         }
     }
@@ -152,7 +155,7 @@ impl Agent {
             db.host == self.host && db.id.service == service && !self.forgotten.contains(&db.id)
         });
         ServiceConfig {
-            kind: sengu_core::policy::DatabaseKind::Redis,
+            kind: world.options.kind(),
             policy: world.options.policy.clone(),
             instances: on_host
                 .map(|db| {

@@ -111,6 +111,13 @@ pub(crate) enum Fact {
         /// It takes writes, since its own file says so.
         open: bool,
     },
+    /// An agent is kept from signalling a process until then.
+    Unkillable {
+        /// Which instance.
+        instance: Id,
+        /// Until when.
+        until: Micros,
+    },
     /// Somebody opened an instance by hand, without sengu.
     Hand {
         /// Which instance.

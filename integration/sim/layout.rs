@@ -36,10 +36,16 @@ impl World {
     fn place_database(&mut self, db: usize, master: usize, history: u64) {
         self.start_process(db);
         let source = self.databases[master].address;
+        if db != master {
+            self.databases[db].saved_source = Some(source);
+        }
         let process = self.databases[db].process.as_mut().expect("it was just started");
         process.copy.history = history;
         process.copy.provable = true;
         process.source = (db != master).then_some(source);
+        if let Some(sql) = &mut process.sql {
+            sql.read_only = db != master;
+        }
         let life = process.life;
         self.tell_writable(db);
         if db != master {
@@ -60,7 +66,8 @@ pub(crate) fn lay_databases(options: &Options) -> Vec<Database> {
                 SocketAddr::from(([10, 0, 0, octet], u16::try_from(port).unwrap_or(u16::MAX)));
             let id = Id { service, number };
             let fenced = !options.stays_open(id);
-            databases.push(Database::new(id, host, address, fenced, options.priorities[number]));
+            let priority = options.priorities[number];
+            databases.push(Database::new(id, host, address, options.family, fenced, priority));
         }
     }
     databases

@@ -36,6 +36,7 @@ pub mod sabotage;
 mod scenario;
 mod schedule;
 mod shrink;
+mod sql;
 mod store;
 mod storm;
 mod story;

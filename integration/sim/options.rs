@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use sengu_core::policy::{Failover, Judge, Policy, Rejoin};
+use sengu_core::policy::{DatabaseKind, Failover, Judge, Loss, Policy, Rejoin};
 use sengu_core::record::Phase;
 
 use super::random::Random;
 use super::schedule::{MILLI, Micros, SECOND};
+use super::sql::Family;
 
 /// What a world is left with when its storm is over, and must come to rest with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Options {
     pub(crate) services: usize,
     /// Who judges, with lease and fence budget.
     pub(crate) judge: Judge,
+    /// Which database it is.
+    pub(crate) family: Family,
     /// The policy of all services.
     pub(crate) policy: Policy,
     /// Probes: interval and timeout.
@@ -86,6 +89,7 @@ impl Options {
         let hosts = if alone { 1 } else { usize_of(random.between(2, 5)) };
         let instances = if alone { 3 } else { hosts };
         let judge = Self::draw_judge(random, alone);
+        let family = random.pick(&[Family::Redis, Family::Redis, Family::Mysql, Family::Mariadb]);
         Self {
             seed,
             hosts,
@@ -93,7 +97,8 @@ impl Options {
             watchers: if alone { 0 } else { usize_of(random.below(2)) },
             services: if random.permille(200) { 2 } else { 1 },
             judge,
-            policy: Self::draw_policy(random),
+            family,
+            policy: Self::draw_policy(random, family, instances),
             probe: random.pick(&[
                 (Duration::from_millis(1000), Duration::from_millis(500)),
                 (Duration::from_millis(500), Duration::from_millis(300)),
@@ -130,6 +135,7 @@ impl Options {
             } else {
                 Judge::Shared { lease, fence: Duration::from_millis(400) }
             },
+            family: Family::Redis,
             policy: Policy {
                 failover: Failover::Auto,
                 candidate_wait: Duration::from_millis(500),
@@ -186,6 +192,14 @@ impl Options {
         self.unfenced == Some(id.number)
     }
 
+    /// The database, as a configuration says it.
+    pub(crate) fn kind(&self) -> DatabaseKind {
+        match self.family {
+            Family::Redis => DatabaseKind::Redis,
+            Family::Mysql | Family::Mariadb => DatabaseKind::Mysql,
+        }
+    }
+
     /// The lease in one host's file.
     pub(crate) fn judge_of(&self, host: usize) -> Judge {
         match (self.judge, self.leases.get(&host)) {
@@ -240,8 +254,12 @@ impl Options {
         drawn
     }
 
-    fn draw_policy(random: &mut Random) -> Policy {
+    fn draw_policy(random: &mut Random, family: Family, instances: usize) -> Policy {
+        let none = family != Family::Redis && random.permille(600);
+        let acks = if instances > 3 { 1 + u32::from(random.permille(300)) } else { 1 };
         Policy {
+            loss: if none { Loss::None } else { Loss::Bounded },
+            acks,
             failover: if random.permille(850) { Failover::Auto } else { Failover::Manual },
             rejoin: if random.permille(850) { Rejoin::Resync } else { Rejoin::Ask },
             kill: random.permille(950),
@@ -268,7 +286,7 @@ impl fmt::Display for Options {
             self.seed, self.hosts, self.watchers, self.services, self.instances
         )?;
         writeln!(f, "# judge {:?}, fence {:?}, probe {:?}", self.judge, self.fence(), self.probe)?;
-        writeln!(f, "# policy {:?}", self.policy)?;
+        writeln!(f, "# {:?}, policy {:?}", self.family, self.policy)?;
         writeln!(
             f,
             "# priorities {:?}, not started fenced {:?}, hooks {:?}, drift {} ppm",

@@ -12,6 +12,7 @@ use sengu_core::name::Term;
 use super::database::Ask;
 use super::fact::Fact;
 use super::schedule::{MILLI, Micros, SECOND};
+use super::sql::Family;
 use super::world::{Happening, World, note, say};
 
 /// How many entries a source keeps for replicas that come back.
@@ -130,8 +131,15 @@ impl World {
         self.drop_link(db);
         let target = self.addresses.get(&source).copied();
         let database = &mut self.databases[db];
+        let sql = database.family != Family::Redis;
+        if sql {
+            database.saved_source = Some(source);
+        }
         let process = database.process.as_mut().expect("a process runs the command");
         process.source = Some(source);
+        if let Some(sql) = &mut process.sql {
+            sql.read_only = true;
+        }
         process.copy.heard = self.now;
         let (instance, life) = (database.id, process.life);
         self.tell_writable(db);
@@ -155,7 +163,11 @@ impl World {
         let process = database.process.as_mut().expect("a process runs the command");
         let follower = process.source.take().is_some();
         let unknown = !process.copy.provable;
-        if follower {
+        if let Some(sql) = &mut process.sql {
+            sql.read_only = false;
+            process.copy.provable = true;
+            database.saved_source = None;
+        } else if follower {
             let copy = &mut process.copy;
             copy.second = Some((copy.history, copy.offset + 1));
             copy.history = history;
@@ -173,7 +185,7 @@ impl World {
             None => note!(self, "{id} is opened by hand"),
         }
         self.tell_writable(db);
-        if follower {
+        if follower && self.databases[db].family == Family::Redis {
             self.drop_replicas(db);
         }
     }
@@ -236,14 +248,17 @@ impl World {
         }
         let now = self.now;
         let Some(from) = self.databases[source].process.as_ref() else { return };
-        let unlinked = from.source.is_some() && !matches!(from.link, Link::Up { .. });
+        let sql = from.sql.is_some();
+        let unlinked = !sql && from.source.is_some() && !from.link.is_up();
         if !from.listening || from.stopped || from.busy_until > now || unlinked {
             return;
         }
         let (at, partial) = ((source, from.life), from.copy.continues(history, offset));
         let renamed = from.copy.history;
         let epoch = self.number();
-        if partial {
+        if sql {
+            self.link_sql(db, at, epoch);
+        } else if partial {
             self.resume_link(db, at, epoch, renamed);
         } else {
             self.begin_copy(db, at, epoch);
@@ -337,6 +352,13 @@ impl World {
             if !self.reaches(self.databases[db].host, self.databases[source].host) {
                 continue;
             }
+            if self.databases[source].family != Family::Redis {
+                let process = self.databases[db].process.as_ref().expect("it is linked");
+                if let Link::Up { sent, .. } = process.link {
+                    self.ship(source, db, usize::try_from(sent).unwrap_or(usize::MAX));
+                }
+                continue;
+            }
             let local = self.databases[db].host == self.databases[source].host;
             let latency = self.latency(local);
             let from = self.databases[source].process.as_ref().expect("looked up above");
@@ -396,7 +418,7 @@ impl World {
     /// A master with replicas sends something now and then.
     pub(crate) fn ping(&mut self, db: usize, life: u64) {
         let Some(process) = self.databases[db].life(life) else { return };
-        let feeds = process.source.is_none() && !process.stopped;
+        let feeds = process.source.is_none() && !process.stopped && process.sql.is_none();
         if feeds && !self.replicas_of((db, life)).is_empty() {
             let process = self.databases[db].life(life).expect("looked up above");
             process.copy.append(None);
@@ -445,7 +467,7 @@ impl World {
         }
     }
 
-    fn drop_link(&mut self, db: usize) {
+    pub(crate) fn drop_link(&mut self, db: usize) {
         let process = self.databases[db].process.as_mut().expect("it has a link to drop");
         let session = process.link.session();
         process.link = Link::Down;
@@ -454,7 +476,7 @@ impl World {
         }
     }
 
-    fn replicas_of(&self, source: (usize, u64)) -> Vec<usize> {
+    pub(crate) fn replicas_of(&self, source: (usize, u64)) -> Vec<usize> {
         let linked = |db: &usize| {
             let process = self.databases[*db].process.as_ref();
             process.is_some_and(|process| process.link.source() == Some(source))

@@ -100,6 +100,22 @@ impl World {
             Deed::Unkillable(id, span) => {
                 let until = until(span);
                 self.database_mut(*id).unkillable_until = until;
+                self.tell(Fact::Unkillable { instance: *id, until });
+            }
+            Deed::StopApplier(id, span) => {
+                let (db, until) = (self.index_of(*id), until(span));
+                let process = self.databases[db].process.as_mut();
+                if let Some(sql) = process.and_then(|process| process.sql.as_mut()) {
+                    sql.applier_stopped_until = until;
+                    self.plan(*span, Happening::ApplierGoesOn { db });
+                }
+            }
+            Deed::StopWaiting(id) => {
+                let db = self.index_of(*id);
+                if self.databases[db].process.as_ref().is_some_and(|it| it.sql.is_some()) {
+                    self.tell(Fact::Hand { instance: *id });
+                    self.set_awaits(db, 0);
+                }
             }
             Deed::Edit(id, fenced) => self.database_mut(*id).starts_fenced = *fenced,
             Deed::Forget(id, span) => self.forget(*id, *span),
@@ -268,6 +284,15 @@ impl World {
 impl super::database::Database {
     /// What its disk lost while no process ran.
     fn lose(&mut self, data: Data) {
+        if self.family != super::sql::Family::Redis {
+            // Its logs are durable, as a server that keeps promises must be; a disk may be lost.
+            if data == Data::Emptied {
+                self.log.clear();
+                self.relay.clear();
+                self.saved_source = None;
+            }
+            return;
+        }
         match data {
             Data::Kept => {}
             Data::Emptied => self.disk.clear(),

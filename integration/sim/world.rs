@@ -117,6 +117,10 @@ pub(crate) enum Happening {
     CopyDone { db: usize, life: u64, epoch: u64 },
     /// A source's end was heard of.
     LinkLost { db: usize, life: u64, epoch: u64 },
+    /// A copy tells its source what it has received.
+    Acknowledgement { source: usize, life: u64, replica: usize, epoch: u64, upto: usize },
+    /// A stopped applier goes on.
+    ApplierGoesOn { db: usize },
     /// A master says something to its replicas.
     Ping { db: usize, life: u64 },
     /// A supervisor starts a process.
@@ -191,6 +195,8 @@ pub(crate) struct World {
     deeds: Vec<Deed>,
     /// The store will be restored: snapshots are kept.
     pub(crate) restores: bool,
+    /// It was.
+    pub(crate) restored: bool,
     pub(crate) coverage: Coverage,
     /// Writes of the first service that were acknowledged, if somebody reads the story.
     pub(crate) acknowledged: Vec<u64>,
@@ -244,6 +250,7 @@ impl World {
             lively_until: 0,
             deeds: Vec::new(),
             restores: false,
+            restored: false,
             coverage: Coverage::default(),
             acknowledged: Vec::new(),
             kills: 0,
@@ -402,8 +409,12 @@ impl World {
 
     fn happen_at_database(&mut self, happening: Happening) {
         match happening {
+            Happening::Acknowledgement { source, life, replica, epoch, upto } => {
+                self.acknowledgement((source, life), replica, epoch, upto);
+            }
+            Happening::ApplierGoesOn { db } => self.apply_relay(db),
             Happening::Arrive { db, life, session, call, ask } => match ask {
-                Ask::Feed { .. } => self.feed_arrives(db, life, session, ask),
+                Ask::Feed { .. } | Ask::Ship { .. } => self.feed_arrives(db, life, session, ask),
                 ask => self.arrive(db, life, session, call, ask),
             },
             Happening::Work { db, life } => self.work(db, life),

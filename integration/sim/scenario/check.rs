@@ -2,6 +2,7 @@
 
 use sengu_core::catalog::Named;
 use sengu_core::record::{HistoryRecord, MasterState, Record, RequestRecord, Stand};
+use sengu_core::sync::SyncRecord;
 
 use super::super::fact::{Id, SERVICES};
 use super::super::words;
@@ -38,6 +39,8 @@ pub(crate) enum Check {
     Done,
     /// What a term's history says was lost.
     Loss(u64, String),
+    /// `sync/S` says that every acknowledged write is on more copies than the master.
+    InSync(bool),
     /// Every acknowledged write is on the open instance.
     Kept,
     /// No agent ended a process.
@@ -80,6 +83,8 @@ impl Check {
                 let term = number.parse().map_err(|_| format!("`{number}` is no term"))?;
                 Ok(Self::Loss(term, after(text, " is")))
             }
+            ["copies", "are", "in", "sync"] => Ok(Self::InSync(true)),
+            ["no", "copy", "is", "in", "sync"] => Ok(Self::InSync(false)),
             ["no", "write", "is", "lost"] => Ok(Self::Kept),
             ["nothing", "was", "killed"] => Ok(Self::NothingKilled),
             _ => Err(format!(
@@ -177,6 +182,12 @@ impl Check {
                 let history = entry.and_then(|it| HistoryRecord::decode(&it.value).ok());
                 let loss = history.map(|history| history.loss).unwrap_or_default();
                 so(loss.contains(text.as_str()), format!("loss of term {term}: {loss:?}"))
+            }
+            Self::InSync(wanted) => {
+                let entry = world.store.kv.get("sync/foo");
+                let sync = entry.and_then(|it| SyncRecord::decode(&it.value).ok());
+                let complete = sync.as_ref().is_some_and(|sync| sync.complete);
+                so(complete == *wanted, format!("sync/foo is {sync:?}"))
             }
             Self::Kept => {
                 let lost = world.lost_writes();

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use sengu_core::policy::{Failover, Judge, Rejoin};
+use sengu_core::policy::{Failover, Judge, Loss, Rejoin};
 use sengu_core::record::Phase;
 
 use super::super::options::Options;
 use super::super::schedule::{Micros, SECOND};
+use super::super::sql::Family;
 use super::super::words;
 use super::{Check, Line, Scenario, What};
 
@@ -127,6 +128,14 @@ fn setting(scenario: &mut Scenario, line: &str) -> Result<(), String> {
                 *fence = budget;
             }
         }
+        ["database", family] => {
+            options.family = match *family {
+                "redis" => Family::Redis,
+                "mysql" => Family::Mysql,
+                "mariadb" => Family::Mariadb,
+                other => return Err(format!("no database `{other}`: redis, mysql or mariadb")),
+            };
+        }
         ["drift", ppm, "ppm"] => options.drift = number(ppm, 0..=10_000)? as u64,
         ["slow", "copies"] => options.slow_copies = true,
         ["priority", "of", id, value] => {
@@ -148,6 +157,10 @@ fn policy(options: &mut Options, words: &[&str]) -> Result<(), String> {
         ["failover", "manual"] => policy.failover = Failover::Manual,
         ["rejoin", "ask"] => policy.rejoin = Rejoin::Ask,
         ["rejoin", "resync"] => policy.rejoin = Rejoin::Resync,
+        ["loss", "none"] => policy.loss = Loss::None,
+        ["acknowledgements", count] => {
+            policy.acks = u32::try_from(number(count, 1..=4)?).unwrap_or(1);
+        }
         ["may", "not", "kill"] => policy.kill = false,
         ["hung", "after", n, unit] => {
             policy.hung_after = Duration::from_micros(words::span(n, unit)?);
