@@ -37,7 +37,10 @@ const LONG: Duration = Duration::from_secs(60);
 async fn rehearsed(bench: &MysqlBench, lines: &str) -> MysqlServer {
     let server = bench.start_with(Start::Open, lines).await;
     life(server.database()).await;
-    server.database().rehearse().await.expect("all rungs are possible");
+    // The machine may be busy with something else.
+    while let Err(why) = server.database().rehearse().await {
+        assert!(why.contains("in time"), "{why}");
+    }
     server
 }
 
@@ -47,7 +50,7 @@ async fn nothing_that_holds_locks_holds_up_a_fence(bench: MysqlBench) {
     for (holder, waiter) in [
         ("LOCK TABLES app.kept WRITE", "INSERT INTO app.kept VALUES ('behind-a-lock')"),
         ("BEGIN; INSERT INTO app.kept VALUES ('open')", "ALTER TABLE app.kept ADD more INT"),
-        ("BEGIN; SELECT * FROM app.kept FOR UPDATE", "UPDATE app.kept SET k = 'changed'"),
+        ("BEGIN; INSERT INTO app.kept VALUES ('held')", "UPDATE app.kept SET k = 'changed'"),
         ("BEGIN", "INSERT INTO app.kept SELECT SLEEP(60)"),
     ] {
         let mut client = server.client().await;

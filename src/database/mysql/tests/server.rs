@@ -165,6 +165,8 @@ impl Kind {
             }
         };
         let output = command
+            // A server clears what it takes for its own in a folder that others use, too.
+            .env("TMPDIR", self.inside(work))
             .arg("--user=root")
             .arg(format!("--datadir={}", data.display()))
             .output()
@@ -201,6 +203,7 @@ impl Kind {
         let log = fs::File::create(folder.join("log")).expect("a log");
         self.command()
             .arg(format!("--defaults-file={}", file.display()))
+            .env("TMPDIR", self.inside(folder))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
