@@ -205,7 +205,15 @@ impl Attempt<'_> {
             ender.exec("SET GLOBAL offline_mode=0", self.until).await?;
             self.shared.make(process.boot_id(), |made| made.offline = false);
         }
-        let told = observe::ask_state(ender, &Features::default(), self.until).await?;
+        let semi_sync = self.shared.remembered().semi_sync.unwrap_or_default();
+        let features = Features { semi_sync, ..Features::default() };
+        let told = match observe::ask_state(ender, &features, self.until).await {
+            // A plugin has gone: what counts here can be asked without it.
+            Err(Fault::Server { .. }) => {
+                observe::ask_state(ender, &Features::default(), self.until).await?
+            }
+            told => told?,
+        };
         if told.state.writable || !told.closed {
             return Err(Problem::Passing("it does not read back as fenced".to_owned()));
         }
