@@ -6,12 +6,15 @@
 
 mod bad_input;
 mod catalog;
+mod checks;
 mod crash;
 mod disk;
 mod failover;
 mod files;
+mod hooks;
 mod store;
 mod switchover;
+mod templates;
 mod verbs;
 
 use std::time::Duration;

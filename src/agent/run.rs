@@ -28,7 +28,7 @@ use crate::board::Board;
 use crate::config::{Config, ServiceConfig};
 use crate::database::Database;
 use crate::database::redis::{RedisConfig, RedisDatabase};
-use crate::hook::Hooks;
+use crate::hook::{Hooks, Teller};
 use crate::http;
 use crate::operator;
 use crate::probe::{Checks, Folders, Setup, Sources, Target};
@@ -88,6 +88,10 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
+    let hooks = Arc::clone(&parts.hooks);
+    let teller = Teller::new(hooks, Arc::clone(&view), config.host.clone(), &config.data_dir);
+    let teller = Arc::new(teller);
+    tokio::spawn(Arc::clone(&teller).run(ended(stopped.clone())));
     let turner =
         Turner::new(parts, Arc::clone(&store), Arc::clone(&view), data_dir, events.clone());
     let mut turning = tokio::spawn(turner.run(received, asked));
@@ -130,6 +134,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
         queries,
         checks,
         folders,
+        teller,
         reload: Mutex::new(Reload { file, running, assembly }),
     });
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
@@ -251,6 +256,7 @@ struct Desk {
     queries: mpsc::Sender<Query>,
     checks: Arc<Checks>,
     folders: Arc<Folders>,
+    teller: Arc<Teller>,
     reload: Mutex<Reload>,
 }
 
@@ -341,6 +347,7 @@ impl operator::Agent for Desk {
             .parts(&fresh, Some(&reload.running))
             .map_err(|error| format!("{error:#}; the old configuration stays"))?;
         let instances = parts.instances.clone();
+        self.teller.replace(Arc::clone(&parts.hooks));
         self.queries
             .send(Query::Configure(Box::new(parts), reply))
             .await
