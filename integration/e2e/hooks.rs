@@ -57,7 +57,8 @@ fn a_hook_that_hangs_and_may_stop_the_move_stops_it() {
 
 #[test]
 fn a_hook_that_prints_without_end_is_cut() {
-    let (_place, path) = program("flood", "head -c 50000000 /dev/zero | tr '\\0' x; echo; echo last");
+    let (_place, path) =
+        program("flood", "head -c 50000000 /dev/zero | tr '\\0' x; echo; echo last");
     let trio = with_hooks(hook("after-failover", &path, "timeout = \"20s\""));
     let old = &trio.servers[0];
     old.kill();
@@ -76,9 +77,7 @@ fn a_hook_that_leaves_a_program_behind_does_not_hold_the_move() {
     old.kill();
     trio.until_other(old, SOON);
     assert!(!place.path("late").exists(), "nobody waited for it");
-    trio.until("what was left behind goes on", LATER, || {
-        place.path("late").exists().then_some(())
-    });
+    trio.until("what was left behind goes on", LATER, || place.path("late").exists().then_some(()));
 }
 
 #[test]

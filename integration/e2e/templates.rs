@@ -30,10 +30,7 @@ fn deregister(agent: &Agent, host: usize) {
 }
 
 fn template(source: &str, file: &Path, more: &str) -> String {
-    format!(
-        "[[template]]\nsource = \"{source}\"\ndestination = \"{}\"\n{more}\n",
-        file.display()
-    )
+    format!("[[template]]\nsource = \"{source}\"\ndestination = \"{}\"\n{more}\n", file.display())
 }
 
 fn text(file: &Path) -> String {
@@ -48,7 +45,8 @@ fn hosts_that_join_and_leave_in_a_storm_cost_few_renders_and_leave_no_line() {
     let more = format!("wait_min = \"100ms\"\nwait_max = \"1s\"\n{count}");
     let config = format!("{}{}", Agent::head(&place), template("hosts.tera", &file, &more));
     let agent = Agent::start(&place, &config);
-    let app = |line: &str| line.split_whitespace().nth(1).is_some_and(|name| name.starts_with("app"));
+    let app =
+        |line: &str| line.split_whitespace().nth(1).is_some_and(|name| name.starts_with("app"));
     let hosts = || text(&file).lines().filter(|line| app(line)).count();
     let began = Instant::now();
     for host in 0..HOSTS {
@@ -142,7 +140,9 @@ fn edits_beside_the_block_stay_and_edits_inside_are_repaired_and_told() {
     let aside = place.path("hosts~");
     fs::write(&aside, good.replace(" db1 ", " evil ") + "10.7.7.7 mine\n").expect("writable");
     fs::rename(&aside, &file).expect("renamed");
-    until("the block is repaired", LATER, || (text(&file) == format!("{good}10.7.7.7 mine\n")).then_some(()));
+    until("the block is repaired", LATER, || {
+        (text(&file) == format!("{good}10.7.7.7 mine\n")).then_some(())
+    });
     agent.until_logged("somebody else had changed", SOON);
 }
 

@@ -88,35 +88,14 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
-    let hooks = Arc::clone(&parts.hooks);
-    let teller = Teller::new(hooks, Arc::clone(&view), config.host.clone(), &config.data_dir);
-    let teller = Arc::new(teller);
-    tokio::spawn(Arc::clone(&teller).run(ended(stopped.clone())));
+    let teller = teller(&parts, &view, &config, &stopped);
     let turner =
         Turner::new(parts, Arc::clone(&store), Arc::clone(&view), data_dir, events.clone());
     let mut turning = tokio::spawn(turner.run(received, asked));
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
-    // Their folder is read before anything listens, so that the first answer knows them.
-    let (definitions, _) = crate::probe::load(&config.checks);
-    let checks = Arc::new(Checks::start(
-        definitions,
-        Target::all(&config),
-        Sources { board: Arc::clone(&board), view: Arc::clone(&view), ..Sources::default() },
-        Setup::of(&config),
-    ));
-    let context = Arc::new(
-        http::Context::new(&config, Arc::clone(&view), Arc::clone(&store), board)
-            .with_checks(Arc::clone(&checks)),
-    );
-    tokio::spawn(Arc::clone(&context.registered).run(ended(stopped.clone())));
-    let folders = Arc::new(Folders::new(
-        Arc::clone(&checks),
-        Arc::clone(&context.registered),
-        config.checks.clone(),
-        Target::all(&config),
-    ));
-    tokio::spawn(Arc::clone(&folders).follow(ended(stopped.clone())));
+    let Checking { checks, context, folders } =
+        Checking::start(&config, &view, &store, &board, &stopped);
     let dns = crate::dns::serve(
         &config.dns,
         &config.datacenter,
@@ -157,6 +136,59 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     templates.ended().await;
     turning.abort();
     result
+}
+
+/// Starts telling this host's hooks of what the catalog shows.
+fn teller(
+    parts: &Parts,
+    view: &Arc<View>,
+    config: &Config,
+    stopped: &watch::Receiver<bool>,
+) -> Arc<Teller> {
+    let (hooks, view) = (Arc::clone(&parts.hooks), Arc::clone(view));
+    let teller = Arc::new(Teller::new(hooks, view, config.host.clone(), &config.data_dir));
+    tokio::spawn(Arc::clone(&teller).run(ended(stopped.clone())));
+    teller
+}
+
+/// What looks at things: check files, registered checks, and the server that shows them.
+struct Checking {
+    checks: Arc<Checks>,
+    context: Arc<http::Context>,
+    folders: Arc<Folders>,
+}
+
+impl Checking {
+    fn start(
+        config: &Config,
+        view: &Arc<View>,
+        store: &Arc<dyn Store>,
+        board: &Arc<Board>,
+        stopped: &watch::Receiver<bool>,
+    ) -> Self {
+        let targets = Target::all(config);
+        let sources =
+            Sources { board: Arc::clone(board), view: Arc::clone(view), ..Sources::default() };
+        // Read before anything listens, so that the first answer knows them; what is wrong in the
+        // folder is said by who follows it.
+        let (definitions, _) = crate::probe::load(&config.checks);
+        let checks = Checks::start(definitions, targets.clone(), sources, Setup::of(config));
+        let checks = Arc::new(checks);
+        let (view, store) = (Arc::clone(view), Arc::clone(store));
+        let context = http::Context::new(config, view, store, Arc::clone(board));
+        let context = Arc::new(context.with_checks(Arc::clone(&checks)));
+        let registered = &context.registered;
+        tokio::spawn(Arc::clone(registered).run(ended(stopped.clone())));
+        let folders = Folders::new(
+            Arc::clone(&checks),
+            Arc::clone(registered),
+            config.checks.clone(),
+            targets,
+        );
+        let folders = Arc::new(folders);
+        tokio::spawn(Arc::clone(&folders).follow(ended(stopped.clone())));
+        Self { checks, context, folders }
+    }
 }
 
 /// Waits for a signal, the end of the store or the end of the loop.
