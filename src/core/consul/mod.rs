@@ -15,8 +15,10 @@ pub mod record;
 pub mod register;
 pub mod registry;
 pub mod row;
+pub mod session;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 
 use crate::kv::{Revision, Txn, TxnReply};
 

@@ -5,3 +5,4 @@ mod events;
 mod health;
 mod kv;
 mod limits;
+mod session;
