@@ -14,6 +14,7 @@ use sengu_core::name::{BootId, Term};
 use sengu_core::observation::{InstanceState, Role, Settings, Verdict};
 use sengu_core::position::{Ancestor, Position, RedisPosition};
 
+use super::deed::{Back, Orders};
 use super::fact::{Fact, Id};
 use super::replication::{Copy, Link};
 use super::schedule::{MILLI, Micros, SECOND};
@@ -45,6 +46,10 @@ pub(crate) struct Database {
     pub(crate) disk: Vec<u64>,
     /// The term under which it was last opened.
     pub(crate) opened: Term,
+    /// Changing commands go wrong so, until then.
+    pub(crate) misobeys: Option<(Orders, Micros)>,
+    /// Its agent may not signal it until then.
+    pub(crate) unkillable_until: Micros,
     /// When the last [`Fact::Writable`] said that it takes writes.
     told_writable: bool,
 }
@@ -58,8 +63,12 @@ pub(crate) struct Process {
     pub(crate) boot_id: BootId,
     /// Takes new connections.
     pub(crate) listening: bool,
-    /// Stopped by a signal.
+    /// Stopped by a signal, or hanging in the kernel.
     pub(crate) stopped: bool,
+    /// Hanging in the kernel: a kill takes effect when it wakes.
+    pub(crate) frozen: bool,
+    /// Killed while it hung: it runs nothing more.
+    pub(crate) doomed: bool,
     /// A script that has written runs until then.
     pub(crate) busy_until: Micros,
     /// Writes are held back until then.
@@ -68,6 +77,8 @@ pub(crate) struct Process {
     sessions: BTreeMap<u64, VecDeque<Queued>>,
     killed: BTreeSet<u64>,
     working: bool,
+    /// Commands in all sessions' queues.
+    queued: usize,
     /// Whom it follows.
     pub(crate) source: Option<SocketAddr>,
     /// The link to it.
@@ -117,12 +128,26 @@ pub(crate) enum Reply {
     ReadOnly,
     /// A script runs.
     Busy,
+    /// An error: nothing was done.
+    Failed,
     /// Not this process.
     OtherLife,
     /// Nobody listens.
     Refused,
     /// The session is gone.
     Reset,
+}
+
+impl Ask {
+    /// Is it an order of an agent that changes something?
+    fn changes(&self) -> bool {
+        match self {
+            Self::Fence | Self::Detach | Self::Promote { .. } | Self::Follow(_) => true,
+            Self::State | Self::Pause(_) | Self::Unpause | Self::Write(_) | Self::Feed { .. } => {
+                false
+            }
+        }
+    }
 }
 
 impl Database {
@@ -144,13 +169,15 @@ impl Database {
             lives: 0,
             disk: Vec::new(),
             opened: Term(0),
+            misobeys: None,
+            unkillable_until: 0,
             told_writable: false,
         }
     }
 
     /// Takes writes now, or will on waking.
     pub(crate) fn writable(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.source.is_none())
+        self.process.as_ref().is_some_and(|process| process.source.is_none() && !process.doomed)
     }
 
     /// The process if it is of that life.
@@ -167,12 +194,15 @@ impl Process {
             boot_id,
             listening: true,
             stopped: false,
+            frozen: false,
+            doomed: false,
             busy_until: 0,
             paused_until: 0,
             held: Vec::new(),
             sessions: BTreeMap::new(),
             killed: BTreeSet::new(),
             working: false,
+            queued: 0,
             source,
             link: Link::Down,
             copy,
@@ -199,6 +229,10 @@ impl Process {
                 && self.copy.data.is_empty(),
             received: position.clone(),
             applied: position,
+            trouble: None,
+            applier_stopped: false,
+            semi_sync: None,
+            obstacles: Vec::new(),
             silent_for: replica.then(|| Duration::from_micros(at - self.copy.heard)),
             priority,
             version: "7.0.15".to_owned(),
@@ -213,6 +247,18 @@ pub(crate) fn history_name(id: u64) -> String {
 }
 
 impl World {
+    /// The database of that name.
+    pub(crate) fn index_of(&self, id: Id) -> usize {
+        let found = self.databases.iter().position(|database| database.id == id);
+        found.expect("deeds name databases of their world")
+    }
+
+    /// The database of that name, to be changed.
+    pub(crate) fn database_mut(&mut self, id: Id) -> &mut Database {
+        let db = self.index_of(id);
+        &mut self.databases[db]
+    }
+
     /// The state of a database's process, as it would tell it now.
     pub(crate) fn state_of(&self, db: usize) -> Option<(InstanceState, BootId)> {
         let database = &self.databases[db];
@@ -223,6 +269,8 @@ impl World {
         let settings = Settings {
             starts_fenced: verdict(database.starts_fenced, "its file does not start it fenced"),
             killable: Verdict::Good,
+            replication: Verdict::Good,
+            lossless: Verdict::Good,
         };
         let state = process.state(self.now, database.priority, settings);
         Some((state, process.boot_id.clone()))
@@ -238,9 +286,16 @@ impl World {
             Some(process) if !process.listening && !process.sessions.contains_key(&session) => {
                 Some(Reply::Refused)
             }
+            // Nothing else waits: it runs at once.
+            Some(process) if !process.stopped && !process.working && process.queued == 0 => {
+                process.sessions.entry(session).or_default();
+                self.execute(db, session, call, ask);
+                return;
+            }
             Some(process) => {
                 let queue = process.sessions.entry(session).or_default();
                 queue.push_back(Queued { call, ask });
+                process.queued += 1;
                 None
             }
         };
@@ -254,7 +309,7 @@ impl World {
     pub(crate) fn plan_work(&mut self, db: usize) {
         let service_time = self.random.database.between(10, 60);
         let Some(process) = self.databases[db].process.as_mut() else { return };
-        if process.working || process.stopped || process.sessions.values().all(VecDeque::is_empty) {
+        if process.working || process.stopped || process.queued == 0 {
             return;
         }
         process.working = true;
@@ -282,17 +337,25 @@ impl World {
         let process = self.databases[db].life(life).expect("looked up above");
         let queue = process.sessions.get_mut(&session).expect("it is waiting");
         let Queued { call, ask } = queue.pop_front().expect("it is not empty");
+        process.queued -= 1;
         self.execute(db, session, call, ask);
         self.plan_work(db);
     }
 
     fn execute(&mut self, db: usize, session: u64, call: u64, ask: Ask) {
         let now = self.now;
-        let process = self.databases[db].process.as_mut().expect("a process runs the command");
+        let process = self.databases[db].process.as_ref().expect("a process runs the command");
         if process.busy_until > now && !matches!(ask, Ask::Feed { .. }) {
             self.answer(call, Reply::Busy);
             return;
         }
+        if let Some(orders) = self.databases[db].misobeys(now)
+            && ask.changes()
+        {
+            self.misobey(db, call, &ask, orders);
+            return;
+        }
+        let process = self.databases[db].process.as_mut().expect("a process runs the command");
         match ask {
             Ask::State => self.answer_state(db, call),
             Ask::Fence => {
@@ -332,6 +395,17 @@ impl World {
         }
     }
 
+    /// A changing command goes wrong.
+    fn misobey(&mut self, db: usize, call: u64, ask: &Ask, orders: Orders) {
+        match (orders, ask) {
+            (Orders::Refuses, _) => self.answer(call, Reply::Failed),
+            (Orders::Ignores, _) => self.answer_state(db, call),
+            (Orders::Halves, Ask::Fence | Ask::Detach) => self.point_to(db, closed()),
+            (Orders::Halves, Ask::Follow(source)) => self.point_to(db, *source),
+            (Orders::Halves | Orders::Loses, _) => {}
+        }
+    }
+
     fn answer_state(&mut self, db: usize, call: u64) {
         if let Some((state, boot_id)) = self.state_of(db) {
             self.answer(call, Reply::State(Box::new(state), boot_id));
@@ -368,6 +442,7 @@ impl World {
         for (session, queued) in std::mem::take(&mut process.held) {
             if !process.killed.contains(&session) {
                 process.sessions.entry(session).or_default().push_back(queued);
+                process.queued += 1;
             }
         }
         self.plan_work(db);
@@ -387,6 +462,7 @@ impl World {
         for session in ended {
             process.killed.insert(session);
             let queue = process.sessions.remove(&session).unwrap_or_default();
+            process.queued -= queue.len();
             calls.extend(queue.into_iter().map(|queued| queued.call));
         }
         let held = std::mem::take(&mut process.held);
@@ -408,7 +484,8 @@ impl World {
     /// A session that carries a replication stream.
     pub(crate) fn drop_session(&mut self, db: usize, session: u64) {
         if let Some(process) = self.databases[db].process.as_mut() {
-            process.sessions.remove(&session);
+            let queue = process.sessions.remove(&session).unwrap_or_default();
+            process.queued -= queue.len();
             process.killed.insert(session);
         }
     }
@@ -433,7 +510,8 @@ impl World {
             "{id} starts (life {life}), {}",
             if source.is_some() { "fenced" } else { "taking writes" }
         );
-        self.tell(Fact::Started { instance: id });
+        self.liven();
+        self.tell(Fact::Started { instance: id, open: source.is_none() });
         self.tell_writable(db);
         self.plan(100 * MILLI, Happening::ReplicaCron { db, life });
         self.plan(10 * SECOND, Happening::Ping { db, life });
@@ -444,6 +522,7 @@ impl World {
         let Some(process) = self.databases[db].process.take() else { return };
         let id = self.databases[db].id;
         say!(self, "{id} exits: {why}");
+        self.liven();
         let held = process.held.into_iter().map(|(_, queued)| queued.call);
         let queued = process.sessions.into_values().flatten().map(|queued| queued.call);
         if self.host_up(self.databases[db].host) {
@@ -465,12 +544,29 @@ impl World {
             return;
         }
         process.stopped = stopped;
+        if !stopped && process.doomed {
+            self.end_process(db, "it wakes, and was killed");
+            self.plan_restart(db, Back::Somehow);
+            return;
+        }
+        let process = self.databases[db].process.as_mut().expect("looked up above");
+        process.frozen &= stopped;
         say!(self, "{id} {}", if stopped { "is stopped" } else { "goes on" });
         self.tell(Fact::Stopped { instance: id, stopped });
         if !stopped {
             self.pause_over(db);
             self.plan_work(db);
             self.feed(db);
+        }
+    }
+
+    /// A kill was sent to a process that hangs in the kernel.
+    pub(crate) fn doom_process(&mut self, db: usize) {
+        if let Some(process) = self.databases[db].process.as_mut() {
+            process.doomed = true;
+            let id = self.databases[db].id;
+            say!(self, "{id} is killed, and will be gone when it wakes");
+            self.tell_writable(db);
         }
     }
 

@@ -4,12 +4,14 @@
 //! rule. Exit code 1 if one did.
 #![expect(clippy::print_stdout, reason = "a command for people")]
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use integration::sim::{Options, Outcome, Story, crash_everywhere, run, tell_lines};
+use integration::sim::{Coverage, Outcome, Plan, Story, crash_everywhere, run, tell_lines};
 
 /// Run the simulator.
 #[derive(Debug, Parser)]
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64, trace: bool, limits: bool) -> bool {
-    println!("{}", Options::draw(seed, limits));
+    print!("{}", Plan::draw(seed, limits));
     let outcome = run(seed, true, limits);
     let skip = if trace { 0 } else { outcome.lines.len().saturating_sub(400) };
     for line in &outcome.lines[skip..] {
@@ -77,6 +79,7 @@ fn many(arguments: &Arguments) -> bool {
     let count = arguments.seeds.unwrap_or(1000);
     let (next, broken) = (AtomicU64::new(0), AtomicU64::new(0));
     let stop = AtomicBool::new(false);
+    let search = Mutex::new(Search::default());
     let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads {
@@ -91,7 +94,7 @@ fn many(arguments: &Arguments) -> bool {
                         println!("# {done} of {count} seeds, {rate:.1} per second");
                     }
                     let seed = arguments.from + done;
-                    if !quiet(seed, arguments) {
+                    if !quiet(seed, arguments, &search) {
                         broken.fetch_add(1, Ordering::Relaxed);
                         stop.store(!arguments.keep_going, Ordering::Relaxed);
                     }
@@ -101,13 +104,44 @@ fn many(arguments: &Arguments) -> bool {
     });
     let broken = broken.into_inner();
     let seconds = started.elapsed().as_secs_f64();
-    println!("# {broken} of the seeds run broke a rule, in {seconds:.1} s");
+    let search = search.into_inner().expect("no thread panicked");
+    print!("{}", search.coverage);
+    for (limit, count) in &search.limits {
+        println!("# {count} breach(es) explained by a limit: {limit}");
+    }
+    let (runs, lived) = (search.runs, search.lived.as_secs());
+    println!(
+        "# {broken} of {runs} seeds broke a rule: {lived} s of cluster life in {seconds:.1} s, \
+         {:.1} seeds per second",
+        runs as f64 / seconds
+    );
     broken == 0
 }
 
+/// What a search has seen so far.
+#[derive(Default)]
+struct Search {
+    coverage: Coverage,
+    limits: BTreeMap<&'static str, u64>,
+    runs: u64,
+    lived: Duration,
+}
+
+impl Search {
+    fn add(&mut self, outcome: &Outcome) {
+        self.coverage.add(&outcome.coverage);
+        for (limit, count) in &outcome.limits {
+            *self.limits.entry(limit).or_insert(0) += count;
+        }
+        self.runs += 1;
+        self.lived += outcome.lasted;
+    }
+}
+
 /// Runs a seed without its story; tells the end of it if a rule broke.
-fn quiet(seed: u64, arguments: &Arguments) -> bool {
+fn quiet(seed: u64, arguments: &Arguments, search: &Mutex<Search>) -> bool {
     let outcome = run(seed, false, arguments.limits);
+    search.lock().expect("no thread panicked").add(&outcome);
     if outcome.violation.is_none() {
         return true;
     }
@@ -116,7 +150,7 @@ fn quiet(seed: u64, arguments: &Arguments) -> bool {
     }
     let told = run(seed, true, arguments.limits);
     let skip = told.lines.len().saturating_sub(60);
-    println!("{}", Options::draw(seed, arguments.limits));
+    print!("{}", Plan::draw(seed, arguments.limits));
     for line in &told.lines[skip..] {
         println!("{line}");
     }

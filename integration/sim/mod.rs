@@ -7,27 +7,45 @@
 
 mod action;
 mod agent;
+mod audit;
 mod client;
 mod clock;
+mod converge;
+mod coverage;
 mod crash;
 mod database;
+mod deed;
 mod describe;
 mod driver;
 mod fact;
-mod fault;
+mod fence;
 mod invariants;
+mod layout;
+mod ledger;
+mod mend;
+pub mod model;
 mod options;
+mod output;
 mod person;
+mod plan;
 mod random;
 mod replication;
 mod run;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 mod schedule;
 mod store;
+mod storm;
 mod story;
+mod strike;
 mod trace;
+mod words;
 mod world;
 
+pub use coverage::Coverage;
+pub use deed::Deed;
 pub use invariants::Violation;
 pub use options::Options;
-pub use run::{Outcome, run};
+pub use plan::Plan;
+pub use run::{Outcome, play, run};
 pub use story::{Crashes, Story, crash_everywhere, tell_lines};

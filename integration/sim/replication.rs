@@ -11,7 +11,6 @@ use sengu_core::name::Term;
 
 use super::database::Ask;
 use super::fact::Fact;
-use super::options::Fault;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::world::{Happening, World, say};
 
@@ -140,6 +139,11 @@ impl World {
 
     /// `REPLICAOF NO ONE`: a new history begins, and replicas must ask again.
     pub(crate) fn promote(&mut self, db: usize, term: Term, decided: Micros) {
+        self.open(db, term, Some(decided));
+    }
+
+    /// The same, decided by an agent at a time, or by somebody's hand.
+    pub(crate) fn open(&mut self, db: usize, term: Term, decided: Option<Micros>) {
         self.drop_link(db);
         let history = self.random.database.any();
         let database = &mut self.databases[db];
@@ -154,8 +158,13 @@ impl World {
         database.opened = term;
         let holds = process.copy.data.as_slice().into();
         let id = database.id;
-        say!(self, "{id} is promoted (term {term})");
-        self.tell(Fact::Promoted { instance: id, term, decided, holds });
+        match decided {
+            Some(decided) => {
+                say!(self, "{id} is promoted (term {term})");
+                self.tell(Fact::Promoted { instance: id, term, decided, holds });
+            }
+            None => say!(self, "{id} is opened by hand"),
+        }
         self.tell_writable(db);
         if follower {
             self.drop_replicas(db);
@@ -239,8 +248,7 @@ impl World {
     }
 
     fn begin_copy(&mut self, db: usize, source: (usize, u64), epoch: u64) {
-        let slow =
-            if self.options.faults.contains(&Fault::SlowCopy) { 12 * SECOND } else { SECOND };
+        let slow = if self.options.slow_copies { 12 * SECOND } else { SECOND };
         let wait = self.random.database.skewed(150 * MILLI, slow);
         let (id, from) = (self.databases[db].id, self.databases[source.0].id);
         let process = self.databases[db].process.as_mut().expect("it asked");

@@ -22,7 +22,7 @@ use sengu_core::time::{Now, Time};
 use tokio::sync::{mpsc, oneshot};
 
 use super::instance::Instance;
-use super::{identity, storing};
+use super::{identity, quarantine, storing};
 use crate::clock;
 use crate::hook::Hooks;
 use crate::journal::witness::Witness;
@@ -269,6 +269,14 @@ impl Turner {
                 tokio::task::spawn_blocking(move || {
                     if let Err(error) = identity::remember(&data_dir, &services) {
                         tracing::warn!(%error, "held services could not be kept");
+                    }
+                });
+            }
+            Action::Keep { instance, strays } => {
+                let data_dir = self.data_dir.clone();
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = quarantine::keep(&data_dir, &instance, strays.as_deref()) {
+                        tracing::warn!(%instance, %error, "its own transactions could not be listed");
                     }
                 });
             }

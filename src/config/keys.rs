@@ -175,7 +175,19 @@ pub const CHECKS: Section = Section {
             "`checks` beside this file, if it is there",
             "Folder with own check definitions, one TOML file each.",
         ),
-        fixed("scripts", "false", "May checks run programs (the `script` probe)?"),
+        found(
+            "services",
+            "\"/etc/sengu/services\"",
+            "`services` beside this file, if it is there",
+            "Folder with services and checks in Consul's JSON, to register with this agent.",
+        ),
+        fixed("scripts", "false", "May checks of files on this host run programs?"),
+        fixed(
+            "http_scripts",
+            "false",
+            "May checks that clients register over HTTP run programs? Whoever reaches the port \
+             then runs them as the agent.",
+        ),
     ],
 };
 
@@ -186,7 +198,12 @@ pub const SERVICE: Section = Section {
     about: "A service with instances on this host. NAME is one DNS label. The hosts of one \
             service must agree on everything but instances and credentials.",
     keys: &[
-        required("kind", "\"redis\"", "The database: `redis` (Redis or Valkey)."),
+        required(
+            "kind",
+            "\"redis\"",
+            "The database: `redis` (Redis or Valkey) or `mysql` (MySQL or MariaDB; `mariadb` means \
+             the same, the server tells which it is).",
+        ),
         fixed(
             "failover",
             "\"manual\"",
@@ -196,14 +213,17 @@ pub const SERVICE: Section = Section {
             "loss",
             "\"bounded\"",
             "What a failover may lose: `bounded` (writes that no replica had received; told after \
-             each failover).",
+             each failover) or `none` (nothing acknowledged; MySQL and MariaDB with \
+             semi-synchronous replication).",
         ),
         found(
             "credentials",
             "\"/etc/sengu/redis.secret\"",
             "none",
             "File with the password on its first line, or with lines `user = …` and \
-             `password = …`. Only its owner may be able to read it.",
+             `password = …`; for MySQL and MariaDB, which ask for a user, also \
+             `replication_user = …` and `replication_password = …`, the account that copies log \
+             in to their source with. Only its owner may be able to read it.",
         ),
         found(
             "credentials_env",
@@ -211,11 +231,13 @@ pub const SERVICE: Section = Section {
             "none",
             "Environment variable of the agent with the same content; instead of `credentials`.",
         ),
-        fixed(
+        found(
             "rejoin",
-            "\"resync\"",
+            "\"ask\"",
+            "`resync` for Redis, `ask` for MySQL and MariaDB",
             "An old master whose history is not part of the new one: `resync` (the new master's \
-             data replaces its own) or `ask` (it stays fenced until a person decides).",
+             data replaces its own; Redis only) or `ask` (it stays fenced until a person \
+             decides).",
         ),
         fixed(
             "kill",
@@ -232,6 +254,12 @@ pub const SERVICE: Section = Section {
             "candidate_wait",
             "\"1s\"",
             "How long a failover waits for a copy that has not told its position: 100ms to 60s.",
+        ),
+        fixed(
+            "acknowledgements",
+            "1",
+            "With `loss = \"none\"`: so many copies must have a commit before it is acknowledged: 1 \
+             to 8 (MariaDB: 1).",
         ),
         fixed("max_attempts", "5", "How many copies one failover tries: 1 to 100."),
         fixed("interval", "\"1s\"", "How often each instance is asked for its role: 100ms to 60s."),
@@ -330,12 +358,32 @@ pub const TEMPLATE: Section = Section {
         ),
         fixed("wait_max", "\"1s\"", "The longest wait while changes go on: `wait_min` to 10m."),
         fixed("allow_empty", "false", "May the file become empty?"),
+        fixed(
+            "min_records",
+            "0",
+            "Given fewer hosts and servers than this, the last good lines are kept (masters \
+             withdrawn): 0 to 100000.",
+        ),
         found(
             "block",
             "true",
             "`true` for `hosts.tera`, `false` for others",
             "Are only the lines between sengu's markers sengu's, and all others kept?",
         ),
+        fixed(
+            "in_place",
+            "false",
+            "Write over the file instead of replacing it, as a mount point needs it (`/etc/hosts` \
+             in a container). Not atomic: a reader may see half of each.",
+        ),
+        fixed("backup", "false", "Keep the file that was replaced as `NAME.bak`?"),
+        found(
+            "owner",
+            "\"root:haproxy\"",
+            "as the old file has it, else the agent's",
+            "The file's user, or user and group.",
+        ),
+        found("mode", "\"0640\"", "as the old file has it, else 0644", "The file's mode."),
     ],
 };
 

@@ -111,17 +111,37 @@ pub struct ServiceConfig {
 }
 
 /// A user and password, from a file or the environment. Never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Credentials {
-    /// ACL user; none: the default user.
+    /// The user. Redis without one: the default user; MySQL and MariaDB always have one.
     pub user: Option<String>,
+    /// Its password.
+    pub password: String,
+    /// MySQL and MariaDB: what a copy logs in to its source with.
+    pub replication: Option<ReplicationLogin>,
+}
+
+/// What a copy logs in to its source with (MySQL, MariaDB). Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReplicationLogin {
+    /// The replication account's user.
+    pub user: String,
     /// Its password.
     pub password: String,
 }
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .field("replication", &self.replication)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ReplicationLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplicationLogin").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -153,9 +173,19 @@ pub struct TemplateConfig {
     pub wait_max: Duration,
     /// May it become empty? Default no.
     pub allow_empty: bool,
+    /// Given fewer hosts and servers than this, the last good lines are kept. Default 0.
+    pub min_records: usize,
     /// Only the lines between sengu's markers are sengu's; the rest of the file is kept. Default:
     /// yes for the shipped `hosts.tera`, no for others, which replace the whole file.
     pub block: bool,
+    /// Written over instead of replaced, for mount points. Default no.
+    pub in_place: bool,
+    /// Is the file that was replaced kept as `NAME.bak`? Default no.
+    pub backup: bool,
+    /// Its `user` or `user:group`; none: the old file's, else the agent's.
+    pub owner: Option<String>,
+    /// Its mode; none: the old file's, else `0644`.
+    pub mode: Option<u32>,
 }
 
 /// A program to run at a phase.
@@ -179,8 +209,13 @@ pub struct ChecksConfig {
     /// Folder with the operator's own definitions, one TOML file each. Default `checks` beside
     /// the configuration file.
     pub folder: PathBuf,
-    /// May `script` probes run? Default no.
+    /// May checks of files on this host run programs? Default no.
     pub scripts: bool,
+    /// May checks that clients register over HTTP run programs? Default no.
+    pub http_scripts: bool,
+    /// Folder with service and check definitions in Consul's JSON. Default `services` beside the
+    /// configuration file.
+    pub services: PathBuf,
 }
 
 impl Config {

@@ -55,7 +55,12 @@ fn one_template(table: &Table<'_>, setting: &Setting<'_>) -> Option<TemplateConf
         table.note(&at, message, "here", Some("a render waits at least `wait_min`"));
     }
     let allow_empty = table.flag("allow_empty").unwrap_or(false);
+    let min_records = table.whole("min_records", 0..=100_000);
     let block = table.flag("block");
+    let in_place = table.flag("in_place").unwrap_or(false);
+    let backup = table.flag("backup").unwrap_or(false);
+    let owner = table.text("owner").and_then(|text| table.convert("owner", text, owner));
+    let mode = table.text("mode").and_then(|text| table.convert("mode", text, mode));
     table.finish();
     let source = source?.value;
     Some(TemplateConfig {
@@ -68,6 +73,11 @@ fn one_template(table: &Table<'_>, setting: &Setting<'_>) -> Option<TemplateConf
         wait_min,
         wait_max: longest,
         allow_empty,
+        min_records: min_records.map_or(0, |found| found.value as usize),
+        in_place,
+        backup,
+        owner: owner.map(|found| found.value),
+        mode: mode.map(|found| found.value),
     })
 }
 
@@ -82,6 +92,23 @@ fn source(text: &str, setting: &Setting<'_>) -> Result<String, String> {
         return Ok(path.display().to_string());
     }
     Err(format!("there is no template {}; sengu brings {}", path.display(), shipped.join(", ")))
+}
+
+/// `user` or `user:group`; whether they are there is seen when they are needed.
+fn owner(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let good = |part: &&str| {
+        (1..=32).contains(&part.len()) && !part.contains(|c: char| !c.is_ascii_graphic())
+    };
+    if parts.len() <= 2 && parts.iter().all(good) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is no account; write `user` or `user:group`"))
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+    mode.ok_or_else(|| format!("{text:?} is no file mode; write it as \"0640\""))
 }
 
 fn timeout(table: &Table<'_>, preset: Duration) -> Duration {

@@ -7,6 +7,7 @@
 mod rehearse;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::name::{InstanceId, InstanceName, ServiceName, Term};
 use crate::policy::{Config, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
 use crate::report::ServiceReport;
+use crate::sabotage::sabotaged;
 use crate::service::{Cx, Facts, Service};
 use crate::time::{Now, Time};
 
@@ -38,11 +40,13 @@ pub struct Machine {
     armed: Vec<Armed>,
     remembered: BTreeSet<ServiceName>,
     node: Option<ActionId>,
+    /// It said that it must not go on: nothing more is decided.
+    ended: bool,
     out: Out,
 }
 
 /// What a step asks for, and who is told how it ended.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Out {
     actions: Vec<Action>,
     last: u64,
@@ -51,7 +55,7 @@ pub(crate) struct Out {
 }
 
 /// Whom an action's end is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Route {
     Beat,
     Node,
@@ -117,10 +121,13 @@ impl Machine {
 
     /// Takes one event and says what is to be done.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Action> {
+        if self.ended {
+            return Vec::new();
+        }
         self.started.get_or_insert(now.time);
         self.out.wake = None;
         let touched = self.absorb(now, event);
-        if self.config.is_some() {
+        if self.config.is_some() && !self.ended {
             let names: BTreeSet<ServiceName> = match touched {
                 Touched::All => {
                     let known = self.catalog.services().map(|(name, _)| name);
@@ -339,6 +346,7 @@ impl Machine {
         } else if self.started.is_some_and(|start| now.time >= start + lease / 2)
             && matches!(config.judge, Judge::Shared { .. })
             && config.remembered.contains(name)
+            && !sabotaged!(UnansweredStartGoesOn)
         {
             // No answer of the store: what this host held may be another's by now.
             service.fence_unanswered(&mut cx);
@@ -431,6 +439,7 @@ impl Machine {
             let record = view.and_then(|view| view.master.as_ref()).map(|at| &at.record);
             record.is_some_and(|record| {
                 record.term == kept.term
+                    && (naming.contains_key(name) || !sabotaged!(LateBeatDisarms))
                     && services.get(name).is_some_and(|own| own.must_fence(record, config))
             })
         });
@@ -493,6 +502,7 @@ impl Machine {
                     && record.term == *term
                     && self.services.get(name).is_some_and(|own| own.keeps(&record, &config))
                 {
+                    let sent = if sabotaged!(DeadlineFromReceipt) { now.time } else { sent };
                     self.beats.extend(name, *term, sent, lease);
                 }
             }
@@ -519,6 +529,7 @@ impl Machine {
             return;
         }
         let host = &config.host;
+        self.ended = true;
         self.out.actions.push(Action::Exit(format!(
             "another agent beats as host `{host}`: two agents share one data_dir or one id; \
              everything held here is fenced; give each host its own data_dir and host name"
@@ -571,6 +582,7 @@ impl Machine {
     fn arm(&mut self) {
         let Some(config) = &self.config else { return };
         let Judge::Shared { fence, .. } = config.judge else { return };
+        let fence = if sabotaged!(FenceAtTheDeadline) { Duration::ZERO } else { fence };
         // Unknown how it ended: it stands until a record of its term, or a later one, is seen.
         self.beats.taking.take_if(|(name, _, kept)| {
             let view = self.catalog.service(name);
@@ -635,6 +647,22 @@ pub(crate) fn beat_txn(
     };
     let revision: Revision = beats.revision;
     (Compare::Modified(Arc::clone(&key), revision), Op::Put { key, value: beat.encode(), lease: 0 })
+}
+
+/// All that later decisions hang on, with the catalog by its revision and by when things came:
+/// two machines on one store that hash alike decide alike, which a search over all orders needs.
+/// Not the configuration.
+impl Hash for Machine {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { catalog, loaded, started, fresh, doubted, services, beats, out, .. } = self;
+        (catalog.revision, loaded, started, fresh, doubted).hash(state);
+        for (name, view) in catalog.services() {
+            let host = view.master.as_ref().map(|at| at.record.holder.host.as_str());
+            let beat = host.and_then(|host| catalog.beat(host)).map(|beat| beat.received);
+            (name, view.master_received, view.beat_received, beat).hash(state);
+        }
+        (services, beats, &self.armed, &self.remembered, &self.node, out).hash(state);
+    }
 }
 
 /// Which services an event may have changed.

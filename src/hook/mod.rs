@@ -6,6 +6,7 @@
 //! `on_error = "abort"` at a `before-` phase; then the hooks after it are not run. Nothing here
 //! is retried, and nothing of argv is ever shown but the program's name.
 
+pub(crate) mod account;
 pub(crate) mod program;
 
 use std::collections::BTreeSet;

@@ -122,7 +122,8 @@ impl Witness {
                     let more = json!({ "alarm": saying.alarm });
                     self.keep(now, Kind::Said, saying.service.as_ref(), saying.text.clone(), more);
                 }
-                Action::Txn { .. }
+                Action::Keep { .. }
+                | Action::Txn { .. }
                 | Action::Look { .. }
                 | Action::Arm(_)
                 | Action::Observe(_)

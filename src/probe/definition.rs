@@ -293,7 +293,7 @@ mod tests {
             ("probe = \"reds\"", "a.toml:3:9: unknown probe \"reds\"; did you mean `redis`?"),
             (
                 "probe = \"galera\"",
-                "a.toml:3:9: unknown probe \"galera\"; known: dns, process, redis, script, tcp",
+                "a.toml:3:9: unknown probe \"galera\"; known: alias, dns, http, process, redis, script, tcp, ttl",
             ),
             (
                 "probe = \"process\"\nrole = \"master\"",

@@ -44,6 +44,13 @@ impl Command {
         self.attempts = 0;
     }
 
+    /// That it will run for what is in the file now.
+    pub(crate) fn waiting(&self, memory: &Memory, now: Now) -> Option<CommandStatus> {
+        self.program.as_ref()?;
+        memory.printed.filter(|printed| memory.commanded != Some(*printed))?;
+        Some(self.status("waiting", now.wall, None, String::new(), None))
+    }
+
     /// When it is tried again.
     pub(crate) fn retry(&self) -> Option<Time> {
         self.backoff.at()

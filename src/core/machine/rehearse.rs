@@ -269,6 +269,7 @@ impl Stage {
                 | Action::Watch { .. }
                 | Action::Say(_)
                 | Action::Remember(_)
+                | Action::Keep { .. }
                 | Action::Exit(_) => {}
             }
         }
@@ -324,7 +325,12 @@ impl Stage {
             Command::Promote { .. } => Some(format!("{name} is promoted")),
             Command::Follow { source } => Some(format!("{name} follows {source}")),
             Command::Fence { .. } => Some(format!("{name} is fenced (term {term})")),
-            Command::Detach | Command::Pause { .. } | Command::Unpause | Command::Read => None,
+            Command::Detach
+            | Command::Acknowledge { .. }
+            | Command::Await { .. }
+            | Command::Pause { .. }
+            | Command::Unpause
+            | Command::Read => None,
         };
         let Some(actor) = self.actors.get_mut(name) else {
             return ControlOutcome::Exited { boot_id: None };
@@ -349,7 +355,19 @@ impl Stage {
             Command::Detach => {
                 state.link_up = false;
                 // What was received is applied before a position counts.
-                state.applied = state.received.clone();
+                if !state.applier_stopped {
+                    state.applied = state.received.clone();
+                }
+            }
+            Command::Acknowledge { on } => {
+                if let Some(semi) = &mut state.semi_sync {
+                    semi.acknowledges = *on;
+                }
+            }
+            Command::Await { count } => {
+                if let Some(semi) = &mut state.semi_sync {
+                    semi.awaits = *count;
+                }
             }
             Command::Pause { .. } | Command::Unpause | Command::Read => {}
         }

@@ -11,6 +11,7 @@ use crate::name::{BootId, InstanceId, InstanceName, Term};
 use crate::observation::{Answer, InstanceState, Observation, Process};
 use crate::position::{Covering, Position};
 use crate::record::{Health, Unfit};
+use crate::sabotage::sabotaged;
 use crate::time::{Now, Time, Wall};
 
 use super::Cx;
@@ -24,7 +25,7 @@ const ENDED_LIVES: usize = 8;
 /// How long after a failed command the next try waits.
 const RETRY: Duration = Duration::from_millis(500);
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Own {
     /// The life of its process that was last seen alive.
     pub(crate) boot_id: Option<BootId>,
@@ -70,6 +71,8 @@ pub(crate) struct Own {
     pub(crate) mark: Option<(Time, Position)>,
     /// The promotion of this term failed: why.
     pub(crate) promote_failed: Option<(Term, String)>,
+    /// What only it holds, as the shell was last told.
+    pub(crate) strays: Option<String>,
     /// Equal positions read in a row since the fence.
     pub(crate) reads: u32,
     /// What made it unfit when its detach was sent.
@@ -78,13 +81,13 @@ pub(crate) struct Own {
     pub(crate) detached: Option<(Term, BootId, Option<Unfit>)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Known {
     pub(crate) sent: Time,
     pub(crate) state: InstanceState,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Failing {
     pub(crate) since: Time,
     pub(crate) looks: u32,
@@ -111,6 +114,7 @@ impl Own {
     /// Is this life of its process known to have ended?
     pub(crate) fn gone(&self, boot_id: &BootId) -> bool {
         self.ended_lives.contains(boot_id)
+            || (sabotaged!(AnyExitCounts) && !self.ended_lives.is_empty())
     }
 
     /// What was seen before is old: failures are counted anew.
@@ -138,6 +142,12 @@ impl Own {
         if sent < self.acted {
             return;
         }
+        if let Some(boot_id) = self.boot_id.clone()
+            && seen.answer == Answer::Refused
+            && sabotaged!(RefusedIsDead)
+        {
+            return self.exited(now, &boot_id);
+        }
         self.observed_at = sent;
         if let Answer::State(state) = seen.answer {
             self.told(now, sent, state);
@@ -154,6 +164,7 @@ impl Own {
             quarantine: self.quarantine.take(),
             recalled: self.recalled,
             stepped: self.stepped.take(),
+            strays: self.strays.take(),
             watched: self.watched.take(),
             process: self.process,
             acted: self.acted,
@@ -239,6 +250,7 @@ impl Own {
                 let same = self.state().is_some_and(|last| last.applied == state.applied);
                 self.reads = if same { self.reads + 1 } else { 1 };
             }
+            (Command::Pause { .. }, _) if sabotaged!(PauseIsFence) => self.reads = 1,
             (Command::Promote { .. }, ControlOutcome::Failed { error, .. }) => {
                 self.promote_failed = Some((term, error.clone()));
             }
@@ -292,6 +304,9 @@ impl Own {
 
     /// Silent for long, and its process does nothing that would explain it.
     pub(crate) fn hung(&self, now: Time, after: Duration) -> bool {
+        if sabotaged!(HungAtOnce) && self.failing.is_some() {
+            return true;
+        }
         let idle = matches!(self.process, Process::Sleeping | Process::Stopped | Process::DiskWait);
         idle && self.failing.as_ref().is_some_and(|failing| {
             failing.silent && failing.looks >= FAILURES && now >= failing.since + after
@@ -368,7 +383,7 @@ impl Own {
         command: Command,
         within: Duration,
     ) {
-        if matches!(command, Command::Promote { .. }) {
+        if matches!(command, Command::Promote { .. }) && !sabotaged!(PromotionKeepsProof) {
             // Without its answer nobody knows when it runs: only a later fence is a proof again.
             self.fenced = None;
         }

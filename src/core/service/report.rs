@@ -4,7 +4,7 @@ use crate::candidate::{Copy, Refusal, Terms, rank};
 use crate::catalog::{At, Catalog, Named, ServiceView};
 use crate::name::{InstanceName, ServiceName};
 use crate::observation::Role;
-use crate::policy::{Failover, Policy};
+use crate::policy::{Failover, Loss, Policy};
 use crate::record::{Health, InstanceRecord, Lag, MasterState};
 use crate::report::{InstanceReport, RequestReport, ServiceReport, TermReport};
 use crate::time::Now;
@@ -87,15 +87,18 @@ fn would_take(view: &ServiceView, service: &Service) -> Vec<InstanceName> {
             let state = own.and_then(super::own::Own::state);
             Copy {
                 instance: name.clone(),
-                position: state.map(|state| state.applied.clone()).ok_or(Refusal::Silent),
+                position: state.map(|state| state.held().clone()).ok_or(Refusal::Silent),
                 unfit: unfit(view, name, &at.record, own),
                 in_step: own.is_some_and(super::own::Own::in_step),
+                major: at.record.major(),
                 priority: at.record.priority,
             }
         })
         .collect();
     let single = view.instances.len() == 1;
-    let terms = Terms { histories: Some(&record.origins), single, ..Terms::default() };
+    let lossless = view.instances.values().any(|at| at.record.policy.loss == Loss::None);
+    let in_sync = lossless.then(|| super::sync::in_sync(view, record));
+    let terms = Terms { histories: Some(&record.origins), in_sync, single, ..Terms::default() };
     rank(&copies, &terms).order
 }
 
@@ -163,8 +166,13 @@ fn problems(
             problems.push(format!("{name} is being copied to"));
         } else if record.role == Some(Role::Replica) && !record.link_up && view.managed() {
             problems.push(format!("{name} has no link to its master"));
+        } else if let Some(why) = &record.trouble {
+            problems.push(format!("{name}: {why}"));
         } else if record.lag == Lag::Far {
             problems.push(format!("{name} is far behind"));
+        }
+        if record.semi_sync.is_some_and(|semi| semi.waiting > 0 && semi.clients < semi.awaits) {
+            problems.push(format!("{name}: commits wait for an acknowledgement"));
         }
     }
     problems.extend(view.unreadable.iter().map(|(key, why)| format!("record {key}: {why}")));

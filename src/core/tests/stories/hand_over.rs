@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sengu_core::policy::{Failover, OnError};
-use sengu_core::position::Position;
 use sengu_core::record::{Ask, HookOutcome, MasterState, Phase, Stand};
 
 use crate::world::{Database, World, instance, position, service};
@@ -15,7 +14,7 @@ use crate::world::{Database, World, instance, position, service};
 fn giving_ends_when_nobody_has_the_position() {
     let mut world = World::trio(Failover::Auto);
     let to = instance("cache2");
-    let given = Position::Redis(position("first", 200));
+    let given = position("first", 200);
     let giving =
         MasterState::Giving { to: to.clone(), position: given, request: "move".to_owned() };
     world.write_master(1, giving, "cache1", &[position("first", 0)]);

@@ -122,6 +122,7 @@ pub(super) fn login(address: SocketAddr, user: Option<&str>, password: &str) -> 
         credentials: Some(Credentials {
             user: user.map(str::to_owned),
             password: password.to_owned(),
+            ..Credentials::default()
         }),
         tls: None,
         fence_runtime: None,

@@ -48,7 +48,7 @@ impl World {
                     self.observe(name);
                 }
             }
-            Action::Wake(_) | Action::Remember(_) | Action::Exit(_) => {}
+            Action::Wake(_) | Action::Remember(_) | Action::Keep { .. } | Action::Exit(_) => {}
         }
     }
 
@@ -73,11 +73,12 @@ impl World {
         let ended = self.database_mut(name).run(&command);
         self.note(&format!("term {term}: {name} {command:?}: {ended:?}"));
         self.commands.push((name.to_owned(), command));
+        let clients = self.clients(name);
         let database = self.database(name);
         let outcome = match (ended, database.life) {
             (Ok(()), Some(life)) => ControlOutcome::Done {
                 boot_id: boot_id(&instance.instance, life),
-                state: database.state(),
+                state: database.state(clients),
             },
             (Ok(()), None) => panic!("`{name}` did as it was told without a process"),
             (Err(why), _) => ControlOutcome::Failed { error: why.to_owned(), untouched: false },

@@ -24,7 +24,7 @@ use sengu_core::record::{Ask, FORMAT, HookOutcome, Record, RequestRecord, Stand,
 use sengu_core::time::{Time, Wall};
 
 pub(crate) use begin::{alone, shared};
-pub(crate) use database::{Database, address, grown, position};
+pub(crate) use database::{Database, address, grown, position, transactions, uuid};
 
 /// When the world begins, on the agent's clock: microseconds.
 const BEGIN: u64 = 1_000_000_000;
@@ -195,13 +195,21 @@ impl World {
 
     /// The agent looks at an instance; what it sees waits.
     pub(crate) fn observe(&mut self, name: &str) {
+        let clients = self.clients(name);
         let database = self.database(name);
         let boot_id = database.life.map(|life| boot_id(&instance(name), life));
         let process = Process::Sleeping;
-        let observation = Observation { boot_id, answer: database.answer(), process };
+        let observation = Observation { boot_id, answer: database.answer(clients), process };
         let sent = Time(self.clock);
         self.looked.insert(name.to_owned(), self.clock);
         self.events.push_back(Event::Observed { instance: id_of(name), sent, observation });
+    }
+
+    /// So many copies acknowledge to it.
+    fn clients(&self, name: &str) -> u32 {
+        let at = address(name);
+        let copies = self.databases.values().filter(|copy| copy.acknowledges_to(at));
+        u32::try_from(copies.count()).expect("stories are small")
     }
 
     /// Time passes in which the agent does nothing.

@@ -8,6 +8,7 @@ use sengu_core::record::{
     Cause, HistoryRecord, InstanceRecord, MasterRecord, MasterState, Record, RequestRecord, Stand,
     key,
 };
+use sengu_core::sync::SyncRecord;
 use sengu_core::time::{Now, Time, Wall};
 
 use super::{BEGIN_WALL, Database, World, instance, service};
@@ -27,6 +28,11 @@ impl World {
     /// An instance.
     pub(crate) fn database(&self, name: &str) -> &Database {
         self.databases.get(name).expect("stories know their instances")
+    }
+
+    /// An instance, if there is one of that name.
+    pub(crate) fn known(&self, name: &str) -> Option<&Database> {
+        self.databases.get(name)
     }
 
     /// An instance, to be changed behind the agent's back.
@@ -59,6 +65,12 @@ impl World {
     /// Who holds, or last held, the term.
     pub(crate) fn holder(&self) -> String {
         self.master().holder.instance.to_string()
+    }
+
+    /// Which copies hold every acknowledged write.
+    pub(crate) fn sync(&self) -> SyncRecord {
+        let entry = self.kv.get(&key::sync(&service())).expect("`loss = \"none\"` has one");
+        SyncRecord::decode(&entry.value).expect("the agent writes what it can read")
     }
 
     /// The record of an instance, if one stands.

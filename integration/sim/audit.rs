@@ -1,0 +1,85 @@
+//! Looks now and then at what no single event shows: how full queues and record lists are, and
+//! whether somebody says why a service has no master.
+
+use sengu_core::record::MasterState;
+
+use super::agent::service_name;
+use super::fact::Fact;
+use super::schedule::{Micros, SECOND};
+use super::world::{Happening, World};
+
+/// Between two audits.
+const EVERY: Micros = 2 * SECOND;
+/// What may stand in an agent's inbox, besides what a stopped loop has not read yet.
+const INBOX: usize = 2_000;
+/// Numbered actions of one agent under way.
+const PENDING: usize = 60;
+/// What the core keeps of terms (`history/S/TERM`).
+const HISTORY: usize = 101;
+/// Records of one service besides history and requests: copies, their finals, the master.
+const RECORDS: usize = 60;
+
+impl World {
+    /// Looks, and plans the next look.
+    pub(crate) fn audit(&mut self) {
+        self.plan(EVERY, Happening::Audit);
+        let now = self.now;
+        self.arrivals.retain(|_, arrives| *arrives + 60 * SECOND > now);
+        for host in 0..self.agents.len() {
+            let Some(life) = self.agents[host].life.as_ref() else { continue };
+            let (inbox, pending) = (life.waiting_events(), life.pending.len());
+            self.tell(Fact::Size { what: "events in an inbox", size: inbox, bound: INBOX });
+            self.tell(Fact::Size { what: "actions under way", size: pending, bound: PENDING });
+        }
+        for service in 0..self.options.services {
+            self.audit_service(service);
+        }
+    }
+
+    fn audit_service(&mut self, service: usize) {
+        let name = super::fact::SERVICES[service];
+        let (mut history, mut others) = (0, 0);
+        for entry in self.store.kv.entries() {
+            let mut parts = entry.key.split('/');
+            let (kind, of) = (parts.next().unwrap_or_default(), parts.next());
+            if of == Some(name) {
+                match kind {
+                    "history" => history += 1,
+                    "requests" => {}
+                    _ => others += 1,
+                }
+            }
+        }
+        self.tell(Fact::Size { what: "terms in a history", size: history, bound: HISTORY });
+        self.tell(Fact::Size { what: "records of a service", size: others, bound: RECORDS });
+        let Some(record) = self.master(service) else { return };
+        let settled = matches!(record.state, MasterState::Serving | MasterState::Unmanaged);
+        let said = settled || self.explained(service).unwrap_or(true);
+        self.tell(Fact::Explained { service, said });
+    }
+
+    /// Does an agent that could act say something? `None`: there is no such agent.
+    fn explained(&self, service: usize) -> Option<bool> {
+        let name = service_name(service);
+        let mut able = None;
+        for host in 0..self.hosts() {
+            let owns = self.on_host(host).iter().any(|db| {
+                self.databases[*db].id.service == service
+                    && !self.agents[host].forgotten.contains(&self.databases[*db].id)
+            });
+            let Some(life) = self.agents[host].life.as_ref().filter(|_| owns) else { continue };
+            let hindered = life.stopped_until > self.now
+                || life.stalled_until > self.now
+                || !life.watching
+                || !self.reaches_store(host);
+            if hindered {
+                continue;
+            }
+            let now = self.clock(host).now(self.now);
+            let report = life.machine.report(now, &name);
+            let said = report.is_some_and(|it| it.doing.is_some() || !it.refusals.is_empty());
+            able = Some(able.unwrap_or(false) || said);
+        }
+        able
+    }
+}
