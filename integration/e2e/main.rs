@@ -11,7 +11,9 @@ mod disk;
 mod failover;
 mod files;
 mod mysql_rig;
+mod signals;
 mod store;
+mod storm;
 mod switchover;
 mod verbs;
 

@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod child;
+pub mod consistency;
 pub mod disk;
 pub mod dns;
 pub mod http;

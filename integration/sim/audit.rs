@@ -77,8 +77,7 @@ impl World {
             }
             let now = self.clock(host).now(self.now);
             let report = life.machine.report(now, &name);
-            let said =
-                report.is_some_and(|it| it.doing.is_some() || !it.refusals.is_empty());
+            let said = report.is_some_and(|it| it.doing.is_some() || !it.refusals.is_empty());
             able = Some(able.unwrap_or(false) || said);
         }
         able

@@ -36,7 +36,7 @@ use crate::http::{self, Recorders};
 use crate::journal::Journal;
 use crate::journal::witness::Witness;
 use crate::operator;
-use crate::probe::{Checks, Setup, Target};
+use crate::probe::{Checks, Folders, Setup, Sources, Target};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::template::{self, RenderContext};
@@ -109,14 +109,12 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let mut turning = tokio::spawn(turner.run(received, asked));
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
-    let (definitions, problems) = crate::probe::load(&config.checks);
-    for problem in problems {
-        tracing::warn!("{problem}");
-    }
+    // Their folder is read before anything listens, so that the first answer knows them.
+    let (definitions, _) = crate::probe::load(&config.checks);
     let checks = Arc::new(Checks::start(
         definitions,
         Target::all(&config),
-        Arc::clone(&board),
+        Sources { board: Arc::clone(&board), view: Arc::clone(&view), ..Sources::default() },
         Setup::of(&config),
     ));
     let recorders =
@@ -128,6 +126,14 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
         board,
         recorders,
     ));
+    tokio::spawn(Arc::clone(&context.registered).run(ended(stopped.clone())));
+    let folders = Arc::new(Folders::new(
+        Arc::clone(&checks),
+        Arc::clone(&context.registered),
+        config.checks.clone(),
+        Target::all(&config),
+    ));
+    tokio::spawn(Arc::clone(&folders).follow(ended(stopped.clone())));
     let dns = crate::dns::serve(
         &config.dns,
         &config.datacenter,
@@ -141,8 +147,12 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
         RenderContext::of(&config, Arc::clone(&view)),
         stopped.clone(),
     );
-    let desk =
-        Arc::new(Desk { queries, checks, reload: Mutex::new(Reload { file, running, assembly }) });
+    let desk = Arc::new(Desk {
+        queries,
+        checks,
+        folders,
+        reload: Mutex::new(Reload { file, running, assembly }),
+    });
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
     tracing::info!(
         host = %config.host,
@@ -272,6 +282,7 @@ impl Assembly {
 struct Desk {
     queries: mpsc::Sender<Query>,
     checks: Arc<Checks>,
+    folders: Arc<Folders>,
     reload: Mutex<Reload>,
 }
 
@@ -376,8 +387,7 @@ impl operator::Agent for Desk {
             .await
             .map_err(|_| "the agent ends".to_owned())?;
         answer.await.map_err(|_| "the agent ends".to_owned())?;
-        let (definitions, problems) = crate::probe::load(&fresh.checks);
-        self.checks.replace(definitions, Target::all(&fresh));
+        let problems = self.folders.replace(fresh.checks.clone(), Target::all(&fresh)).await;
         reload.running = Running { config: fresh, instances };
         let problems = problems.iter().map(|problem| format!("warning: {problem}"));
         Ok(changes.into_iter().chain(problems).collect::<Vec<_>>().join("\n"))
@@ -387,7 +397,7 @@ impl operator::Agent for Desk {
 impl Desk {
     /// What a running agent cannot take over.
     async fn refuse_reload(&self, old: &Config, fresh: &Config) -> Result<(), String> {
-        let fixed: [(&str, bool); 8] = [
+        let fixed: [(&str, bool); 9] = [
             ("host", old.host != fresh.host),
             ("data_dir", old.data_dir != fresh.data_dir),
             ("socket", old.socket != fresh.socket),
@@ -395,6 +405,7 @@ impl Desk {
             ("store.lease", old.lease != fresh.lease),
             ("dns", old.dns != fresh.dns),
             ("http", old.http != fresh.http),
+            ("checks.http_scripts", old.checks.http_scripts != fresh.checks.http_scripts),
             ("template", old.templates != fresh.templates),
         ];
         if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {

@@ -50,7 +50,9 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
     put("dns.recursion_clients".into(), list(clients.collect::<Vec<_>>()));
     put("http.listen".into(), list(&config.http.listen));
     put("checks.folder".into(), config.checks.folder.display().to_string());
+    put("checks.services".into(), config.checks.services.display().to_string());
     put("checks.scripts".into(), config.checks.scripts.to_string());
+    put("checks.http_scripts".into(), config.checks.http_scripts.to_string());
     for (name, service) in &config.services {
         spell_service(&mut put, &format!("service.{name}"), service);
     }

@@ -175,7 +175,19 @@ pub const CHECKS: Section = Section {
             "`checks` beside this file, if it is there",
             "Folder with own check definitions, one TOML file each.",
         ),
-        fixed("scripts", "false", "May checks run programs (the `script` probe)?"),
+        found(
+            "services",
+            "\"/etc/sengu/services\"",
+            "`services` beside this file, if it is there",
+            "Folder with services and checks in Consul's JSON, to register with this agent.",
+        ),
+        fixed("scripts", "false", "May checks of files on this host run programs?"),
+        fixed(
+            "http_scripts",
+            "false",
+            "May checks that clients register over HTTP run programs? Whoever reaches the port \
+             then runs them as the agent.",
+        ),
     ],
 };
 

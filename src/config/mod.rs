@@ -209,8 +209,13 @@ pub struct ChecksConfig {
     /// Folder with the operator's own definitions, one TOML file each. Default `checks` beside
     /// the configuration file.
     pub folder: PathBuf,
-    /// May `script` probes run? Default no.
+    /// May checks of files on this host run programs? Default no.
     pub scripts: bool,
+    /// May checks that clients register over HTTP run programs? Default no.
+    pub http_scripts: bool,
+    /// Folder with service and check definitions in Consul's JSON. Default `services` beside the
+    /// configuration file.
+    pub services: PathBuf,
 }
 
 impl Config {

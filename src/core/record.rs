@@ -639,6 +639,8 @@ pub enum Owner {
     Managed,
     /// The last writer through the catalog.
     Catalog,
+    /// A client of the agent on that host; the agent runs its checks.
+    Agent,
 }
 
 impl Record for MasterRecord {}

@@ -10,10 +10,12 @@ pub(crate) mod answer;
 mod balancer;
 pub(crate) mod body;
 mod catalog;
+mod check;
 pub(crate) mod events;
 mod kv;
 pub(crate) mod query;
 pub(crate) mod read;
+mod registration;
 pub(crate) mod server;
 pub(crate) mod signals;
 pub(crate) mod write;
@@ -44,7 +46,7 @@ use crate::audit::Audit;
 use crate::board::Board;
 use crate::config::{Config, HttpConfig};
 use crate::journal::Journal;
-use crate::probe::Checks;
+use crate::probe::{Checks, Registered, Scripts};
 use crate::store::Store;
 use crate::view::View;
 use answer::Trouble;
@@ -70,6 +72,8 @@ pub struct Context {
     pub journal: Arc<Journal>,
     /// Where changes are written down.
     pub audit: Arc<Audit>,
+    /// The checks that clients registered with this agent.
+    pub registered: Arc<Registered>,
     /// The checks, where any run.
     pub checks: Option<Arc<Checks>>,
 }
@@ -96,20 +100,25 @@ impl Context {
         board: Arc<Board>,
         recorders: Recorders,
     ) -> Self {
+        let place = Place {
+            host: config.host.clone(),
+            address: config.address,
+            datacenter: config.datacenter.clone(),
+            lease: config.lease,
+        };
+        let scripts = Scripts { files: config.checks.scripts, clients: config.checks.http_scripts };
+        let (reads, writes) = (Arc::clone(&view), Arc::clone(&store));
+        let registered = Registered::new(reads, writes, place.clone(), scripts);
         let ages = config.services.values().map(|service| service.interval * 3 + service.timeout);
         Self {
             view,
             store,
             board,
-            place: Place {
-                host: config.host.clone(),
-                address: config.address,
-                datacenter: config.datacenter.clone(),
-                lease: config.lease,
-            },
+            place,
             look_age: ages.max().unwrap_or_default().max(Duration::from_secs(5)),
             journal: recorders.journal,
             audit: recorders.audit,
+            registered: Arc::new(registered),
             checks: recorders.checks,
         }
     }
@@ -277,13 +286,14 @@ fn router(shell: Arc<Shell>) -> Router {
         .route("/v1/status/leader", get(agent::leader))
         .route("/v1/status/peers", get(agent::peers))
         .route("/v1/agent/self", get(agent::own))
-        .route("/v1/agent/services", get(agent::services))
         .route("/v1/agent/members", get(agent::members))
         .route("/master/{service}", get(balancer::master))
         .route("/replica/{service}", get(balancer::replica))
+        .route("/check/{name}", get(check::check))
         .route("/health", get(balancer::health))
         .route("/metrics", get(signals::metrics))
         .route("/v1/sengu/events", get(follow))
+        .merge(registration::routes())
         .fallback(answer::unknown_path)
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(from_fn_with_state(audit, signals::audited))

@@ -31,6 +31,7 @@ use crate::board::Board;
 use crate::clock;
 use crate::config::HttpConfig;
 use crate::journal::Journal;
+use crate::probe::{Registered, Scripts};
 use crate::store::{Batch, Store, StoreError, Watch};
 use crate::view::View;
 
@@ -173,19 +174,25 @@ impl Rig {
                 published.publish(Arc::new(catalog.clone()));
             }
         });
+        let place = Place {
+            host: HostName::new("db1").expect("a name"),
+            address: [10, 0, 0, 1].into(),
+            datacenter: "dc1".to_owned(),
+            lease: Duration::from_secs(6),
+        };
+        let writes = Arc::clone(&store) as Arc<dyn Store>;
+        let scripts = Scripts { files: true, clients: false };
+        let registered =
+            Registered::new(Arc::clone(&view), Arc::clone(&writes), place.clone(), scripts);
         let context = Arc::new(Context {
             view,
-            store: Arc::clone(&store) as Arc<dyn Store>,
+            store: writes,
             board: Arc::new(Board::default()),
-            place: Place {
-                host: HostName::new("db1").expect("a name"),
-                address: [10, 0, 0, 1].into(),
-                datacenter: "dc1".to_owned(),
-                lease: Duration::from_secs(6),
-            },
+            place,
             look_age: Duration::from_secs(5),
             journal: Arc::new(Journal::new("test")),
             audit: Arc::new(Audit::off()),
+            registered: Arc::new(registered),
             checks: None,
         });
         Self { store, context, catalog }

@@ -298,8 +298,8 @@ mod tests {
             ("probe = \"reds\"", "a.toml:3:9: unknown probe \"reds\"; did you mean `redis`?"),
             (
                 "probe = \"galera\"",
-                "a.toml:3:9: unknown probe \"galera\"; known: dns, mysql, mysql-write, process, redis, \
-                 script, tcp",
+                "a.toml:3:9: unknown probe \"galera\"; known: alias, dns, http, mysql, mysql-write, \
+                 process, redis, script, tcp, ttl",
             ),
             (
                 "probe = \"process\"\nrole = \"master\"",

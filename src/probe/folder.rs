@@ -113,7 +113,7 @@ fn name_of(path: &Path) -> Option<String> {
     good.then(|| name.to_owned())
 }
 
-fn read(path: &Path) -> std::io::Result<(String, Metadata)> {
+pub(super) fn read(path: &Path) -> std::io::Result<(String, Metadata)> {
     // Asked before it is opened: opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is no file"));
@@ -164,7 +164,7 @@ fn forbidden(
     }
 }
 
-fn others_write(metadata: &Metadata) -> bool {
+pub(super) fn others_write(metadata: &Metadata) -> bool {
     let own = rustix::process::geteuid().as_raw();
     metadata.mode() & 0o022 != 0 || (metadata.uid() != own && metadata.uid() != 0)
 }
@@ -197,7 +197,9 @@ mod tests {
                 fs::write(folder.join(name), text).expect("a file");
                 fs::set_permissions(folder.join(name), mode(0o644)).expect("a mode");
             }
-            Self { dir, config: ChecksConfig { folder, scripts: false } }
+            let services = dir.path().join("services");
+            let config = ChecksConfig { folder, scripts: false, http_scripts: false, services };
+            Self { dir, config }
         }
 
         /// Names of the good checks, and what is said of the others.
@@ -211,7 +213,12 @@ mod tests {
 
     #[test]
     fn the_shipped_checks_are_good() {
-        let missing = ChecksConfig { folder: "/nowhere/at/all".into(), scripts: false };
+        let missing = ChecksConfig {
+            folder: "/nowhere/at/all".into(),
+            scripts: false,
+            http_scripts: false,
+            services: "/nowhere/at/all".into(),
+        };
         let (definitions, problems) = load(&missing);
         assert_eq!(problems, []);
         let names: Vec<&str> = definitions.iter().map(|check| check.name.as_str()).collect();
@@ -273,7 +280,7 @@ mod tests {
         );
         let file = folder.dir.path().join("file");
         fs::write(&file, "").expect("a file");
-        let (_, problems) = load(&ChecksConfig { folder: file, scripts: false });
+        let (_, problems) = load(&ChecksConfig { folder: file, ..folder.config.clone() });
         assert_eq!(problems.len(), 1, "{problems:?}");
     }
 

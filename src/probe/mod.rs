@@ -8,11 +8,16 @@
 //! A probe never waits longer than its scene allows, and never takes a failure to look for a
 //! good sign: what it cannot see is unknown.
 
+mod alias;
+mod beats;
+mod consul;
 mod definition;
 mod dns;
 #[cfg(test)]
 mod fixture;
 mod folder;
+mod folders;
+mod http;
 mod keys;
 mod mysql;
 mod mysql_write;
@@ -20,10 +25,13 @@ mod placeholder;
 mod problem;
 mod process;
 mod redis;
+mod registered;
 mod report;
 mod runner;
 mod script;
 mod tcp;
+mod ttl;
+pub mod verdict;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -38,23 +46,30 @@ use sengu_core::time::Time;
 
 use crate::board::{Board, Seen};
 use crate::config::{Config, Credentials, TlsConfig};
+use crate::view::View;
 use keys::Keys;
 
+pub use beats::Beats;
 pub use definition::{Definition, parse};
 pub use folder::load;
+pub use folders::Folders;
 pub use problem::Problem;
+pub use registered::{Registered, Scripts};
 pub use report::{CheckReport, Of, ProbeReport};
-pub use runner::Checks;
+pub use runner::{Checks, Sources};
 
 /// All kinds of probes, by the word in `probe = "…"`.
 const KINDS: &[Kind] = &[
+    alias::KIND,
     dns::KIND,
+    http::KIND,
     mysql::KIND,
     mysql_write::KIND,
     process::KIND,
     redis::KIND,
     script::KIND,
     tcp::KIND,
+    ttl::KIND,
 ];
 
 /// A kind of probe.
@@ -90,6 +105,10 @@ pub struct Scene<'a> {
     pub setup: &'a Setup,
     /// The last look at each own instance.
     pub board: &'a Board,
+    /// The newest catalog.
+    pub view: &'a View,
+    /// What was told from outside.
+    pub beats: &'a Beats,
     /// How often the check runs.
     pub interval: Duration,
     /// How long a probe may take.

@@ -22,7 +22,7 @@ mod swap;
 mod task;
 #[cfg(test)]
 mod tests;
-mod watch;
+pub(crate) mod watch;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -152,10 +152,19 @@ impl Database {
             never_synced: replica && !self.linked && !self.provable && self.data.is_empty(),
             received: position.clone(),
             applied: position,
+            trouble: None,
+            applier_stopped: false,
+            semi_sync: None,
+            obstacles: Vec::new(),
             silent_for: None,
             priority: 10,
             version: "7.0.15".to_owned(),
-            settings: Settings { starts_fenced: Verdict::Good, killable: Verdict::Good },
+            settings: Settings {
+                starts_fenced: Verdict::Good,
+                killable: Verdict::Good,
+                replication: Verdict::Good,
+                lossless: Verdict::Good,
+            },
         }
     }
 }

@@ -503,7 +503,13 @@ impl World {
                 let other = address(1 - host) == *source;
                 database.point(if other { Source::Other(1 - host) } else { Source::Closed });
             }
-            Command::Fence { .. } | Command::Pause { .. } | Command::Unpause | Command::Read => {}
+            // Redis has none of these; a pause ends by itself and stops nobody here.
+            Command::Acknowledge { .. }
+            | Command::Await { .. }
+            | Command::Fence { .. }
+            | Command::Pause { .. }
+            | Command::Unpause
+            | Command::Read => {}
         }
         let database = &self.databases[host];
         ControlOutcome::Done { boot_id: database.boot_id(), state: database.state() }
@@ -644,7 +650,7 @@ impl World {
                 agent.crash();
                 self.judge.forget(host);
             }
-            Action::Hook { .. } | Action::Say(_) => {}
+            Action::Hook { .. } | Action::Keep { .. } | Action::Say(_) => {}
         }
     }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Map;
 
 use super::record::{KvMeta, key};
-use super::{Found, Otherwise, Plan, Refusal};
+use super::{Found, Otherwise, Plan, Refusal, derived};
 use crate::catalog::Catalog;
 use crate::kv::{Compare, KeyValue, Op, Revision, Txn};
 use crate::record::{FORMAT, Record};
@@ -22,8 +22,8 @@ use crate::record::{FORMAT, Record};
 /// The largest value, in bytes (Consul's `kv_max_value_size`).
 pub const VALUE_MAX: usize = 512 * 1024;
 
-/// The longest key, in bytes.
-pub const KEY_MAX: usize = 2048;
+/// The longest key, in bytes: what every store takes, less the prefix that it stands under.
+pub const KEY_MAX: usize = 1000;
 
 /// One entry, as Consul's clients read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,6 +41,9 @@ pub struct Pair {
     pub create_index: Revision,
     /// The revision of its last change.
     pub modify_index: Revision,
+    /// The session that holds its lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 /// One entry.
@@ -113,6 +116,7 @@ fn pair(catalog: &Catalog, entry: &KeyValue) -> Pair {
         value: (!entry.value.is_empty()).then(|| STANDARD.encode(&entry.value)),
         create_index: entry.created,
         modify_index: entry.modified,
+        session: None,
     }
 }
 
@@ -142,6 +146,7 @@ pub struct Put<'a> {
 /// [`Refusal::Bad`] for a key out of bounds, [`Refusal::TooLarge`] for such a value.
 pub fn put(catalog: &Catalog, put: &Put<'_>) -> Result<Plan, Refusal> {
     check_key(put.key)?;
+    derived::check_owner(put.key)?;
     check_size(put.value.len())?;
     let (key, meta) = (key::kv(put.key), key::kv_meta(put.key));
     let seen = catalog.get(&key);
@@ -176,6 +181,7 @@ pub fn put(catalog: &Catalog, put: &Put<'_>) -> Result<Plan, Refusal> {
 /// [`Refusal::Bad`] for a key out of bounds.
 pub fn delete(name: &str, cas: Option<Revision>) -> Result<Plan, Refusal> {
     check_key(name)?;
+    derived::check_owner(name)?;
     let key = key::kv(name);
     let remove = vec![Op::Delete(key.clone()), Op::Delete(key::kv_meta(name))];
     let (when, then) = match cas {
@@ -195,6 +201,7 @@ pub fn delete_tree(prefix: &str) -> Result<Plan, Refusal> {
     if !prefix.is_empty() {
         check_key(prefix)?;
     }
+    derived::check_owner(prefix)?;
     let then = vec![Op::DeletePrefix(key::kv(prefix)), Op::DeletePrefix(key::kv_meta(prefix))];
     Ok(Plan { txn: Txn { when: vec![], then, otherwise: vec![] }, otherwise: Otherwise::False })
 }

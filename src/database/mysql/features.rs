@@ -94,8 +94,7 @@ impl Features {
 }
 
 /// How often the source was heard while it had nothing to send.
-pub(super) const HEARTBEATS: &str =
-    "SELECT COUNT_RECEIVED_HEARTBEATS AS beats FROM performance_schema.replication_connection_status";
+pub(super) const HEARTBEATS: &str = "SELECT COUNT_RECEIVED_HEARTBEATS AS beats FROM performance_schema.replication_connection_status";
 
 /// Is a clone from another server under way?
 pub(super) const CLONE: &str = "SELECT STATE AS state FROM performance_schema.clone_status";

@@ -226,7 +226,8 @@ impl Attempt<'_> {
             match setter.exec(&setter.server().close(), self.until).await {
                 Ok(()) => return Ok(()),
                 Err(Fault::Server {
-                    code: code::LOCK_WAIT_TIMEOUT | code::QUERY_INTERRUPTED, ..
+                    code: code::LOCK_WAIT_TIMEOUT | code::QUERY_INTERRUPTED,
+                    ..
                 }) => {}
                 Err(fault) => return Err(fault.into()),
             }
@@ -273,9 +274,9 @@ impl Attempt<'_> {
     fn held_up(&self, why: Problem, others: &[Other]) -> Problem {
         let waiting = others.iter().filter(|other| other.waits_for_copy).count();
         match why {
-            Problem::Passing(_) if waiting > 0 => Problem::Passing(format!(
-                "{waiting} commits wait for an acknowledgement of a copy"
-            )),
+            Problem::Passing(_) if waiting > 0 => {
+                Problem::Passing(format!("{waiting} commits wait for an acknowledgement of a copy"))
+            }
             other => other,
         }
     }
@@ -340,12 +341,7 @@ impl Shared {
     }
 
     /// Not fenced, and what was sent may yet be carried out.
-    fn give_up(
-        &self,
-        reason: &str,
-        unsure: Vec<(BootId, u64)>,
-        untouched: bool,
-    ) -> ControlOutcome {
+    fn give_up(&self, reason: &str, unsure: Vec<(BootId, u64)>, untouched: bool) -> ControlOutcome {
         let fences = self.sessions().fence.clone();
         if !untouched {
             self.abandon_fence(&fences.iter().flatten().collect::<Vec<_>>());

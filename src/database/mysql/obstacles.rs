@@ -100,7 +100,8 @@ fn open(row: &Row) -> String {
 fn running(row: &Row) -> String {
     let verb = text(row, "verb");
     // Anything else could be a comment or a name.
-    let plain = !verb.is_empty() && verb.len() <= 12 && verb.bytes().all(|b| b.is_ascii_uppercase());
+    let plain =
+        !verb.is_empty() && verb.len() <= 12 && verb.bytes().all(|b| b.is_ascii_uppercase());
     let (what, age) = (if plain { verb } else { "a statement" }, text(row, "age"));
     let state = text(row, "state");
     if state.starts_with("Waiting for") && state.contains("lock") {

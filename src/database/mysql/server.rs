@@ -59,7 +59,8 @@ impl Server {
     /// # Errors
     /// [`Fault::Odd`] for a server that is too old or no such server.
     pub(super) async fn greet(wire: &Wire, deadline: Instant) -> Result<Self, Fault> {
-        let mut sets = wire.ask(&format!("{}; SELECT @@version AS v", settings()), deadline).await?;
+        let mut sets =
+            wire.ask(&format!("{}; SELECT @@version AS v", settings()), deadline).await?;
         let version = sets.pop().and_then(|rows| rows.into_iter().next()?.remove("v")?);
         let mut server = Self::of(&version.unwrap_or_default()).map_err(Fault::Odd)?;
         // Without the privilege nothing is lost: no statement of the driver is written there.
@@ -166,7 +167,12 @@ impl Server {
 
     /// Names a source for a channel, to go on from what was applied. `demoted`: it was a master,
     /// and goes on from what it wrote itself.
-    pub(super) fn change_source(&self, channel: &str, source: &Source<'_>, demoted: bool) -> String {
+    pub(super) fn change_source(
+        &self,
+        channel: &str,
+        source: &Source<'_>,
+        demoted: bool,
+    ) -> String {
         let word = if self.is_mariadb() { "MASTER" } else { "SOURCE" };
         let mut options = vec![
             format!("{word}_HOST={}", quoted(&source.address.ip().to_string())),

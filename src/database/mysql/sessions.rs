@@ -50,11 +50,7 @@ fn other(row: &Row) -> Option<Other> {
 ///
 /// # Errors
 /// The first that the server refuses to end, or that it does not answer.
-pub(super) async fn end(
-    session: &Session,
-    ids: &[u64],
-    deadline: Instant,
-) -> Result<(), Fault> {
+pub(super) async fn end(session: &Session, ids: &[u64], deadline: Instant) -> Result<(), Fault> {
     let mut refused = None;
     for id in ids {
         match session.exec(&format!("KILL {id}"), deadline).await {

@@ -1,5 +1,6 @@
 //! A real server on a loopback port, one file for each part of the dialect.
 
+mod agent;
 mod catalog;
 mod events;
 mod health;
