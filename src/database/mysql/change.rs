@@ -131,6 +131,7 @@ async fn open(work: &Work<'_>) -> Result<Told, Failure> {
     }
     if work.before.offline {
         work.exec("SET GLOBAL offline_mode=0").await?;
+        work.shared.make(work.process.boot_id(), |made| made.offline = false);
     }
     let told = work.state().await?;
     if !told.state.writable {

@@ -193,6 +193,7 @@ async fn has_nothing(session: &Session, told: &Told, deadline: Instant) -> Resul
 impl Standing {
     fn keep(&mut self, shared: &Shared, session: Session, features: Features) {
         *lock(&shared.looking) = Some(session.id());
+        shared.remembered().semi_sync = Some(features.semi_sync);
         self.session = Some((session, features));
         self.learned = Some(Instant::now());
         self.late = 0;

@@ -213,16 +213,21 @@ async fn an_unanswered_change_is_ended_before_the_next_one(bench: MysqlBench) {
     assert_eq!(server.root().await.value(&listed).await, "0");
 }
 
-/// Ends every session of the agent's account.
+/// Ends every session that the agent's account has now.
 async fn kill_all(server: &MysqlServer) {
     let mut root = server.root().await;
-    let ids = "SELECT COALESCE(GROUP_CONCAT(ID), '') FROM information_schema.PROCESSLIST \
-               WHERE USER = 'sengu'";
-    for id in root.value(ids).await.split(',').filter(|id| !id.is_empty()) {
+    let of = |condition: &str| {
+        format!(
+            "SELECT COALESCE(GROUP_CONCAT(ID), '') FROM information_schema.PROCESSLIST \
+             WHERE {condition}"
+        )
+    };
+    let ids = root.value(&of("USER = 'sengu'")).await;
+    for id in ids.split(',') {
         // One may have ended by itself.
         let _gone = root.ask_for(&format!("KILL {id}"), LONG).await;
     }
-    while root.value(ids).await != "" {
+    while root.value(&of(&format!("ID IN ({ids})"))).await != "" {
         sleep(Duration::from_millis(5)).await;
     }
 }

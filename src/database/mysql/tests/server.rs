@@ -50,7 +50,7 @@ fn accounts(kind: Kind) -> String {
     let first = if kind == Kind::Mariadb { "FLUSH PRIVILEGES;\n" } else { "" };
     format!(
         "{first}CREATE USER sengu@'%' IDENTIFIED BY '{PASSWORD}';\n{grants}\
-         CREATE USER root@'127.0.0.1' IDENTIFIED BY '';\n\
+         CREATE USER IF NOT EXISTS root@'127.0.0.1' IDENTIFIED BY '';\n\
          GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n\
          CREATE USER copy@'%' IDENTIFIED BY '{copy}';\n\
          GRANT REPLICATION SLAVE ON *.* TO copy@'%';\n\
@@ -97,7 +97,7 @@ impl Kind {
     }
 
     /// A path as the server sees it.
-    fn inside(self, path: &Path) -> PathBuf {
+    pub(super) fn inside(self, path: &Path) -> PathBuf {
         match self.tree() {
             Some(tree) => Path::new("/").join(path.strip_prefix(&tree).expect("in the tree")),
             None => path.to_owned(),
