@@ -17,7 +17,7 @@ mod dns;
 mod fixture;
 mod folder;
 mod folders;
-mod http;
+pub(crate) mod http;
 mod keys;
 mod mysql;
 mod mysql_write;

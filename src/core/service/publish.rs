@@ -133,8 +133,8 @@ impl Service {
             lossless: verdicts.lossless,
             in_step: own.stepped.clone(),
             trouble: state.and_then(|state| state.trouble.clone()),
-            // On a busy master some commit waits in every other look; that they wait for copies that
-            // are not there is news.
+            // On a busy master some commit waits in every other look; that they wait for copies
+            // that are not there is news.
             semi_sync: state.and_then(|state| state.semi_sync).map(|semi| SemiSync {
                 waiting: u32::from(semi.waiting > 0 && semi.clients < semi.awaits),
                 ..semi
