@@ -16,6 +16,8 @@ use integration::rig::mysql::{Mysql, binlog};
 use integration::rig::writer::{assert_one_master_at_a_time, is_within, lost, reigns};
 use integration::rig::{Ack, MysqlTrio, Writer};
 
+use crate::LATER;
+
 /// A test for MariaDB and one for MySQL.
 macro_rules! for_both {
     ($run:path: $mariadb:ident, $mysql:ident) => {
@@ -51,6 +53,7 @@ impl Clients {
     /// Starts clients and waits until they have written something.
     #[track_caller]
     fn writing(trio: &MysqlTrio) -> Self {
+        trio.until_ready(LATER * 2);
         let clients = Self::start(trio);
         let master = &trio.servers[0];
         clients.pinned[0].until_acked_by(master.address, 30);
