@@ -31,7 +31,7 @@ use crate::config::{Config, ServiceConfig};
 use crate::database::Database;
 use crate::database::mysql::{MysqlConfig, MysqlDatabase};
 use crate::database::redis::{RedisConfig, RedisDatabase};
-use crate::hook::Hooks;
+use crate::hook::{Hooks, Teller};
 use crate::http::{self, Recorders};
 use crate::journal::Journal;
 use crate::journal::witness::Witness;
@@ -97,6 +97,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
+    let teller = teller(&parts, &view, &config, &stopped);
     let witness = Witness::new(Arc::clone(&journal));
     let turner = Turner::new(
         parts,
@@ -109,31 +110,9 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let mut turning = tokio::spawn(turner.run(received, asked));
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
-    // Their folder is read before anything listens, so that the first answer knows them.
-    let (definitions, _) = crate::probe::load(&config.checks);
-    let checks = Arc::new(Checks::start(
-        definitions,
-        Target::all(&config),
-        Sources { board: Arc::clone(&board), view: Arc::clone(&view), ..Sources::default() },
-        Setup::of(&config),
-    ));
-    let recorders =
-        Recorders { journal, audit: Arc::clone(&audit), checks: Some(Arc::clone(&checks)) };
-    let context = Arc::new(http::Context::new(
-        &config,
-        Arc::clone(&view),
-        Arc::clone(&store),
-        board,
-        recorders,
-    ));
-    tokio::spawn(Arc::clone(&context.registered).run(ended(stopped.clone())));
-    let folders = Arc::new(Folders::new(
-        Arc::clone(&checks),
-        Arc::clone(&context.registered),
-        config.checks.clone(),
-        Target::all(&config),
-    ));
-    tokio::spawn(Arc::clone(&folders).follow(ended(stopped.clone())));
+    let recording = (journal, Arc::clone(&audit));
+    let Checking { checks, context, folders } =
+        Checking::start(&config, &view, &store, &board, recording, &stopped);
     let dns = crate::dns::serve(
         &config.dns,
         &config.datacenter,
@@ -151,6 +130,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
         queries,
         checks,
         folders,
+        teller,
         reload: Mutex::new(Reload { file, running, assembly }),
     });
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
@@ -174,6 +154,61 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     audit.end();
     turning.abort();
     result
+}
+
+/// Starts telling this host's hooks of what the catalog shows.
+fn teller(
+    parts: &Parts,
+    view: &Arc<View>,
+    config: &Config,
+    stopped: &watch::Receiver<bool>,
+) -> Arc<Teller> {
+    let (hooks, view) = (Arc::clone(&parts.hooks), Arc::clone(view));
+    let teller = Arc::new(Teller::new(hooks, view, config.host.clone(), &config.data_dir));
+    tokio::spawn(Arc::clone(&teller).run(ended(stopped.clone())));
+    teller
+}
+
+/// What looks at things: check files, registered checks, and the server that shows them.
+struct Checking {
+    checks: Arc<Checks>,
+    context: Arc<http::Context>,
+    folders: Arc<Folders>,
+}
+
+impl Checking {
+    fn start(
+        config: &Config,
+        view: &Arc<View>,
+        store: &Arc<dyn Store>,
+        board: &Arc<Board>,
+        (journal, audit): (Arc<Journal>, Arc<Audit>),
+        stopped: &watch::Receiver<bool>,
+    ) -> Self {
+        let targets = Target::all(config);
+        let sources =
+            Sources { board: Arc::clone(board), view: Arc::clone(view), ..Sources::default() };
+        // Read before anything listens, so that the first answer knows them; what is wrong in the
+        // folder is said by who follows it.
+        let (definitions, _) = crate::probe::load(&config.checks);
+        let checks = Checks::start(definitions, targets.clone(), sources, Setup::of(config));
+        let checks = Arc::new(checks);
+        let (view, store) = (Arc::clone(view), Arc::clone(store));
+        let recorders = Recorders { journal, audit, checks: Some(Arc::clone(&checks)) };
+        let context = http::Context::new(config, view, store, Arc::clone(board), recorders);
+        let context = Arc::new(context);
+        let registered = &context.registered;
+        tokio::spawn(Arc::clone(registered).run(ended(stopped.clone())));
+        let folders = Folders::new(
+            Arc::clone(&checks),
+            Arc::clone(registered),
+            config.checks.clone(),
+            targets,
+        );
+        let folders = Arc::new(folders);
+        tokio::spawn(Arc::clone(&folders).follow(ended(stopped.clone())));
+        Self { checks, context, folders }
+    }
 }
 
 /// Waits for a signal, the end of the store or the end of the loop.
@@ -283,6 +318,7 @@ struct Desk {
     queries: mpsc::Sender<Query>,
     checks: Arc<Checks>,
     folders: Arc<Folders>,
+    teller: Arc<Teller>,
     reload: Mutex<Reload>,
 }
 
@@ -382,6 +418,7 @@ impl operator::Agent for Desk {
             .parts(&fresh, Some(&reload.running))
             .map_err(|error| format!("{error:#}; the old configuration stays"))?;
         let instances = parts.instances.clone();
+        self.teller.replace(Arc::clone(&parts.hooks));
         self.queries
             .send(Query::Configure(Box::new(parts), reply))
             .await

@@ -9,8 +9,10 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
+use sengu_core::catalog::Catalog;
 use sengu_core::consul::directory::Directory;
-use sengu_core::consul::{Found, derived, kv};
+use sengu_core::consul::{Found, Otherwise, Plan, Refusal, derived, kv};
+use sengu_core::kv::{Compare, Txn};
 
 use super::Shell;
 use super::answer::{Trouble, json, truth};
@@ -127,17 +129,37 @@ pub(crate) async fn put(
     let flags = params.number("flags")?.unwrap_or_default();
     let cas = cas(&params)?;
     let value = super::body::read(&headers, body).await?;
-    if let Some(session) = params.first("acquire") {
-        let session: String = session.chars().take(80).collect();
-        return Err(Trouble::new(500, format!("invalid session {session:?}")));
-    }
-    if params.has("release") {
-        // Nobody holds a lock, so nobody can give one back.
-        return Ok(json(StatusCode::OK, &false, false));
-    }
     let request = kv::Put { key: &key, value: &value, flags, cas };
-    let done = write(&shell, |directory| kv::put(directory.catalog(), &request)).await?;
+    let done = if let Some(session) = params.first("acquire") {
+        locked(&shell, |catalog| kv::acquire(catalog, &request, session)).await?
+    } else if let Some(session) = params.first("release") {
+        locked(&shell, |catalog| kv::release(catalog, &request, session)).await?
+    } else {
+        write(&shell, |directory| kv::put(directory.catalog(), &request)).await?
+    };
     Ok(truth(done))
+}
+
+/// A write that takes a lock or gives it back; one that there is no plan for is not done. A
+/// session was made a moment ago, perhaps on this connection: the newest catalog counts.
+async fn locked(
+    shell: &Shell,
+    plan: impl Fn(&Catalog) -> Result<Option<Plan>, Refusal>,
+) -> Result<bool, Trouble> {
+    if plan(&*shell.catalog()?)?.is_none() {
+        return Ok(false);
+    }
+    write(shell, |directory| {
+        // Lost meanwhile: a plan that cannot be done is answered with `false`.
+        Ok(plan(directory.catalog())?.unwrap_or_else(never))
+    })
+    .await
+}
+
+/// A plan that changes nothing and is answered with `false`.
+fn never() -> Plan {
+    let when = vec![Compare::Present("sessions/none".into())];
+    Plan { txn: Txn { when, ..Txn::default() }, otherwise: Otherwise::False }
 }
 
 /// `DELETE`: one entry, or all under a prefix.

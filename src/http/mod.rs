@@ -17,7 +17,9 @@ pub(crate) mod query;
 pub(crate) mod read;
 mod registration;
 pub(crate) mod server;
+mod session;
 pub(crate) mod signals;
+mod txn;
 pub(crate) mod write;
 
 #[cfg(test)]
@@ -283,6 +285,13 @@ fn router(shell: Arc<Shell>) -> Router {
         .route("/v1/health/node/{*name}", get(catalog::health_node))
         .route("/v1/health/state/", get(catalog::missing_state))
         .route("/v1/health/state/{*state}", get(catalog::health_state))
+        .route("/v1/session/create", put(session::create))
+        .route("/v1/session/renew/{id}", put(session::renew))
+        .route("/v1/session/destroy/{id}", put(session::destroy))
+        .route("/v1/session/info/{id}", get(session::info))
+        .route("/v1/session/list", get(session::list))
+        .route("/v1/session/node/{node}", get(session::node))
+        .route("/v1/txn", put(txn::put))
         .route("/v1/status/leader", get(agent::leader))
         .route("/v1/status/peers", get(agent::peers))
         .route("/v1/agent/self", get(agent::own))

@@ -31,6 +31,8 @@ pub(crate) enum Topic {
     Requests,
     /// The stories of terms.
     History,
+    /// Consul's sessions.
+    Sessions,
     /// Nodes, services and checks; also changes by the clock.
     Directory,
 }
@@ -39,9 +41,10 @@ impl Topic {
     /// Moves whenever a record that views of this topic are made of changes.
     fn stamp(self, catalog: &Catalog) -> Revision {
         let kinds: &[&str] = match self {
-            Self::Kv => &["kv", "kvmeta"],
+            Self::Kv => &["kv", "kvmeta", "sessions"],
             Self::Requests => &["requests"],
             Self::History => &["history"],
+            Self::Sessions => &["sessions"],
             Self::Directory => &KINDS,
         };
         kinds.iter().map(|kind| catalog.changed(kind)).max().unwrap_or_default()
@@ -155,7 +158,7 @@ impl<'a> Look<'a> {
     fn take(shell: &'a Shell, catalog: &'a Catalog, topic: Topic) -> Self {
         let directory = Directory::new(catalog, clock::time(), &shell.context.place);
         match topic {
-            Topic::Kv | Topic::Requests | Topic::History => {
+            Topic::Kv | Topic::Requests | Topic::History | Topic::Sessions => {
                 Self { directory, floor: 0, count: 0, until: None }
             }
             Topic::Directory => {

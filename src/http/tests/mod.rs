@@ -6,3 +6,4 @@ mod events;
 mod health;
 mod kv;
 mod limits;
+mod session;
