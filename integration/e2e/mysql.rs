@@ -20,13 +20,15 @@ use crate::LATER;
 
 /// A test for MariaDB and one for MySQL.
 macro_rules! for_both {
-    ($run:path: $mariadb:ident, $mysql:ident) => {
+    ($run:path: $(#[$first:meta])* $mariadb:ident, $(#[$second:meta])* $mysql:ident) => {
         #[test]
+        $(#[$first])*
         fn $mariadb() {
             $run(integration::rig::mysql::Flavour::MariaDb);
         }
 
         #[test]
+        $(#[$second])*
         fn $mysql() {
             $run(integration::rig::mysql::Flavour::mysql());
         }
