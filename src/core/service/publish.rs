@@ -7,6 +7,7 @@ use crate::name::InstanceName;
 use crate::observation::{SemiSync, Settings};
 use crate::position::Covering;
 use crate::record::{FORMAT, Health, InstanceRecord, Lag, MasterState, key};
+use crate::sabotage::sabotaged;
 
 use super::own::Own;
 use super::{Cx, Service, put};
@@ -140,7 +141,10 @@ impl Service {
                 ..semi
             }),
             quarantine: own.quarantine.clone(),
-            unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
+            unknown: last
+                .filter(|_| !sabotaged!(FieldsDropped))
+                .map(|last| last.unknown.clone())
+                .unwrap_or_default(),
         };
         let key = key::instance(cx.name, name);
         let revision = cx.revision(&key);
