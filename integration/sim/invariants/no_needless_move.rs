@@ -81,7 +81,7 @@ impl NoNeedlessMove {
                 self.stopped.remove(&instance);
                 self.instances.insert(instance, at);
             }
-            Fact::Hand { instance } => {
+            Fact::Hand { instance, .. } => {
                 self.instances.insert(instance, at);
             }
             _ => {}
