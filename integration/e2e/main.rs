@@ -6,13 +6,18 @@
 
 mod bad_input;
 mod catalog;
+mod checks;
 mod crash;
 mod disk;
 mod failover;
 mod files;
+mod hooks;
 mod mysql_rig;
+mod signals;
 mod store;
+mod storm;
 mod switchover;
+mod templates;
 mod verbs;
 
 use std::time::Duration;

@@ -7,6 +7,8 @@
 
 pub mod agent;
 pub mod child;
+pub mod consistency;
+pub mod disk;
 pub mod dns;
 pub mod http;
 pub mod mysql;
@@ -23,6 +25,7 @@ pub mod watcher;
 pub mod writer;
 
 pub use agent::{Agent, Told};
+pub use disk::Disk;
 pub use mysql::Mysql;
 pub use mysql_trio::{MysqlSettings, MysqlTrio};
 pub use place::Place;

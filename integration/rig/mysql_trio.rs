@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::agent::Agent;
-use super::mysql::{Flavour, Login, Mysql, PORT, SENGU, Setup};
+use super::mysql::{Flavour, Login, Mysql, PORT, REPLICATION, SENGU, Setup};
 use super::place::Place;
 use super::scene::{Scene, Server};
 use super::writer::Writer;
@@ -89,7 +89,16 @@ impl MysqlTrio {
     #[must_use]
     #[track_caller]
     pub fn start(settings: &MysqlSettings) -> Self {
-        let place = Place::claim_in(&settings.server.flavour.parent());
+        Self::start_in(Place::claim_in(&settings.server.flavour.parent()), settings)
+    }
+
+    /// The same in a place where something was prepared.
+    ///
+    /// # Panics
+    /// If anything of that fails.
+    #[must_use]
+    #[track_caller]
+    pub fn start_in(place: Place, settings: &MysqlSettings) -> Self {
         let servers = Self::servers(&place, settings);
         servers[0].open();
         for replica in &servers[1..] {
@@ -118,7 +127,7 @@ impl MysqlTrio {
     #[must_use]
     pub fn config(place: &Place, settings: &MysqlSettings, servers: &[Mysql]) -> String {
         let file = place.path("credentials");
-        write_login(&file, SENGU);
+        write_credentials(&file, SENGU.password);
         let mut config = Agent::head(place);
         config += &format!(
             "[service.{SERVICE}]\nkind = \"mysql\"\ncredentials = \"{}\"\n{}\n",
@@ -147,13 +156,17 @@ impl MysqlTrio {
     }
 }
 
-/// Writes an account's name and password where the agent reads them.
+/// Writes the agent's account, with this password, and the replicas' where the agent reads them.
 ///
 /// # Panics
 /// If that cannot be done.
-pub fn write_login(file: &Path, login: Login) {
-    let Login { user, password } = login;
-    let text = format!("user = \"{user}\"\npassword = \"{password}\"\n");
+pub fn write_credentials(file: &Path, password: &str) {
+    let Login { user: replication, password: secret } = REPLICATION;
+    let text = format!(
+        "user = {}\npassword = {password}\nreplication_user = {replication}\n\
+         replication_password = {secret}\n",
+        SENGU.user
+    );
     fs::write(file, text).expect("the credentials can be written");
     let mode = fs::Permissions::from_mode(0o600);
     fs::set_permissions(file, mode).expect("the credentials can be kept to their owner");

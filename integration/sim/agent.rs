@@ -16,13 +16,13 @@ use sengu_core::policy::{Config, InstanceConfig, Judge, OnError, ServiceConfig};
 use sengu_core::time::Time;
 
 use super::clock::HostClock;
-use super::driver::{Lane, Probe};
-use super::fence::Fence;
-use super::fact::{Fact, Id, SERVICES};
 use super::converge::ForEver;
+use super::driver::{Lane, Probe};
+use super::fact::{Fact, Id, SERVICES};
+use super::fence::Fence;
+use super::ledger::Kept;
 use super::output::Door;
 use super::schedule::{MILLI, Micros, SECOND};
-use super::ledger::Kept;
 use super::store::Request;
 use super::world::{Happening, Life, World, note, say};
 
@@ -41,6 +41,8 @@ pub(crate) struct Agent {
     pub(crate) remembered: BTreeSet<ServiceName>,
     /// The watch of this host runs so late.
     pub(crate) watch_late: Micros,
+    /// Txns that it sent since the last audit.
+    pub(crate) asked: usize,
     /// It runs a newer version, whose records have a field that others do not know.
     pub(crate) newer: bool,
     /// Instances that its configuration leaves out for now.
@@ -123,6 +125,7 @@ impl Agent {
             lives: 0,
             remembered: BTreeSet::new(),
             watch_late: 0,
+            asked: 0,
             newer: false,
             forgotten: BTreeSet::new(),
             highest: 0,
@@ -336,7 +339,8 @@ impl World {
 
     /// The regular tick, and a read that proves the view fresh.
     pub(crate) fn tick(&mut self, at: Life) {
-        let (clock, lease) = (self.clock(at.host), self.options.judge_of(self.place(at.host)).lease());
+        let (clock, lease) =
+            (self.clock(at.host), self.options.judge_of(self.place(at.host)).lease());
         if self.life(at).is_none() {
             return;
         }

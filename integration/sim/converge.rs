@@ -74,7 +74,9 @@ impl World {
         }
         let after: Vec<_> = (0..self.options.services).map(|it| self.managed(it)).collect();
         if terms != after && self.judges.violation.is_none() {
-            self.breach(format!("an election a minute changed the terms from {terms:?} to {after:?}"));
+            self.breach(format!(
+                "an election a minute changed the terms from {terms:?} to {after:?}"
+            ));
         }
     }
 

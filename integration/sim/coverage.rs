@@ -88,7 +88,11 @@ pub(crate) fn word(cause: &Cause) -> &'static str {
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |f: &mut fmt::Formatter<'_>, title: &str, words: Vec<String>| {
-            writeln!(f, "# {title}: {}", if words.is_empty() { "none".into() } else { words.join(", ") })
+            writeln!(
+                f,
+                "# {title}: {}",
+                if words.is_empty() { "none".into() } else { words.join(", ") }
+            )
         };
         let told = |map: &BTreeMap<&'static str, u64>| {
             map.iter().map(|(word, count)| format!("{word} {count}")).collect::<Vec<_>>()

@@ -17,8 +17,8 @@ use sengu_core::position::{Ancestor, Position, RedisPosition};
 use super::deed::{Back, Orders};
 use super::fact::{Fact, Id};
 use super::replication::{Copy, Link};
-use super::sql::{Entry, Family, Sql};
 use super::schedule::{MILLI, Micros, SECOND};
+use super::sql::{Entry, Family, Sql};
 use super::world::{Happening, World, note, say};
 
 /// Where a fence points an instance to: a local port that is closed and stays so.
@@ -602,11 +602,7 @@ impl World {
             database.process = Some(process);
         }
         let open = database.writable();
-        note!(
-            self,
-            "{id} starts, {}",
-            if open { "taking writes" } else { "fenced" }
-        );
+        note!(self, "{id} starts, {}", if open { "taking writes" } else { "fenced" });
         self.liven();
         self.tell(Fact::Started { instance: id, open });
         self.tell_writable(db);

@@ -15,7 +15,6 @@ use super::database::{Ask, Reply};
 use super::schedule::{MILLI, Micros};
 use super::world::{Happening, Life, World, say};
 
-
 /// Who waits for an answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Caller {

@@ -290,4 +290,30 @@ pub(crate) enum Fact {
         /// Which phase.
         phase: Phase,
     },
+    /// The history of a term says that a person asked for it.
+    Asked {
+        /// Of which service.
+        service: usize,
+        /// Which term.
+        term: Term,
+    },
+    /// A copy that had no source in this life of its process, and never was open in it, is about
+    /// to be promoted, and lacks writes that another copy holds.
+    Uncovered {
+        /// Which.
+        instance: Id,
+        /// For which term.
+        term: Term,
+        /// The one that holds more.
+        other: Id,
+        /// So many writes.
+        lacks: usize,
+    },
+    /// Two hosts can reach each other from now on, or cannot.
+    Path {
+        /// Which, the lower number first.
+        hosts: (usize, usize),
+        /// They cannot.
+        cut: bool,
+    },
 }

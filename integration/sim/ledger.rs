@@ -114,6 +114,9 @@ impl World {
                 let term = Term(term.expect("agents write terms as numbers"));
                 let nothing = record.loss.starts_with("nothing");
                 self.tell(Fact::Said { service, term, nothing });
+                if record.asked_by.is_some() {
+                    self.tell(Fact::Asked { service, term });
+                }
             }
             ("beats", _, Some(value)) => {
                 let beat = BeatRecord::decode(value).expect("agents write readable records");

@@ -10,8 +10,8 @@ use sengu_core::policy::{DatabaseKind, Failover, Judge, Loss, Policy, Rejoin};
 use sengu_core::record::Phase;
 
 use super::random::Random;
-use super::sql::Family;
 use super::schedule::{MILLI, Micros, SECOND};
+use super::sql::Family;
 
 /// What a world is left with when its storm is over, and must come to rest with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +89,7 @@ impl Options {
         let hosts = if alone { 1 } else { usize_of(random.between(2, 5)) };
         let instances = if alone { 3 } else { hosts };
         let judge = Self::draw_judge(random, alone);
-        let family =
-            random.pick(&[Family::Redis, Family::Redis, Family::Mysql, Family::Mariadb]);
+        let family = random.pick(&[Family::Redis, Family::Redis, Family::Mysql, Family::Mariadb]);
         Self {
             seed,
             hosts,
@@ -212,7 +211,11 @@ impl Options {
     fn draw_leases(random: &mut Random, hosts: usize, alone: bool) -> BTreeMap<usize, Duration> {
         let host = random.index(hosts);
         let lease = Duration::from_secs(random.between(4, 8));
-        if !alone && random.permille(80) { BTreeMap::from([(host, lease)]) } else { BTreeMap::new() }
+        if !alone && random.permille(80) {
+            BTreeMap::from([(host, lease)])
+        } else {
+            BTreeMap::new()
+        }
     }
 
     fn draw_ending(random: &mut Random, alone: bool, lease: Duration) -> Ending {

@@ -4,15 +4,15 @@
 //! a replica asks for what it lacks, or gets a full copy that erases its own data. Replicas
 //! reconnect by themselves; a source that is itself without a source gives nobody anything.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use sengu_core::name::Term;
 
 use super::database::Ask;
 use super::fact::Fact;
-use super::sql::Family;
 use super::schedule::{MILLI, Micros, SECOND};
+use super::sql::Family;
 use super::world::{Happening, World, note, say};
 
 /// How many entries a source keeps for replicas that come back.
@@ -162,6 +162,7 @@ impl World {
         let database = &mut self.databases[db];
         let process = database.process.as_mut().expect("a process runs the command");
         let follower = process.source.take().is_some();
+        let unknown = !process.copy.provable;
         if let Some(sql) = &mut process.sql {
             sql.read_only = false;
             process.copy.provable = true;
@@ -178,6 +179,7 @@ impl World {
         match decided {
             Some(decided) => {
                 note!(self, "{id} is promoted (term {term})");
+                self.tell_uncovered(db, term, unknown);
                 self.tell(Fact::Promoted { instance: id, term, decided, holds });
             }
             None => note!(self, "{id} is opened by hand"),
@@ -185,6 +187,24 @@ impl World {
         self.tell_writable(db);
         if follower && self.databases[db].family == Family::Redis {
             self.drop_replicas(db);
+        }
+    }
+
+    /// Does a copy of unknown history open although another one holds more?
+    fn tell_uncovered(&mut self, db: usize, term: Term, unknown: bool) {
+        let data = |db: usize| match &self.databases[db].process {
+            Some(process) => &process.copy.data,
+            None => &self.databases[db].disk,
+        };
+        let instance = self.databases[db].id;
+        let mine: BTreeSet<u64> = data(db).iter().copied().collect();
+        let mut others = self.of_service(instance.service).into_iter().filter(|_| unknown);
+        let more = others.find_map(|other| {
+            let lacks = data(other).iter().filter(|write| !mine.contains(write)).count();
+            (lacks > 0).then_some((self.databases[other].id, lacks))
+        });
+        if let Some((other, lacks)) = more {
+            self.tell(Fact::Uncovered { instance, term, other, lacks });
         }
     }
 

@@ -47,6 +47,15 @@ pub fn play(plan: &Plan, trace: bool) -> Outcome {
     world.outcome()
 }
 
+/// Plays a plan while an invariant judges nothing.
+#[cfg(feature = "sabotage")]
+pub(crate) fn play_without(plan: &Plan, trace: bool, without: Option<&str>) -> Outcome {
+    let mut world = World::new(plan.options.clone(), trace);
+    world.judges.mute(without);
+    world.play(plan);
+    world.outcome()
+}
+
 impl World {
     fn play(&mut self, plan: &Plan) {
         self.run_until(3 * SECOND);

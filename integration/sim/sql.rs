@@ -205,11 +205,7 @@ impl super::database::Process {
             silent_for: source.map(|_| Duration::from_micros(at - self.copy.heard)),
             priority,
             version: "8.4.0".to_owned(),
-            settings: Settings {
-                replication: Verdict::Good,
-                lossless: Verdict::Good,
-                ..settings
-            },
+            settings: Settings { replication: Verdict::Good, lossless: Verdict::Good, ..settings },
         }
     }
 }
@@ -405,8 +401,7 @@ impl World {
         let linked = linked.is_some_and(|process| process.link.session() == Some(epoch));
         let Some(process) = self.databases[source].life(life).filter(|_| linked) else { return };
         if !reaches || process.stopped {
-            let again =
-                Happening::Acknowledgement { source, life, replica, epoch, upto };
+            let again = Happening::Acknowledgement { source, life, replica, epoch, upto };
             self.plan(50 * MILLI, again);
             return;
         }

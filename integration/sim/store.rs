@@ -39,11 +39,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// A master record by the revision that wrote it.
-    pub(crate) fn master_at(
-        &self,
-        service: usize,
-        revision: Revision,
-    ) -> Option<Rc<MasterRecord>> {
+    pub(crate) fn master_at(&self, service: usize, revision: Revision) -> Option<Rc<MasterRecord>> {
         self.masters.get(&(service, revision)).cloned()
     }
 
@@ -82,6 +78,9 @@ impl World {
     pub(crate) fn request(&mut self, life: Life, request: Request) {
         let sent = self.clock(life.host).local(self.now);
         let request = self.of_version(life, request);
+        if matches!(request, Request::Txn(..)) {
+            self.agents[life.host].asked += 1;
+        }
         let lost = self.random.store.permille(self.options.lost_requests) && !self.calm;
         if !self.reaches_store(self.place(life.host)) || lost {
             return;

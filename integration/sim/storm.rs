@@ -104,12 +104,8 @@ const NOT_ALONE: [Kind; 11] = [
     Kind::JumpClock,
 ];
 
-const LIMITS: [(Kind, u64); 4] = [
-    (Kind::LoseAgent, 4),
-    (Kind::StopAgent, 4),
-    (Kind::PauseGuest, 3),
-    (Kind::OpenByHand, 2),
-];
+const LIMITS: [(Kind, u64); 4] =
+    [(Kind::LoseAgent, 4), (Kind::StopAgent, 4), (Kind::PauseGuest, 3), (Kind::OpenByHand, 2)];
 
 /// All deeds of a seed's world, by time.
 pub(crate) fn draw(options: &Options, limits: bool) -> Vec<(Micros, Deed)> {
@@ -162,10 +158,8 @@ fn deed(kind: Kind, random: &mut Random, options: &Options) -> Deed {
     let hosts = options.hosts + options.watchers;
     let host = random.index(hosts);
     let other = random.index(options.hosts);
-    let id = Id {
-        service: random.index(options.services),
-        number: random.index(options.instances),
-    };
+    let id =
+        Id { service: random.index(options.services), number: random.index(options.instances) };
     let span = round(random.skewed(100 * MILLI, 25 * SECOND));
     let lease = micros(options.judge_of(host).lease());
     let fence = micros(options.fence());
@@ -191,26 +185,14 @@ fn deed(kind: Kind, random: &mut Random, options: &Options) -> Deed {
             Deed::KillAgent(host, round(random.between(10 * MILLI, (lease - fence) / 2)))
         }
         Kind::LoseAgent => Deed::KillAgent(host, round(random.between(lease, 5 * lease))),
-        Kind::HangAgent => {
-            Deed::HangAgent(host, round(random.between(100 * MILLI, 3 * lease)))
-        }
-        Kind::StopAgent => {
-            Deed::StopAgent(host, round(random.between(100 * MILLI, 3 * lease)))
-        }
-        Kind::PauseGuest => {
-            Deed::PauseGuest(host, round(random.between(100 * MILLI, 4 * lease)))
-        }
+        Kind::HangAgent => Deed::HangAgent(host, round(random.between(100 * MILLI, 3 * lease))),
+        Kind::StopAgent => Deed::StopAgent(host, round(random.between(100 * MILLI, 3 * lease))),
+        Kind::PauseGuest => Deed::PauseGuest(host, round(random.between(100 * MILLI, 4 * lease))),
         _ => at_database(kind, random, options, id, span),
     }
 }
 
-fn at_database(
-    kind: Kind,
-    random: &mut Random,
-    options: &Options,
-    id: Id,
-    span: Micros,
-) -> Deed {
+fn at_database(kind: Kind, random: &mut Random, options: &Options, id: Id, span: Micros) -> Deed {
     let second = Id { number: random.index(options.instances), ..id };
     let named = random.permille(500);
     match kind {
@@ -219,8 +201,7 @@ fn at_database(
         Kind::Freeze => Deed::Freeze(id, round(random.between(100 * MILLI, 15 * SECOND))),
         Kind::Busy => Deed::Busy(id, span),
         Kind::Misobey => {
-            let orders =
-                [Orders::Refuses, Orders::Loses, Orders::Halves, Orders::Ignores];
+            let orders = [Orders::Refuses, Orders::Loses, Orders::Halves, Orders::Ignores];
             let orders = random.pick(&orders);
             Deed::Misobey(id, orders, round(random.between(SECOND, 10 * SECOND)))
         }

@@ -195,6 +195,7 @@ impl World {
     fn cut_hosts(&mut self, one: usize, other: usize, span: Micros) {
         let hosts = (one.min(other), one.max(other));
         if one != other && self.cut.insert(hosts) {
+            self.tell(Fact::Path { hosts, cut: true });
             self.plan(span, Happening::Mend(Mend::Hosts(hosts.0, hosts.1)));
         }
     }

@@ -14,8 +14,8 @@ use sengu_core::name::{InstanceId, ServiceName};
 use sengu_core::record::MasterRecord;
 use sengu_core::time::Time;
 
-use super::agent::{Agent, Running};
 use super::agent::service_name;
+use super::agent::{Agent, Running};
 use super::client::Client;
 use super::clock::HostClock;
 use super::converge::ForEver;
@@ -305,7 +305,8 @@ impl World {
             let (limit, breach) = self.judges.limits[index].clone();
             say!(self, "LIMIT {} ({limit}): {}", breach.slug, breach.text);
         }
-        if let Some(Violation { slug, text, .. }) = self.judges.violation.clone().filter(|_| !known) {
+        if let Some(Violation { slug, text, .. }) = self.judges.violation.clone().filter(|_| !known)
+        {
             note!(self, "VIOLATION of {slug}: {text}");
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use sengu_core::event::Event;
+use sengu_core::explain::Explanation;
 use sengu_core::name::{InstanceId, InstanceName, ServiceName};
 use sengu_core::policy::DatabaseKind;
 use sengu_core::report::ServiceReport;
@@ -24,14 +25,18 @@ use tokio::task::JoinHandle;
 use super::instance::Instance;
 use super::turn::{EVENTS, Parts, Query, Turner};
 use super::{identity, storing};
+use crate::audit::{self, Audit};
 use crate::board::Board;
 use crate::config::{Config, ServiceConfig};
 use crate::database::Database;
+use crate::database::mysql::{MysqlConfig, MysqlDatabase};
 use crate::database::redis::{RedisConfig, RedisDatabase};
-use crate::hook::Hooks;
-use crate::http;
+use crate::hook::{Hooks, Teller};
+use crate::http::{self, Recorders};
+use crate::journal::Journal;
+use crate::journal::witness::Witness;
 use crate::operator;
-use crate::probe::{Checks, Setup, Target};
+use crate::probe::{Checks, Folders, Setup, Sources, Target};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::template::{self, RenderContext};
@@ -78,6 +83,10 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let store: Arc<dyn Store> = Arc::new(store);
     let start = identity::random()?;
     let view = Arc::new(View::default());
+    let journal = Arc::new(Journal::new(&start));
+    let audit = Audit::open(&config.data_dir, audit::Bounds::default())
+        .with_context(|| format!("the audit in {} cannot be opened", config.data_dir.display()))?;
+    let audit = Arc::new(audit);
     let board = Arc::new(Board::default());
     let (events, received) = mpsc::channel(EVENTS);
     let (queries, asked) = mpsc::channel(QUERIES);
@@ -88,23 +97,22 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
-    let turner =
-        Turner::new(parts, Arc::clone(&store), Arc::clone(&view), data_dir, events.clone());
+    let teller = teller(&parts, &view, &config, &stopped);
+    let witness = Witness::new(Arc::clone(&journal));
+    let turner = Turner::new(
+        parts,
+        Arc::clone(&store),
+        Arc::clone(&view),
+        witness,
+        data_dir,
+        events.clone(),
+    );
     let mut turning = tokio::spawn(turner.run(received, asked));
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
-    let (definitions, problems) = crate::probe::load(&config.checks);
-    for problem in problems {
-        tracing::warn!("{problem}");
-    }
-    let checks = Arc::new(Checks::start(
-        definitions,
-        Target::all(&config),
-        Arc::clone(&board),
-        Setup::of(&config),
-    ));
-    let context =
-        Arc::new(http::Context::new(&config, Arc::clone(&view), Arc::clone(&store), board));
+    let recording = (journal, Arc::clone(&audit));
+    let Checking { checks, context, folders } =
+        Checking::start(&config, &view, &store, &board, recording, &stopped);
     let dns = crate::dns::serve(
         &config.dns,
         &config.datacenter,
@@ -113,10 +121,18 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     )
     .await?;
     let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
-    let mut templates =
-        template::start(config.templates.clone(), scene(&config, &view), stopped.clone());
-    let desk =
-        Arc::new(Desk { queries, checks, reload: Mutex::new(Reload { file, running, assembly }) });
+    let mut templates = template::start(
+        config.templates.clone(),
+        RenderContext::of(&config, Arc::clone(&view)),
+        stopped.clone(),
+    );
+    let desk = Arc::new(Desk {
+        queries,
+        checks,
+        folders,
+        teller,
+        reload: Mutex::new(Reload { file, running, assembly }),
+    });
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
     tracing::info!(
         host = %config.host,
@@ -135,18 +151,63 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     socket.ended().await;
     http.ended().await;
     templates.ended().await;
+    audit.end();
     turning.abort();
     result
 }
 
-/// What templates are rendered from.
-fn scene(config: &Config, view: &Arc<View>) -> RenderContext {
-    RenderContext {
-        host: config.host.clone(),
-        datacenter: config.datacenter.clone(),
-        domains: config.dns.domains.clone(),
-        view: Arc::clone(view),
-        state_dir: config.data_dir.join("templates"),
+/// Starts telling this host's hooks of what the catalog shows.
+fn teller(
+    parts: &Parts,
+    view: &Arc<View>,
+    config: &Config,
+    stopped: &watch::Receiver<bool>,
+) -> Arc<Teller> {
+    let (hooks, view) = (Arc::clone(&parts.hooks), Arc::clone(view));
+    let teller = Arc::new(Teller::new(hooks, view, config.host.clone(), &config.data_dir));
+    tokio::spawn(Arc::clone(&teller).run(ended(stopped.clone())));
+    teller
+}
+
+/// What looks at things: check files, registered checks, and the server that shows them.
+struct Checking {
+    checks: Arc<Checks>,
+    context: Arc<http::Context>,
+    folders: Arc<Folders>,
+}
+
+impl Checking {
+    fn start(
+        config: &Config,
+        view: &Arc<View>,
+        store: &Arc<dyn Store>,
+        board: &Arc<Board>,
+        (journal, audit): (Arc<Journal>, Arc<Audit>),
+        stopped: &watch::Receiver<bool>,
+    ) -> Self {
+        let targets = Target::all(config);
+        let sources =
+            Sources { board: Arc::clone(board), view: Arc::clone(view), ..Sources::default() };
+        // Read before anything listens, so that the first answer knows them; what is wrong in the
+        // folder is said by who follows it.
+        let (definitions, _) = crate::probe::load(&config.checks);
+        let checks = Checks::start(definitions, targets.clone(), sources, Setup::of(config));
+        let checks = Arc::new(checks);
+        let (view, store) = (Arc::clone(view), Arc::clone(store));
+        let recorders = Recorders { journal, audit, checks: Some(Arc::clone(&checks)) };
+        let context = http::Context::new(config, view, store, Arc::clone(board), recorders);
+        let context = Arc::new(context);
+        let registered = &context.registered;
+        tokio::spawn(Arc::clone(registered).run(ended(stopped.clone())));
+        let folders = Folders::new(
+            Arc::clone(&checks),
+            Arc::clone(registered),
+            config.checks.clone(),
+            targets,
+        );
+        let folders = Arc::new(folders);
+        tokio::spawn(Arc::clone(&folders).follow(ended(stopped.clone())));
+        Self { checks, context, folders }
     }
 }
 
@@ -228,7 +289,16 @@ impl Assembly {
                         });
                         Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
                     }
-                    DatabaseKind::Mysql => anyhow::bail!("instance `{id}`: no driver for mysql"),
+                    DatabaseKind::Mysql => {
+                        let driver = MysqlDatabase::new(MysqlConfig {
+                            name: instance.clone(),
+                            address: place.address,
+                            credentials: settings.credentials.clone(),
+                            tls: settings.tls.clone(),
+                            fence_runtime: Some(self.fences.clone()),
+                        });
+                        Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
+                    }
                 };
                 let (interval, timeout) = (settings.interval, settings.timeout);
                 let (board, events) = (Arc::clone(&self.board), self.events.clone());
@@ -247,6 +317,8 @@ impl Assembly {
 struct Desk {
     queries: mpsc::Sender<Query>,
     checks: Arc<Checks>,
+    folders: Arc<Folders>,
+    teller: Arc<Teller>,
     reload: Mutex<Reload>,
 }
 
@@ -296,6 +368,15 @@ impl operator::Agent for Desk {
         self.ask(Some(service.clone())).await.pop()
     }
 
+    async fn explain(&self, service: &ServiceName, now: Now) -> Option<Explanation> {
+        let (reply, answer) = oneshot::channel();
+        self.queries.send(Query::Copy(reply)).await.ok()?;
+        let (machine, service) = (answer.await.ok()?, service.clone());
+        // A rehearsal takes a moment; the loop must not wait for it.
+        let told = tokio::task::spawn_blocking(move || machine.explain(now, &service));
+        told.await.ok()?
+    }
+
     async fn would_switch(
         &self,
         service: &ServiceName,
@@ -337,13 +418,13 @@ impl operator::Agent for Desk {
             .parts(&fresh, Some(&reload.running))
             .map_err(|error| format!("{error:#}; the old configuration stays"))?;
         let instances = parts.instances.clone();
+        self.teller.replace(Arc::clone(&parts.hooks));
         self.queries
             .send(Query::Configure(Box::new(parts), reply))
             .await
             .map_err(|_| "the agent ends".to_owned())?;
         answer.await.map_err(|_| "the agent ends".to_owned())?;
-        let (definitions, problems) = crate::probe::load(&fresh.checks);
-        self.checks.replace(definitions, Target::all(&fresh));
+        let problems = self.folders.replace(fresh.checks.clone(), Target::all(&fresh)).await;
         reload.running = Running { config: fresh, instances };
         let problems = problems.iter().map(|problem| format!("warning: {problem}"));
         Ok(changes.into_iter().chain(problems).collect::<Vec<_>>().join("\n"))
@@ -353,7 +434,7 @@ impl operator::Agent for Desk {
 impl Desk {
     /// What a running agent cannot take over.
     async fn refuse_reload(&self, old: &Config, fresh: &Config) -> Result<(), String> {
-        let fixed: [(&str, bool); 8] = [
+        let fixed: [(&str, bool); 9] = [
             ("host", old.host != fresh.host),
             ("data_dir", old.data_dir != fresh.data_dir),
             ("socket", old.socket != fresh.socket),
@@ -361,6 +442,7 @@ impl Desk {
             ("store.lease", old.lease != fresh.lease),
             ("dns", old.dns != fresh.dns),
             ("http", old.http != fresh.http),
+            ("checks.http_scripts", old.checks.http_scripts != fresh.checks.http_scripts),
             ("template", old.templates != fresh.templates),
         ];
         if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {

@@ -11,7 +11,7 @@ use sengu_core::name::{InstanceName, ServiceName};
 
 use super::exit::PluginExit;
 use super::{Global, print};
-use crate::probe::{CheckReport, Of};
+use crate::probe::{CheckReport, verdict};
 
 /// Services told in the first line; more stand below it.
 const TOLD: usize = 3;
@@ -48,7 +48,7 @@ pub(super) fn run(global: &Global, options: &Options) -> PluginExit {
         }
     };
     let chosen: Vec<_> = reports.into_iter().filter(|report| options.choose(report)).collect();
-    let (exit, text) = verdict(&chosen, options);
+    let (exit, text) = told(&chosen, options);
     if global.json {
         print::json(&chosen);
     } else {
@@ -65,101 +65,35 @@ impl Options {
     }
 
     fn judge(&self, report: &CheckReport) -> PluginExit {
-        match report.status {
-            _ if self.too_old(report) => PluginExit::Unknown,
-            Status::Passing => PluginExit::Ok,
-            Status::Warning => PluginExit::Warning,
-            Status::Critical => PluginExit::Critical,
-            Status::Unknown => PluginExit::Unknown,
-        }
+        exit(verdict::judge(report, self.max_age))
     }
 
     fn too_old(&self, report: &CheckReport) -> bool {
-        report.age_ms.is_none_or(|age| Duration::from_millis(age) > self.max_age)
-    }
-
-    /// One check of the instances of one service, together; in words.
-    fn together(&self, group: &[CheckReport]) -> (PluginExit, String) {
-        let judged: Vec<(PluginExit, &CheckReport)> =
-            group.iter().map(|report| (self.judge(report), report)).collect();
-        if let ([(exit, report)], true) = (judged.as_slice(), self.instance.is_some()) {
-            return (*exit, format!("{} is {}", report.instance, word(*exit)));
-        }
-        match group.first().map(|report| report.of).unwrap_or_default() {
-            Of::Each => each(&judged, ""),
-            Of::Others => {
-                let (named, rest): (Vec<_>, Vec<_>) =
-                    judged.into_iter().partition(|(_, report)| report.named);
-                let but = named.first().map_or_else(String::new, |(_, report)| {
-                    format!(" but {}, the master", report.instance)
-                });
-                if rest.is_empty() {
-                    (PluginExit::Ok, format!("none{but}"))
-                } else {
-                    each(&rest, &but)
-                }
-            }
-            Of::One => one(&judged),
-        }
+        verdict::too_old(report, self.max_age)
     }
 }
 
-fn each(judged: &[(PluginExit, &CheckReport)], but: &str) -> (PluginExit, String) {
-    let worst = judged.iter().map(|(exit, _)| *exit).max().unwrap_or(PluginExit::Unknown);
-    if worst == PluginExit::Ok {
-        let count = crate::config::count(judged.len(), "instance");
-        return (worst, format!("{count} passing{but}"));
-    }
-    let bad = judged.iter().filter(|(exit, _)| *exit != PluginExit::Ok);
-    let bad: Vec<_> =
-        bad.map(|(exit, report)| format!("{} is {}", report.instance, word(*exit))).collect();
-    (worst, bad.join(", "))
-}
-
-fn one(judged: &[(PluginExit, &CheckReport)]) -> (PluginExit, String) {
-    let passing: Vec<_> = judged
-        .iter()
-        .filter(|(exit, _)| matches!(exit, PluginExit::Ok | PluginExit::Warning))
-        .collect();
-    let names = |some: &[&(PluginExit, &CheckReport)]| {
-        let names: Vec<_> = some.iter().map(|(_, report)| report.instance.as_str()).collect();
-        names.join(", ")
-    };
-    match passing.as_slice() {
-        [(exit, report)] => (*exit, format!("{} is {}", report.instance, word(*exit))),
-        [] if judged.iter().any(|(exit, _)| *exit == PluginExit::Unknown) => {
-            let unknown: Vec<_> =
-                judged.iter().filter(|(exit, _)| *exit == PluginExit::Unknown).collect();
-            (PluginExit::Unknown, format!("{} unknown, none passing", names(&unknown)))
-        }
-        [] => (
-            PluginExit::Critical,
-            format!("none of {} passes", names(&judged.iter().collect::<Vec<_>>())),
-        ),
-        many => (PluginExit::Critical, format!("{} pass; exactly one must", names(many))),
-    }
-}
-
-fn word(exit: PluginExit) -> &'static str {
-    match exit {
-        PluginExit::Ok => "passing",
-        PluginExit::Warning => "warning",
-        PluginExit::Critical => "critical",
-        PluginExit::Unknown => "unknown",
+fn exit(status: Status) -> PluginExit {
+    match status {
+        Status::Passing => PluginExit::Ok,
+        Status::Warning => PluginExit::Warning,
+        Status::Critical => PluginExit::Critical,
+        Status::Unknown => PluginExit::Unknown,
     }
 }
 
 /// The worst of all, and the text: first line for the monitoring, one line for each result.
-fn verdict(reports: &[CheckReport], options: &Options) -> (PluginExit, String) {
+fn told(reports: &[CheckReport], options: &Options) -> (PluginExit, String) {
     let name = options.name.as_deref().unwrap_or("checks");
     // They come sorted by check, service and instance.
     let groups: Vec<(PluginExit, String)> = reports
         .chunk_by(|one, next| (&one.name, &one.service) == (&next.name, &next.service))
         .map(|group| {
-            let (exit, words) = options.together(group);
+            let alone = options.instance.is_some();
+            let (status, words) = verdict::together(group, alone, options.max_age);
             let check =
                 if options.name.is_none() { format!("{} ", group[0].name) } else { String::new() };
-            (exit, format!("{check}{}: {words}", group[0].service))
+            (exit(status), format!("{check}{}: {words}", group[0].service))
         })
         .collect();
     let Some(worst) = groups.iter().map(|(exit, _)| *exit).max() else {

@@ -1,39 +1,52 @@
 //! `sengu render`: what the templates of the configuration give now.
 //!
-//! Writes no file: a running agent does.
+//! Writes no file unless it is told to with `--once`: a running agent does.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 
-use sengu_core::catalog::Picture;
+use sengu_core::catalog::{Catalog, Picture};
 
 use super::{Exit, Global, print};
-use crate::clock;
 use crate::config::{Config, TemplateConfig};
 use crate::operator::Records;
 use crate::template::{self, RenderContext};
 use crate::view::View;
+use crate::{clock, duration};
 
 /// Show what the templates of the configuration file give now
 ///
-/// Prints the whole file, or with `--dry-run` what would change in it. Writes nothing: a running
-/// agent keeps the files.
+/// Prints the whole file, or with `--dry-run` what would change in it. Writes nothing, since a
+/// running agent keeps the files; `--once` does what the agent would do, once. Exit codes with
+/// `--check`: 0 if no file would change, 1 if one would.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Only these destinations
     destinations: Vec<PathBuf>,
     /// Print what would change, as a diff
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["once"])]
     dry_run: bool,
+    /// Only tell by the exit code, and a line for each, which files would change
+    #[arg(long, conflicts_with_all = ["once", "dry_run"])]
+    check: bool,
+    /// Write the files now, with validation and commands, as the agent would
+    #[arg(long)]
+    once: bool,
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     let config = global.configuration()?;
     let chosen = chosen(&config, &options.destinations)?;
     anyhow::ensure!(!chosen.is_empty(), "there is no [[template]] in {}", global.config.display());
-    render(global, &config, &chosen, options.dry_run)
+    let records: Records = global.agent()?.get("/v1/sengu/records")?;
+    let now = clock::time();
+    let catalog = Arc::new(records.catalog(now));
+    if options.once {
+        return once(&config, &chosen, catalog);
+    }
+    render(&config, &chosen, catalog, options)
 }
 
 fn chosen<'a>(config: &'a Config, wanted: &[PathBuf]) -> anyhow::Result<Vec<&'a TemplateConfig>> {
@@ -48,34 +61,72 @@ fn chosen<'a>(config: &'a Config, wanted: &[PathBuf]) -> anyhow::Result<Vec<&'a 
 }
 
 fn render(
-    global: &Global,
     config: &Config,
     chosen: &[&TemplateConfig],
-    dry_run: bool,
+    catalog: Arc<Catalog>,
+    options: &Options,
 ) -> anyhow::Result<Exit> {
-    let records: Records = global.agent()?.get("/v1/sengu/records")?;
-    let now = clock::time();
-    let catalog = Arc::new(records.catalog(now));
-    let context = RenderContext {
-        host: config.host.clone(),
-        datacenter: config.datacenter.clone(),
-        domains: config.dns.domains.clone(),
-        view: Arc::new(View::default()),
-        state_dir: config.data_dir.join("templates"),
-    };
-    let picture = Picture::Known(catalog);
+    let context = RenderContext::of(config, Arc::new(View::default()));
+    let (picture, now) = (Picture::Known(catalog), clock::time());
+    let mut exit = Exit::Done;
     for template in chosen {
         let text = template::render_once(template, &context, &picture, now)?;
-        if !dry_run {
+        if !options.dry_run && !options.check {
             print::bytes(text.as_bytes());
             continue;
         }
         let difference = template::difference(template, &text)?;
-        if difference.is_empty() {
-            print::text(&format!("{} would not change", template.destination.display()));
-        } else {
-            print::bytes(difference.as_bytes());
+        let file = template.destination.display();
+        match (difference.is_empty(), options.check) {
+            (true, _) => print::text(&format!("{file} would not change")),
+            (false, false) => print::bytes(difference.as_bytes()),
+            (false, true) => {
+                print::text(&format!("{file} would change"));
+                exit = Exit::Failed;
+            }
         }
     }
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+/// Lets each template do its work once, in the agent's own way.
+fn once(
+    config: &Config,
+    chosen: &[&TemplateConfig],
+    catalog: Arc<Catalog>,
+) -> anyhow::Result<Exit> {
+    let view = Arc::new(View::default());
+    view.publish(catalog);
+    let context = RenderContext::of(config, view);
+    let longest = chosen.iter().map(|one| one.wait_max + one.timeout * 2).max();
+    let patience = longest.unwrap_or_default() + template::RENDER_DEADLINE;
+    let chosen: Vec<TemplateConfig> = chosen.iter().map(|&one| one.clone()).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let statuses = runtime.block_on(async {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let mut templates = template::start(chosen, context, stopped);
+        let settled = tokio::time::timeout(patience, templates.settled()).await;
+        let statuses = templates.status();
+        let _ = stop.send(true);
+        templates.ended().await;
+        settled.map(|()| statuses)
+    });
+    let statuses =
+        statuses.map_err(|_| anyhow::anyhow!("not done after {}", duration::format(patience)))?;
+    let mut exit = Exit::Done;
+    for status in statuses {
+        let file = status.destination.display();
+        let command = status.command.as_ref().and_then(|command| command.error.as_ref());
+        let told = match (status.error.as_ref(), command, status.writes) {
+            (Some(error), _, _) => format!("{file} not written: {error}"),
+            (None, Some(error), _) => format!("{file} written, but its {error}"),
+            (None, None, 0) => format!("{file} is as it should be"),
+            (None, None, _) => format!("{file} written, {} bytes", status.bytes),
+        };
+        if status.error.is_some() || command.is_some() {
+            exit = Exit::Failed;
+        }
+        print::text(&told);
+    }
+    Ok(exit)
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::{Config, ServiceConfig};
+use super::{Config, HookCall, ServiceConfig};
 use crate::duration::format;
 
 /// One line for each difference: `+` new, `-` gone, `~` changed.
@@ -50,7 +50,9 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
     put("dns.recursion_clients".into(), list(clients.collect::<Vec<_>>()));
     put("http.listen".into(), list(&config.http.listen));
     put("checks.folder".into(), config.checks.folder.display().to_string());
+    put("checks.services".into(), config.checks.services.display().to_string());
     put("checks.scripts".into(), config.checks.scripts.to_string());
+    put("checks.http_scripts".into(), config.checks.http_scripts.to_string());
     for (name, service) in &config.services {
         spell_service(&mut put, &format!("service.{name}"), service);
     }
@@ -64,16 +66,28 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
         put(format!("{key}: wait_min"), format(template.wait_min));
         put(format!("{key}: wait_max"), format(template.wait_max));
         put(format!("{key}: allow_empty"), template.allow_empty.to_string());
+        put(format!("{key}: min_records"), template.min_records.to_string());
         put(format!("{key}: block"), template.block.to_string());
+        put(format!("{key}: in_place"), template.in_place.to_string());
+        put(format!("{key}: backup"), template.backup.to_string());
+        let mode = template.mode.map(|mode| format!("{mode:04o}"));
+        let kept = || "the old file's".to_owned();
+        put(format!("{key}: owner"), template.owner.clone().unwrap_or_else(kept));
+        put(format!("{key}: mode"), mode.unwrap_or_else(kept));
     }
     for (index, hook) in config.hooks.iter().enumerate() {
         let key = format!("hook {}: {}", index + 1, hook.phase.as_str());
         let services =
             if hook.services.is_empty() { "all services".into() } else { list(&hook.services) };
         let error = word(&hook.on_error);
+        let call = match &hook.call {
+            HookCall::Program(command) => list(command),
+            HookCall::Http { url, .. } => crate::probe::http::shown(url),
+        };
+        let user = hook.user.as_deref().unwrap_or("the agent's user");
         let value = format!(
-            "{} for {services}, timeout {}, on_error {error}",
-            list(&hook.command),
+            "{call} for {services}, as {user} in {}, timeout {}, on_error {error}",
+            hook.folder.display(),
             format(hook.timeout)
         );
         put(key, value);

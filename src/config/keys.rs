@@ -175,7 +175,19 @@ pub const CHECKS: Section = Section {
             "`checks` beside this file, if it is there",
             "Folder with own check definitions, one TOML file each.",
         ),
-        fixed("scripts", "false", "May checks run programs (the `script` probe)?"),
+        found(
+            "services",
+            "\"/etc/sengu/services\"",
+            "`services` beside this file, if it is there",
+            "Folder with services and checks in Consul's JSON, to register with this agent.",
+        ),
+        fixed("scripts", "false", "May checks of files on this host run programs?"),
+        fixed(
+            "http_scripts",
+            "false",
+            "May checks that clients register over HTTP run programs? Whoever reaches the port \
+             then runs them as the agent.",
+        ),
     ],
 };
 
@@ -242,6 +254,12 @@ pub const SERVICE: Section = Section {
             "candidate_wait",
             "\"1s\"",
             "How long a failover waits for a copy that has not told its position: 100ms to 60s.",
+        ),
+        fixed(
+            "acknowledgements",
+            "1",
+            "With `loss = \"none\"`: so many copies must have a commit before it is acknowledged: 1 \
+             to 8 (MariaDB: 1).",
         ),
         fixed("max_attempts", "5", "How many copies one failover tries: 1 to 100."),
         fixed("interval", "\"1s\"", "How often each instance is asked for its role: 100ms to 60s."),
@@ -340,12 +358,32 @@ pub const TEMPLATE: Section = Section {
         ),
         fixed("wait_max", "\"1s\"", "The longest wait while changes go on: `wait_min` to 10m."),
         fixed("allow_empty", "false", "May the file become empty?"),
+        fixed(
+            "min_records",
+            "0",
+            "Given fewer hosts and servers than this, the last good lines are kept (masters \
+             withdrawn): 0 to 100000.",
+        ),
         found(
             "block",
             "true",
             "`true` for `hosts.tera`, `false` for others",
             "Are only the lines between sengu's markers sengu's, and all others kept?",
         ),
+        fixed(
+            "in_place",
+            "false",
+            "Write over the file instead of replacing it, as a mount point needs it (`/etc/hosts` \
+             in a container). Not atomic: a reader may see half of each.",
+        ),
+        fixed("backup", "false", "Keep the file that was replaced as `NAME.bak`?"),
+        found(
+            "owner",
+            "\"root:haproxy\"",
+            "as the old file has it, else the agent's",
+            "The file's user, or user and group.",
+        ),
+        found("mode", "\"0640\"", "as the old file has it, else 0644", "The file's mode."),
     ],
 };
 
@@ -353,23 +391,38 @@ pub const TEMPLATE: Section = Section {
 pub const HOOK: Section = Section {
     path: "hook",
     header: "[[hook]]",
-    about: "A program to run at a step of a move, on the host of the new master. May stand \
-            several times; the hooks of one phase run in the order of the file.",
+    about: "A program to run, or a URL to call, at a step of a move, on the host of the new \
+            master; `detected`, `fenced` and `role-changed` on each host that it concerns. May \
+            stand several times; the hooks of one phase run in the order of the file.",
     keys: &[
         required(
             "phase",
             "\"before-failover\"",
-            "When: `before-failover`, `after-failover`, `failed-failover`, `before-switchover` or \
-             `after-switchover`.",
+            "When: `before-failover`, `after-failover`, `failed-failover`, `before-switchover`, \
+             `after-switchover`, `detected`, `fenced` or `role-changed`.",
         ),
         found("services", "[\"foo-redis\"]", "all services of this file", "For which services."),
         required(
             "command",
             "[\"/usr/local/bin/announce\"]",
             "Program and arguments; no shell. What it needs to know stands in `SENGU_…` \
-             variables.",
+             variables. Or a `url` in its place.",
         ),
-        fixed("timeout", "\"10s\"", "How long it may run: 100ms to 10m."),
+        found(
+            "url",
+            "\"https://chat.example/hook\"",
+            "none",
+            "Called with POST, with the same facts as JSON; 2xx is success.",
+        ),
+        found(
+            "token",
+            "\"/etc/sengu/chat.token\"",
+            "none",
+            "File with a token for the `url`, sent as `Authorization: Bearer`; read at each call.",
+        ),
+        found("user", "\"www-data\"", "the agent's", "User, or `user:group`, of the program."),
+        fixed("folder", "\"/\"", "The folder that the program runs in; absolute."),
+        fixed("timeout", "\"10s\"", "How long it may take: 100ms to 10m."),
         fixed(
             "on_error",
             "\"continue\"",

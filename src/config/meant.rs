@@ -171,16 +171,23 @@ fn http(top: &Table<'_>) -> HttpConfig {
 }
 
 fn checks(top: &Table<'_>, setting: &Setting<'_>) -> ChecksConfig {
-    let mut checks = ChecksConfig { folder: setting.folder.join("checks"), scripts: false };
+    let mut checks = ChecksConfig {
+        folder: setting.folder.join("checks"),
+        scripts: false,
+        http_scripts: false,
+        services: setting.folder.join("services"),
+    };
     let Some(table) = top.table("checks", &keys::CHECKS) else { return checks };
-    if let Some(folder) = table.text("folder") {
-        checks.folder = setting.folder.join(&folder.value);
-        if !setting.machine.exists(&checks.folder) {
-            let message = format!("there is no folder {}", checks.folder.display());
+    for (name, place) in [("folder", &mut checks.folder), ("services", &mut checks.services)] {
+        let Some(folder) = table.text(name) else { continue };
+        *place = setting.folder.join(&folder.value);
+        if !setting.machine.exists(place) {
+            let message = format!("there is no folder {}", place.display());
             table.note(&folder.at, message, "here", Some("create it, or leave the key out"));
         }
     }
     checks.scripts = table.flag("scripts").unwrap_or(false);
+    checks.http_scripts = table.flag("http_scripts").unwrap_or(false);
     table.finish();
     checks
 }

@@ -37,6 +37,9 @@ pub const DEFAULT_PATH: &str = "/etc/sengu/sengu.toml";
 /// The agent's socket, unless the file names another.
 pub const DEFAULT_SOCKET: &str = "/run/sengu/sengu.sock";
 
+/// Where the store is kept, unless the file names another folder.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/sengu";
+
 /// Everything an agent was told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -170,9 +173,19 @@ pub struct TemplateConfig {
     pub wait_max: Duration,
     /// May it become empty? Default no.
     pub allow_empty: bool,
+    /// Given fewer hosts and servers than this, the last good lines are kept. Default 0.
+    pub min_records: usize,
     /// Only the lines between sengu's markers are sengu's; the rest of the file is kept. Default:
     /// yes for the shipped `hosts.tera`, no for others, which replace the whole file.
     pub block: bool,
+    /// Written over instead of replaced, for mount points. Default no.
+    pub in_place: bool,
+    /// Is the file that was replaced kept as `NAME.bak`? Default no.
+    pub backup: bool,
+    /// Its `user` or `user:group`; none: the old file's, else the agent's.
+    pub owner: Option<String>,
+    /// Its mode; none: the old file's, else `0644`.
+    pub mode: Option<u32>,
 }
 
 /// A program to run at a phase.
@@ -182,12 +195,30 @@ pub struct HookConfig {
     pub phase: Phase,
     /// For which services; empty: all.
     pub services: Vec<ServiceName>,
-    /// Program and arguments; no shell.
-    pub command: Vec<String>,
+    /// What is called.
+    pub call: HookCall,
+    /// The `user` or `user:group` that a program runs as; none: the agent's.
+    pub user: Option<String>,
+    /// The folder that a program runs in. Default `/`.
+    pub folder: PathBuf,
     /// Deadline. Default 10 s.
     pub timeout: Duration,
     /// Whether its failure stops the move (`before-` phases only). Default continue.
     pub on_error: OnError,
+}
+
+/// What a hook calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookCall {
+    /// Program and arguments; no shell.
+    Program(Vec<String>),
+    /// A URL, with POST.
+    Http {
+        /// Where.
+        url: String,
+        /// File with a token that is sent as `Authorization: Bearer …`; read at each call.
+        token: Option<PathBuf>,
+    },
 }
 
 /// Checks.
@@ -196,8 +227,13 @@ pub struct ChecksConfig {
     /// Folder with the operator's own definitions, one TOML file each. Default `checks` beside
     /// the configuration file.
     pub folder: PathBuf,
-    /// May `script` probes run? Default no.
+    /// May checks of files on this host run programs? Default no.
     pub scripts: bool,
+    /// May checks that clients register over HTTP run programs? Default no.
+    pub http_scripts: bool,
+    /// Folder with service and check definitions in Consul's JSON. Default `services` beside the
+    /// configuration file.
+    pub services: PathBuf,
 }
 
 impl Config {
@@ -257,7 +293,8 @@ impl Config {
     #[must_use]
     pub fn phases(&self, service: &ServiceName) -> BTreeMap<Phase, OnError> {
         let mut phases = BTreeMap::new();
-        for hook in self.hooks.iter().filter(|hook| hook.applies(service)) {
+        let moves = |hook: &&HookConfig| Phase::ALL.contains(&hook.phase);
+        for hook in self.hooks.iter().filter(|hook| hook.applies(service)).filter(moves) {
             let phase = phases.entry(hook.phase).or_insert(OnError::Continue);
             if hook.on_error == OnError::Abort {
                 *phase = OnError::Abort;
@@ -295,6 +332,15 @@ pub fn socket(path: &Path) -> PathBuf {
     let (table, _) = toml::de::DeTable::parse_recoverable(&text);
     let written = table.get_ref().get("socket").and_then(|value| value.get_ref().as_str());
     PathBuf::from(written.unwrap_or(DEFAULT_SOCKET))
+}
+
+/// The data folder that a file names, in the same way.
+#[must_use]
+pub fn data_dir(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+    let written = table.get_ref().get("data_dir").and_then(|value| value.get_ref().as_str());
+    PathBuf::from(written.unwrap_or(DEFAULT_DATA_DIR))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::file::{Found, Table};
 use super::meant::{Setting, absolute, not_a_label};
 use super::services::Services;
 use super::suggest::nearest;
-use super::{HookConfig, OnError, TemplateConfig, keys};
+use super::{HookCall, HookConfig, OnError, TemplateConfig, keys};
 use crate::template;
 
 /// The shipped template that writes a managed block unless told otherwise.
@@ -55,7 +55,12 @@ fn one_template(table: &Table<'_>, setting: &Setting<'_>) -> Option<TemplateConf
         table.note(&at, message, "here", Some("a render waits at least `wait_min`"));
     }
     let allow_empty = table.flag("allow_empty").unwrap_or(false);
+    let min_records = table.whole("min_records", 0..=100_000);
     let block = table.flag("block");
+    let in_place = table.flag("in_place").unwrap_or(false);
+    let backup = table.flag("backup").unwrap_or(false);
+    let owner = table.text("owner").and_then(|text| table.convert("owner", text, owner));
+    let mode = table.text("mode").and_then(|text| table.convert("mode", text, mode));
     table.finish();
     let source = source?.value;
     Some(TemplateConfig {
@@ -68,6 +73,11 @@ fn one_template(table: &Table<'_>, setting: &Setting<'_>) -> Option<TemplateConf
         wait_min,
         wait_max: longest,
         allow_empty,
+        min_records: min_records.map_or(0, |found| found.value as usize),
+        in_place,
+        backup,
+        owner: owner.map(|found| found.value),
+        mode: mode.map(|found| found.value),
     })
 }
 
@@ -82,6 +92,23 @@ fn source(text: &str, setting: &Setting<'_>) -> Result<String, String> {
         return Ok(path.display().to_string());
     }
     Err(format!("there is no template {}; sengu brings {}", path.display(), shipped.join(", ")))
+}
+
+/// `user` or `user:group`; whether they are there is seen when they are needed.
+fn owner(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let good = |part: &&str| {
+        (1..=32).contains(&part.len()) && !part.contains(|c: char| !c.is_ascii_graphic())
+    };
+    if parts.len() <= 2 && parts.iter().all(good) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is no account; write `user` or `user:group`"))
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+    mode.ok_or_else(|| format!("{text:?} is no file mode; write it as \"0640\""))
 }
 
 fn timeout(table: &Table<'_>, preset: Duration) -> Duration {
@@ -131,19 +158,15 @@ fn hook(table: &Table<'_>, services: &Services, setting: &Setting<'_>) -> Option
     if !table.has("phase") {
         table.missing("phase");
     }
-    let phases = Phase::ALL.map(|phase| (phase.as_str(), phase));
-    let phase = table.word("phase", &phases, |word| {
-        let later = ["detected", "fenced", "role-changed"];
-        later.contains(&word).then(|| format!("the phase \"{word}\" is not supported yet"))
-    });
+    let phases: Vec<_> = Phase::every().map(|phase| (phase.as_str(), phase)).collect();
+    let phase = table.word("phase", &phases, |_| None);
     let services = table.texts("services").map_or_else(Vec::new, |names| {
         let known = |name: Found<String>| known_service(table, &name, services);
         names.value.into_iter().filter_map(known).collect()
     });
-    if !table.has("command") {
-        table.missing("command");
-    }
-    let command = program(table, "command", setting);
+    let call = call(table, setting);
+    let user = table.text("user").and_then(|text| table.convert("user", text, owner));
+    let folder = if table.has("folder") { absolute(table, "folder") } else { Some("/".into()) };
     let timeout = timeout(table, Duration::from_secs(10));
     let words = [("continue", OnError::Continue), ("abort", OnError::Abort)];
     let on_error = table.word("on_error", &words, |_| None);
@@ -159,10 +182,60 @@ fn hook(table: &Table<'_>, services: &Services, setting: &Setting<'_>) -> Option
     Some(HookConfig {
         phase: phase?.value,
         services,
-        command: command?,
+        call: call?,
+        user: user.map(|found| found.value),
+        folder: folder?,
         timeout,
         on_error: on_error.map_or(OnError::Continue, |found| found.value),
     })
+}
+
+/// A program or a URL, and not both.
+fn call(table: &Table<'_>, setting: &Setting<'_>) -> Option<HookCall> {
+    let command = program(table, "command", setting);
+    let url = table.text("url");
+    let token = table.text("token").and_then(|text| {
+        let path = setting.folder.join(&text.value);
+        let there = setting.machine.exists(&path);
+        let read = |_: &str| {
+            if there {
+                Ok(path.clone())
+            } else {
+                Err(format!("there is no file {}", path.display()))
+            }
+        };
+        table.convert("token", text.clone(), read)
+    });
+    match (command, url) {
+        (Some(command), None) => {
+            if let Some(token) = token {
+                let message = "`token` is for a `url`".to_owned();
+                table.note(&token.at, message, "here", Some("a program reads its own secrets"));
+            }
+            Some(HookCall::Program(command))
+        }
+        (None, Some(url)) => {
+            let good = |text: &str| {
+                if text.starts_with("http://") || text.starts_with("https://") {
+                    return Ok(text.to_owned());
+                }
+                Err("`url` must begin with http:// or https://".to_owned())
+            };
+            let url = table.convert("url", url, good)?.value;
+            Some(HookCall::Http { url, token: token.map(|found| found.value) })
+        }
+        (Some(_), Some(url)) => {
+            let message = "`command` and `url` exclude each other".to_owned();
+            table.note(&url.at, message, "here", Some("write two hooks"));
+            None
+        }
+        (None, None) => {
+            if !table.has("command") && !table.has("url") {
+                table.missing("command");
+            }
+            None
+        }
+    }
 }
 
 fn known_service(

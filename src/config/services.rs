@@ -145,9 +145,15 @@ fn policy(table: &Table<'_>, kind: DatabaseKind, timeout: Duration) -> Policy {
     }
     let wait = between(table, "candidate_wait", 100, 60_000, preset.candidate_wait);
     let attempts = table.whole("max_attempts", 1..=100);
+    let acks = table.whole("acknowledgements", 1..=8);
+    if let Some(acks) = acks.as_ref().filter(|acks| loss != Loss::None && acks.value > 1) {
+        let message = "`acknowledgements` counts only with `loss = \"none\"`".to_owned();
+        table.note(&acks.at, message, "here", Some("take it out, or set `loss = \"none\"`"));
+    }
     let mut policy = Policy {
         failover: failover.map_or(preset.failover, |found| found.value),
         loss,
+        acks: acks.map_or(preset.acks, |found| found.value),
         rejoin,
         kill: table.flag("kill").unwrap_or(preset.kill),
         max_lag: max_lag.map_or(preset.max_lag, |found| found.value),

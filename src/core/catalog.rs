@@ -20,6 +20,7 @@ use crate::record::{
     Ask, BeatRecord, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
     Promise, Record, RequestRecord, Stand,
 };
+use crate::sabotage::sabotaged;
 use crate::sync::SyncRecord;
 use crate::time::Time;
 
@@ -200,13 +201,18 @@ impl Catalog {
     /// Who is master of a service, as an output may say it at `now`.
     #[must_use]
     pub fn master(&self, service: &ServiceName, now: Time) -> Named<'_> {
-        match self.services.get(service) {
-            Some(_) if self.unvouched.contains(service) => {
+        let Some(view) = self.services.get(service) else {
+            return Named::Withdrawn("no such service");
+        };
+        // What the records say comes first: it tells most.
+        match view.master(now) {
+            Named::Master(..) if self.unvouched.contains(service) => {
                 Named::Withdrawn("this agent has no fresh knowledge of the master")
             }
-            Some(view) if now < self.valid_until => view.master(now),
-            Some(_) => Named::Withdrawn("the store has not answered for a lease"),
-            None => Named::Withdrawn("no such service"),
+            Named::Master(..) if now >= self.valid_until && !sabotaged!(ValidUntilNotCompared) => {
+                Named::Withdrawn("the store has not answered for a lease")
+            }
+            named => named,
         }
     }
 
@@ -439,6 +445,7 @@ impl ServiceView {
         };
         match &record.state {
             MasterState::Serving => {}
+            MasterState::Taken { .. } if sabotaged!(NamedWhenTaken) => {}
             MasterState::Taken { .. } => return Named::Withdrawn("a new master is being promoted"),
             MasterState::Giving { .. } => {
                 return Named::Withdrawn("mastership is being handed over");
@@ -450,12 +457,15 @@ impl ServiceView {
             }
             MasterState::Unmanaged => return Named::Withdrawn("the service is not adopted"),
         }
-        if self.kept_until().is_some_and(|until| now >= until) {
+        let late = self.kept_until().is_some_and(|until| now >= until);
+        if late && !sabotaged!(BeatAgeNotCompared) {
             return Named::Withdrawn("no beat of the master's host came for the lease");
         }
         match self.instances.get_key_value(&record.holder.instance) {
             Some((name, at)) => match &at.record.health {
-                Health::Up | Health::Troubled(_) if at.record.writable => {
+                Health::Up | Health::Troubled(_)
+                    if at.record.writable || sabotaged!(NamedWhenTaken) =>
+                {
                     Named::Master(name, &at.record)
                 }
                 Health::Up | Health::Troubled(_) => Named::Withdrawn("the master takes no writes"),

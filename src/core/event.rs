@@ -143,7 +143,7 @@ pub enum ControlOutcome {
 }
 
 /// What a direct look at an earlier holder's address showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LookOutcome {
     /// It answers and takes writes: the veto.
     Writable,
@@ -154,7 +154,7 @@ pub enum LookOutcome {
 }
 
 /// What can be asked of the shell.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum Action {
     /// Send a txn to the store.
     Txn {
@@ -227,7 +227,7 @@ pub enum Action {
 }
 
 /// A change of a database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Refuse writes for good: all rungs, and the kill if `kill`. Done when it reads back.
     Fence {
@@ -269,7 +269,7 @@ pub enum Command {
 }
 
 /// A deadline of the fence thread.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Armed {
     /// What it fences.
     pub instance: InstanceId,
@@ -280,7 +280,7 @@ pub struct Armed {
 }
 
 /// What a hook is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HookRun {
     /// The service.
     pub service: ServiceName,
@@ -297,7 +297,7 @@ pub struct HookRun {
 }
 
 /// One side of a move, as hooks are told it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Party {
     /// Its name.
     pub instance: InstanceName,
@@ -308,7 +308,7 @@ pub struct Party {
 }
 
 /// A line for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Saying {
     /// Needs somebody's attention.
     pub alarm: bool,

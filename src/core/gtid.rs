@@ -30,7 +30,7 @@ impl NoGtid {
 }
 
 /// MySQL's set of global transaction identifiers (manual: "GTID Sets").
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GtidSet {
     /// By source: intervals, both ends included, ascending, with a gap between any two.
@@ -221,7 +221,7 @@ impl From<GtidSet> for String {
 /// (knowledge base: `gtid_binlog_state`).
 ///
 /// Only with `gtid_strict_mode` does a number say that all lower ones of its domain came before.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GtidState {
     last: BTreeMap<(u32, u32), u64>,
@@ -252,13 +252,25 @@ impl GtidState {
     }
 
     /// The entries that go beyond the other's, with the number they reach.
+    ///
+    /// A copy that was made from a backup knows only the last transaction of each domain, none of the
+    /// earlier writers: a later transaction that both have says that it has theirs, too.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        let beyond = self
-            .last
-            .iter()
-            .filter(|(writer, number)| other.last.get(writer).is_none_or(|known| known < number));
+        let beyond = self.last.iter().filter(|(writer, number)| match other.last.get(writer) {
+            Some(known) => known < number,
+            None => !self.shares_after(other, writer.0, **number),
+        });
         Self { last: beyond.map(|(writer, number)| (*writer, *number)).collect() }
+    }
+
+    /// Do both have a transaction of one writer after this number? Strict mode: then both have what
+    /// came before it.
+    fn shares_after(&self, other: &Self, domain: u32, number: u64) -> bool {
+        other.last.iter().any(|(writer, theirs)| {
+            writer.0 == domain
+                && self.last.get(writer).is_some_and(|mine| (*mine).min(*theirs) > number)
+        })
     }
 
     /// Without the transactions that this server wrote, in any domain.

@@ -64,7 +64,7 @@ pub enum Answer {
 }
 
 /// What the process behind an instance does, by `/proc`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Process {
     /// Not looked at, or not found on this host.
@@ -83,7 +83,7 @@ pub enum Process {
 }
 
 /// The state of an instance, as it told it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InstanceState {
     /// Follows somebody or not.
     pub role: Role,
@@ -126,7 +126,7 @@ pub struct InstanceState {
 pub const OBSTACLES: usize = 8;
 
 /// Semi-synchronous replication on one server: both of its sides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct SemiSync {
     /// As a master: each commit waits for so many acknowledgements; 0: it does not wait.
     pub awaits: u32,
@@ -139,7 +139,7 @@ pub struct SemiSync {
 }
 
 /// What `auto` asks of an instance besides its role.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Settings {
     /// Its own file starts it fenced.
     pub starts_fenced: Verdict,
@@ -152,7 +152,7 @@ pub struct Settings {
 }
 
 /// Good, or what is wrong and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Not looked at yet.

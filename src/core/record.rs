@@ -157,7 +157,7 @@ pub enum MasterState {
 }
 
 /// Why a term ended or began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// `sengu adopt`.
@@ -361,7 +361,7 @@ pub struct FinalRecord {
 }
 
 /// Why a copy must not be promoted, as its own agent knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unfit {
     /// A full copy was under way when it was detached: its data is half of something.
@@ -499,10 +499,16 @@ pub enum Phase {
     BeforeSwitchover,
     /// The new master serves.
     AfterSwitchover,
+    /// The master was found lost. Told by each host to itself; the core never runs it.
+    Detected,
+    /// The own instance was fenced. Told as `Detected` is.
+    Fenced,
+    /// An own instance became master or replica. Told as `Detected` is.
+    RoleChanged,
 }
 
 impl Phase {
-    /// All of them, in order.
+    /// Those that are steps of a move, in order.
     pub const ALL: [Self; 5] = [
         Self::BeforeFailover,
         Self::AfterFailover,
@@ -511,10 +517,21 @@ impl Phase {
         Self::AfterSwitchover,
     ];
 
+    /// Those that each host tells itself from the catalog, once.
+    pub const TOLD: [Self; 3] = [Self::Detected, Self::Fenced, Self::RoleChanged];
+
+    /// All of both.
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::TOLD)
+    }
+
     /// As configuration and hooks spell it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Detected => "detected",
+            Self::Fenced => "fenced",
+            Self::RoleChanged => "role-changed",
             Self::BeforeFailover => "before-failover",
             Self::AfterFailover => "after-failover",
             Self::FailedFailover => "failed-failover",
@@ -566,7 +583,7 @@ pub struct Step {
 }
 
 /// Where the hooks of one phase stand. Written before they start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookStand {
     /// Started; without an outcome after a restart it is `unknown` and is not run again.
@@ -588,7 +605,7 @@ pub enum HookStand {
 }
 
 /// How the hooks of one phase ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookOutcome {
     /// All exited with 0, or failed and may.
@@ -639,6 +656,8 @@ pub enum Owner {
     Managed,
     /// The last writer through the catalog.
     Catalog,
+    /// A client of the agent on that host; the agent runs its checks.
+    Agent,
 }
 
 impl Record for MasterRecord {}

@@ -40,7 +40,7 @@ pub struct SyncRecord {
 impl Record for SyncRecord {}
 
 /// Where a copy stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// It may acknowledge, and has not confirmed that it holds [`SyncRecord::position`].

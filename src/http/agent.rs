@@ -3,14 +3,13 @@
 //! The version is one of Consul's, since clients compare it to learn what they may ask; sengu's
 //! own stands in `Meta`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use sengu_core::catalog::Catalog;
-use sengu_core::consul::directory::{CONSUL, Directory, SERVER_PORT, Wanted};
+use sengu_core::consul::directory::{Directory, SERVER_PORT, Wanted};
 use sengu_core::consul::row::Node;
 use serde_json::{Value, json};
 
@@ -125,29 +124,4 @@ pub(crate) async fn members(State(shell): State<Arc<Shell>>, uri: Uri) -> Reply 
             .collect::<Vec<_>>()
     })?;
     Ok(answer::json(StatusCode::OK, &members, pretty))
-}
-
-/// The managed instances of this host, by id.
-pub(crate) async fn services(State(shell): State<Arc<Shell>>, uri: Uri) -> Reply {
-    let host = shell.context.place.host.as_str();
-    let datacenter = shell.context.place.datacenter.as_str();
-    let (services, pretty) = at_once(&shell, &uri, |directory| {
-        let on_host = directory.node(host).body.map(|found| found.services).unwrap_or_default();
-        on_host
-            .into_values()
-            .filter(|service| {
-                service.service != CONSUL && directory.managed(&service.service).is_some()
-            })
-            .map(|service| {
-                let row = json!({
-                    "ID": service.id, "Service": service.service, "Tags": service.tags,
-                    "Meta": service.meta, "Port": service.port, "Address": service.address,
-                    "Weights": service.weights, "EnableTagOverride": false,
-                    "Datacenter": datacenter,
-                });
-                (service.id, row)
-            })
-            .collect::<BTreeMap<String, Value>>()
-    })?;
-    Ok(answer::json(StatusCode::OK, &services, pretty))
 }

@@ -26,9 +26,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::server::Limits;
 use super::{Context, HttpServer, serve_within};
+use crate::audit::Audit;
 use crate::board::Board;
 use crate::clock;
 use crate::config::HttpConfig;
+use crate::journal::Journal;
+use crate::probe::{Registered, Scripts};
 use crate::store::{Batch, Store, StoreError, Watch};
 use crate::view::View;
 
@@ -38,11 +41,42 @@ pub(crate) struct MapStore {
     state: Mutex<(Revision, BTreeMap<Key, KeyValue>)>,
     batches: mpsc::UnboundedSender<Batch>,
     failure: Mutex<Option<StoreError>>,
+    /// Leases that stand, with their time; they end when a test says so.
+    leases: Mutex<BTreeMap<LeaseId, Duration>>,
 }
 
 impl MapStore {
     pub(crate) fn fail(&self, error: Option<StoreError>) {
         *self.failure.lock().expect("no panic") = error;
+    }
+
+    /// The newest revision.
+    pub(crate) fn txn_revision(&self) -> Revision {
+        self.state.lock().expect("no panic").0
+    }
+
+    /// The leases that stand.
+    pub(crate) fn leases(&self) -> BTreeMap<LeaseId, Duration> {
+        self.leases.lock().expect("no panic").clone()
+    }
+
+    /// A lease runs out: its keys go, at one revision.
+    pub(crate) fn run_out(&self, lease: LeaseId) {
+        self.leases.lock().expect("no panic").remove(&lease);
+        let mut state = self.state.lock().expect("no panic");
+        let (revision, map) = &mut *state;
+        let keys: Vec<Key> =
+            map.values().filter(|entry| entry.lease == lease).map(|e| e.key.clone()).collect();
+        if keys.is_empty() {
+            return;
+        }
+        *revision += 1;
+        let mut changes = Vec::new();
+        for key in keys {
+            map.remove(&key);
+            changes.push(Change { revision: *revision, key, now: None });
+        }
+        self.batches.send(Batch { revision: *revision, changes }).expect("the pump runs");
     }
 }
 
@@ -83,15 +117,19 @@ impl Store for MapStore {
         Err(StoreError::Refused("not in this test".to_owned()))
     }
 
-    async fn grant(&self, _: Duration) -> Result<(LeaseId, Duration), StoreError> {
-        Err(StoreError::Refused("not in this test".to_owned()))
+    async fn grant(&self, ttl: Duration) -> Result<(LeaseId, Duration), StoreError> {
+        let mut leases = self.leases.lock().expect("no panic");
+        let id = leases.keys().next_back().map_or(1, |last| last + 1);
+        leases.insert(id, ttl);
+        Ok((id, ttl))
     }
 
-    async fn keep(&self, _: LeaseId) -> Result<bool, StoreError> {
-        Ok(false)
+    async fn keep(&self, lease: LeaseId) -> Result<bool, StoreError> {
+        Ok(self.leases.lock().expect("no panic").contains_key(&lease))
     }
 
-    async fn revoke(&self, _: LeaseId) -> Result<(), StoreError> {
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.run_out(lease);
         Ok(())
     }
 }
@@ -157,6 +195,7 @@ impl Rig {
             state: Mutex::new((0, BTreeMap::new())),
             batches,
             failure: Mutex::new(None),
+            leases: Mutex::default(),
         });
         let view = Arc::new(View::default());
         let mut empty = Catalog::default();
@@ -171,17 +210,26 @@ impl Rig {
                 published.publish(Arc::new(catalog.clone()));
             }
         });
+        let place = Place {
+            host: HostName::new("db1").expect("a name"),
+            address: [10, 0, 0, 1].into(),
+            datacenter: "dc1".to_owned(),
+            lease: Duration::from_secs(6),
+        };
+        let writes = Arc::clone(&store) as Arc<dyn Store>;
+        let scripts = Scripts { files: true, clients: false };
+        let registered =
+            Registered::new(Arc::clone(&view), Arc::clone(&writes), place.clone(), scripts);
         let context = Arc::new(Context {
             view,
-            store: Arc::clone(&store) as Arc<dyn Store>,
+            store: writes,
             board: Arc::new(Board::default()),
-            place: Place {
-                host: HostName::new("db1").expect("a name"),
-                address: [10, 0, 0, 1].into(),
-                datacenter: "dc1".to_owned(),
-                lease: Duration::from_secs(6),
-            },
+            place,
             look_age: Duration::from_secs(5),
+            journal: Arc::new(Journal::new("test")),
+            audit: Arc::new(Audit::off()),
+            registered: Arc::new(registered),
+            checks: None,
         });
         Self { store, context, catalog }
     }

@@ -11,13 +11,16 @@ use sengu_core::position::{Position, RedisPosition};
 use sengu_core::time::Time;
 
 use super::definition::{Definition, parse};
-use super::{Scene, Setup, Target};
+use super::{Beats, Scene, Setup, Target};
 use crate::board::{Board, Seen};
+use crate::view::View;
 
 pub(crate) struct Stage {
     pub(crate) target: Target,
     pub(crate) setup: Setup,
     pub(crate) board: Arc<Board>,
+    pub(crate) view: Arc<View>,
+    pub(crate) beats: Arc<Beats>,
     pub(crate) timeout: Duration,
 }
 
@@ -32,6 +35,8 @@ impl Default for Stage {
                 resolvers: Vec::new(),
             },
             board: Arc::default(),
+            view: Arc::default(),
+            beats: Arc::default(),
             timeout: Duration::from_millis(500),
         }
     }
@@ -50,6 +55,8 @@ impl Stage {
             id: Self::id(instance),
             kind: DatabaseKind::Redis,
             address: "127.0.0.11:6379".parse().expect("an address"),
+            credentials: None,
+            tls: None,
             failover: Failover::External,
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(500),
@@ -66,6 +73,8 @@ impl Stage {
             target: &self.target,
             setup: &self.setup,
             board: &self.board,
+            view: &self.view,
+            beats: &self.beats,
             interval: Duration::from_secs(1),
             timeout: self.timeout,
             now: Self::time(ms),

@@ -16,6 +16,8 @@ use crate::config::ChecksConfig;
 
 /// The checks in the binary, by name.
 const SHIPPED: &[(&str, &str)] = &[
+    ("mysql-master", include_str!("../../checks/mysql-master.toml")),
+    ("mysql-replica", include_str!("../../checks/mysql-replica.toml")),
     ("redis-master", include_str!("../../checks/redis-master.toml")),
     ("redis-replica", include_str!("../../checks/redis-replica.toml")),
 ];
@@ -111,7 +113,7 @@ fn name_of(path: &Path) -> Option<String> {
     good.then(|| name.to_owned())
 }
 
-fn read(path: &Path) -> std::io::Result<(String, Metadata)> {
+pub(super) fn read(path: &Path) -> std::io::Result<(String, Metadata)> {
     // Asked before it is opened: opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is no file"));
@@ -162,7 +164,7 @@ fn forbidden(
     }
 }
 
-fn others_write(metadata: &Metadata) -> bool {
+pub(super) fn others_write(metadata: &Metadata) -> bool {
     let own = rustix::process::geteuid().as_raw();
     metadata.mode() & 0o022 != 0 || (metadata.uid() != own && metadata.uid() != 0)
 }
@@ -195,7 +197,9 @@ mod tests {
                 fs::write(folder.join(name), text).expect("a file");
                 fs::set_permissions(folder.join(name), mode(0o644)).expect("a mode");
             }
-            Self { dir, config: ChecksConfig { folder, scripts: false } }
+            let services = dir.path().join("services");
+            let config = ChecksConfig { folder, scripts: false, http_scripts: false, services };
+            Self { dir, config }
         }
 
         /// Names of the good checks, and what is said of the others.
@@ -209,11 +213,16 @@ mod tests {
 
     #[test]
     fn the_shipped_checks_are_good() {
-        let missing = ChecksConfig { folder: "/nowhere/at/all".into(), scripts: false };
+        let missing = ChecksConfig {
+            folder: "/nowhere/at/all".into(),
+            scripts: false,
+            http_scripts: false,
+            services: "/nowhere/at/all".into(),
+        };
         let (definitions, problems) = load(&missing);
         assert_eq!(problems, []);
         let names: Vec<&str> = definitions.iter().map(|check| check.name.as_str()).collect();
-        assert_eq!(names, ["redis-master", "redis-replica"]);
+        assert_eq!(names, ["mysql-master", "mysql-replica", "redis-master", "redis-replica"]);
         assert_eq!(definitions[0].about, "the instance is the one master of its service");
         assert_eq!(definitions[0].all.len(), 3);
     }
@@ -229,7 +238,10 @@ mod tests {
             ("README.md", "nonsense"),
         ]);
         let (names, said) = folder.load();
-        assert_eq!(names, ["mine", "redis-master", "redis-replica"]);
+        assert_eq!(
+            names,
+            ["mine", "mysql-master", "mysql-replica", "redis-master", "redis-replica"]
+        );
         assert_eq!(
             said,
             [
@@ -239,14 +251,14 @@ mod tests {
             ]
         );
         let (definitions, _) = load(&folder.config);
-        assert_eq!(definitions[1].about, "good", "the operator's own");
+        assert_eq!(definitions[3].about, "good", "the operator's own");
     }
 
     #[test]
     fn a_bad_file_in_the_place_of_a_shipped_check_leaves_it_out() {
         let folder = Folder::new(&[("redis-master.toml", "about = \"x\"\n")]);
         let (names, said) = folder.load();
-        assert_eq!(names, ["redis-replica"]);
+        assert_eq!(names, ["mysql-master", "mysql-replica", "redis-replica"]);
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].starts_with("F/redis-master.toml:1:1: no probe"), "{said:?}");
     }
@@ -268,7 +280,7 @@ mod tests {
         );
         let file = folder.dir.path().join("file");
         fs::write(&file, "").expect("a file");
-        let (_, problems) = load(&ChecksConfig { folder: file, scripts: false });
+        let (_, problems) = load(&ChecksConfig { folder: file, ..folder.config.clone() });
         assert_eq!(problems.len(), 1, "{problems:?}");
     }
 
@@ -279,7 +291,8 @@ mod tests {
                    `[checks]` to allow programs in check files";
         assert_eq!(folder.load().1, [off]);
         folder.config.scripts = true;
-        let names = ["program", "redis-master", "redis-replica"].map(str::to_owned).to_vec();
+        let names = ["mysql-master", "mysql-replica", "program", "redis-master", "redis-replica"];
+        let names = names.map(str::to_owned).to_vec();
         assert_eq!(folder.load(), (names, Vec::new()));
         let file = folder.config.folder.join("program.toml");
         for (place, said) in [(&file, "F/program.toml"), (&folder.config.folder, "F")] {

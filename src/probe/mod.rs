@@ -3,25 +3,35 @@
 //! A probe looks at one thing and judges it; one file each, listed in [`KINDS`]. A check is a
 //! TOML file that names probes ([`Definition`]); [`Checks`] runs each check for each own
 //! instance and keeps the last word. Probes about the database read the [`Board`]: no check
-//! ever opens a second connection to it.
+//! ever opens a second connection to it, but for one that is told to write.
 //!
 //! A probe never waits longer than its scene allows, and never takes a failure to look for a
 //! good sign: what it cannot see is unknown.
 
+mod alias;
+mod beats;
+mod consul;
 mod definition;
 mod dns;
 #[cfg(test)]
 mod fixture;
 mod folder;
+mod folders;
+pub(crate) mod http;
 mod keys;
+mod mysql;
+mod mysql_write;
 mod placeholder;
 mod problem;
 mod process;
 mod redis;
+mod registered;
 mod report;
 mod runner;
 mod script;
 mod tcp;
+mod ttl;
+pub mod verdict;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,17 +45,32 @@ use sengu_core::policy::{DatabaseKind, Failover};
 use sengu_core::time::Time;
 
 use crate::board::{Board, Seen};
-use crate::config::Config;
+use crate::config::{Config, Credentials, TlsConfig};
+use crate::view::View;
 use keys::Keys;
 
+pub use beats::Beats;
 pub use definition::{Definition, parse};
 pub use folder::load;
+pub use folders::Folders;
 pub use problem::Problem;
+pub use registered::{Registered, Scripts};
 pub use report::{CheckReport, Of, ProbeReport};
-pub use runner::Checks;
+pub use runner::{Checks, Sources};
 
 /// All kinds of probes, by the word in `probe = "…"`.
-const KINDS: &[Kind] = &[dns::KIND, process::KIND, redis::KIND, script::KIND, tcp::KIND];
+const KINDS: &[Kind] = &[
+    alias::KIND,
+    dns::KIND,
+    http::KIND,
+    mysql::KIND,
+    mysql_write::KIND,
+    process::KIND,
+    redis::KIND,
+    script::KIND,
+    tcp::KIND,
+    ttl::KIND,
+];
 
 /// A kind of probe.
 struct Kind {
@@ -80,6 +105,10 @@ pub struct Scene<'a> {
     pub setup: &'a Setup,
     /// The last look at each own instance.
     pub board: &'a Board,
+    /// The newest catalog.
+    pub view: &'a View,
+    /// What was told from outside.
+    pub beats: &'a Beats,
     /// How often the check runs.
     pub interval: Duration,
     /// How long a probe may take.
@@ -97,6 +126,10 @@ pub struct Target {
     pub kind: DatabaseKind,
     /// Where clients reach it.
     pub address: SocketAddr,
+    /// How to log in, for the one probe that asks the database itself.
+    pub credentials: Option<Credentials>,
+    /// TLS towards it, if wanted.
+    pub tls: Option<TlsConfig>,
     /// Who moves its service's mastership.
     pub failover: Failover,
     /// How often the agent looks at it.
@@ -128,6 +161,8 @@ impl Target {
                 id: InstanceId { service: service.clone(), instance: instance.clone() },
                 kind: own.kind,
                 address: instance_config.address,
+                credentials: own.credentials.clone(),
+                tls: own.tls.clone(),
                 failover: own.policy.failover,
                 interval: own.interval,
                 timeout: own.timeout,
@@ -157,7 +192,7 @@ impl Setup {
 }
 
 /// Where to reach a listener on this host: one that listens everywhere is asked over loopback.
-fn reachable(mut listener: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut listener: SocketAddr) -> SocketAddr {
     match listener.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => listener.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => listener.set_ip(Ipv6Addr::LOCALHOST.into()),

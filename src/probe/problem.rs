@@ -46,6 +46,25 @@ impl Problem {
         }
     }
 
+    /// What a reader of JSON met, with its place.
+    pub(crate) fn json(file: &str, text: &str, error: &serde_json::Error) -> Self {
+        let source: Arc<str> = text.into();
+        let (line, column) = (error.line().max(1), error.column().max(1));
+        let start = text.split_inclusive('\n').take(line - 1).map(str::len).sum::<usize>();
+        let start = text.floor_char_boundary((start + column - 1).min(text.len()));
+        let whole = error.to_string();
+        let message = whole.split(" at line ").next().unwrap_or(&whole);
+        let message = format!("no JSON: {message}");
+        Self::at(file, &source, Trouble { span: start..start, message, help: None })
+    }
+
+    /// About the place where a text first stands in quotes; the file's beginning if it does not.
+    pub(crate) fn near(file: &str, source: &str, text: &str, message: String) -> Self {
+        let start = source.find(&format!("\"{text}\"")).unwrap_or_default();
+        let span = start..(start + text.len() + 2).min(source.len());
+        Self::at(file, &source.into(), Trouble { span, message, help: None })
+    }
+
     /// About a place in a file.
     pub(crate) fn at(file: &str, source: &Arc<str>, trouble: Trouble) -> Self {
         Self {

@@ -19,9 +19,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::definition::Definition;
 use super::report::{CheckReport, ProbeReport};
-use super::{Scene, Setup, Target};
+use super::{Beats, Scene, Setup, Target};
 use crate::board::Board;
 use crate::clock;
+use crate::view::View;
 
 /// The first run comes within this, however long the interval is.
 const LATEST_FIRST: Duration = Duration::from_secs(10);
@@ -39,10 +40,21 @@ pub struct Checks {
 /// A check's name and the instance it looks at.
 type Key = (String, InstanceId);
 
+/// What probes read.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The last look at each own instance.
+    pub board: Arc<Board>,
+    /// The newest catalog.
+    pub view: Arc<View>,
+    /// What was told from outside.
+    pub beats: Arc<Beats>,
+}
+
 #[derive(Debug)]
 struct Shared {
     setup: Setup,
-    board: Arc<Board>,
+    sources: Sources,
     bell: watch::Sender<u64>,
 }
 
@@ -81,10 +93,10 @@ impl Checks {
     pub fn start(
         definitions: Vec<Definition>,
         targets: Vec<Target>,
-        board: Arc<Board>,
+        sources: Sources,
         setup: Setup,
     ) -> Self {
-        let shared = Arc::new(Shared { setup, board, bell: watch::channel(0).0 });
+        let shared = Arc::new(Shared { setup, sources, bell: watch::channel(0).0 });
         let checks = Self { shared, running: Mutex::default() };
         checks.replace(definitions, targets);
         checks
@@ -108,6 +120,12 @@ impl Checks {
         *before = after;
         drop(before);
         self.shared.ring();
+    }
+
+    /// Takes what was told from outside to a `ttl` probe; `false` if none waits for that id.
+    #[must_use]
+    pub fn told(&self, id: &str, status: Status, output: &str) -> bool {
+        self.shared.sources.beats.put(clock::time(), id, status, output)
     }
 
     /// All checks at one moment, by name, service and instance.
@@ -160,7 +178,7 @@ impl Shared {
 impl Check {
     /// Runs for ever.
     async fn repeat(self: Arc<Self>) {
-        let mut bell = self.shared.board.bell();
+        let mut bell = self.shared.sources.board.bell();
         // What stands on the board already is news to this check.
         bell.mark_changed();
         let interval = self.definition.interval;
@@ -200,7 +218,9 @@ impl Check {
         let probes = join_all(looks).await;
         let now = clock::now();
         let mut found = self.found();
-        let change = found.condition.add(now, Judged::all(&probes));
+        let judged = Judged::all(&probes);
+        crate::metrics::get().probed(judged.status.as_str());
+        let change = found.condition.add(now, judged);
         found.probes = probes;
         let output = found.condition.at(now).output;
         drop(found);
@@ -242,7 +262,9 @@ impl Check {
         Scene {
             target: &self.target,
             setup: &self.shared.setup,
-            board: &self.shared.board,
+            board: &self.shared.sources.board,
+            view: &self.shared.sources.view,
+            beats: &self.shared.sources.beats,
             interval: self.definition.interval,
             timeout: self.definition.timeout,
             now: now.time,
@@ -263,7 +285,7 @@ impl Check {
 }
 
 /// The first beat of a rhythm that is still to come.
-fn next(due: Instant, interval: Duration, now: Instant) -> Instant {
+pub(super) fn next(due: Instant, interval: Duration, now: Instant) -> Instant {
     if due > now {
         return due;
     }
@@ -273,7 +295,7 @@ fn next(due: Instant, interval: Duration, now: Instant) -> Instant {
 }
 
 /// FNV-1a: the same in every version, unlike the standard library's.
-fn hash(bytes: &[u8]) -> u64 {
+pub(super) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
@@ -302,7 +324,8 @@ mod tests {
         fn start(definitions: Vec<Definition>, targets: Vec<Target>) -> Self {
             let stage = Stage::default();
             let board = Arc::clone(&stage.board);
-            let checks = Checks::start(definitions, targets, stage.board, stage.setup);
+            let sources = Sources { board: stage.board, ..Sources::default() };
+            let checks = Checks::start(definitions, targets, sources, stage.setup);
             Self { board, checks }
         }
 

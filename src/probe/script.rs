@@ -76,23 +76,59 @@ impl Probe for ScriptProbe {
 
     async fn look(&self, scene: &Scene<'_>) -> Judged {
         let unknown = |words: String| Judged::unknown(scene.now, words);
-        let mut run = match Run::start(self.command(scene)) {
-            Ok(run) => run,
-            Err(error) => return unknown(format!("cannot run {}: {error}", self.program)),
-        };
-        let in_time = run.wait(scene.timeout).await;
-        let status = run.finish().await;
-        let output = run.output();
-        if !in_time {
-            let within = duration::format(scene.timeout);
-            let words = format!("slow: {} took longer than {within}", self.program);
-            return Judged::failing(scene.now, with(&words, &output));
-        }
-        match status {
-            Some(status) => judge(scene, &self.program, status, &output),
-            None => unknown(format!("{} was killed and does not end", self.program)),
+        match execute(self.command(scene), scene.timeout).await {
+            Err(error) => unknown(format!("cannot run {}: {error}", self.program)),
+            Ok(Ran { in_time: false, output, .. }) => {
+                let within = duration::format(scene.timeout);
+                let words = format!("slow: {} took longer than {within}", self.program);
+                Judged::failing(scene.now, with(&words, &output))
+            }
+            Ok(Ran { status: Some(status), output, .. }) => {
+                judge(scene, &self.program, status, &output)
+            }
+            Ok(Ran { status: None, .. }) => {
+                unknown(format!("{} was killed and does not end", self.program))
+            }
         }
     }
+}
+
+/// How a program ended.
+pub(super) struct Ran {
+    /// Did it end by itself in time?
+    pub(super) in_time: bool,
+    /// Its status; none if it does not even end when it is killed.
+    pub(super) status: Option<ExitStatus>,
+    /// What it printed, cut.
+    pub(super) output: String,
+}
+
+/// Runs a program, and ends whatever it leaves behind.
+///
+/// # Errors
+/// It cannot be started.
+pub(super) async fn execute(command: Command, within: Duration) -> std::io::Result<Ran> {
+    let mut run = Run::start(command)?;
+    let in_time = run.wait(within).await;
+    let status = run.finish().await;
+    Ok(Ran { in_time, status, output: run.output() })
+}
+
+/// A program with a clean environment: the agent's own may hold secrets.
+pub(super) fn clean(program: &str, arguments: impl IntoIterator<Item = String>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    command
 }
 
 fn judge(scene: &Scene<'_>, program: &str, status: ExitStatus, output: &str) -> Judged {
@@ -122,25 +158,15 @@ fn with(words: &str, output: &str) -> String {
 }
 
 impl ScriptProbe {
-    /// The agent's environment may hold secrets: the program gets its own.
     fn command(&self, scene: &Scene<'_>) -> Command {
         let target = scene.target;
-        let mut command = Command::new(&self.program);
+        let arguments = self.arguments.iter().map(|argument| fill(argument, scene));
+        let mut command = clean(&self.program, arguments);
         command
-            .args(self.arguments.iter().map(|argument| fill(argument, scene)))
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("LC_ALL", "C")
             .env("SENGU_SERVICE", target.id.service.as_str())
             .env("SENGU_INSTANCE", target.id.instance.as_str())
             .env("SENGU_ADDRESS", target.address.to_string())
-            .env("SENGU_HOST", scene.setup.host.as_str())
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
+            .env("SENGU_HOST", scene.setup.host.as_str());
         command
     }
 }

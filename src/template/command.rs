@@ -20,7 +20,14 @@ pub(crate) const OUTPUT_KEPT: usize = 64 << 10;
 
 /// A program of a template.
 pub(crate) fn program(argv: &[String], deadline: Duration) -> Program {
-    Program { argv: argv.to_vec(), environment: Vec::new(), deadline, keep: OUTPUT_KEPT }
+    Program {
+        argv: argv.to_vec(),
+        environment: Vec::new(),
+        deadline,
+        keep: OUTPUT_KEPT,
+        user: None,
+        folder: "/".into(),
+    }
 }
 
 /// A template's command, and where it stands.
@@ -42,6 +49,13 @@ impl Command {
     pub(crate) fn anew(&mut self) {
         self.backoff.clear();
         self.attempts = 0;
+    }
+
+    /// That it will run for what is in the file now.
+    pub(crate) fn waiting(&self, memory: &Memory, now: Now) -> Option<CommandStatus> {
+        self.program.as_ref()?;
+        memory.printed.filter(|printed| memory.commanded != Some(*printed))?;
+        Some(self.status("waiting", now.wall, None, String::new(), None))
     }
 
     /// When it is tried again.

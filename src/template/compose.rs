@@ -14,13 +14,36 @@ use super::block;
 use super::error::TemplateError;
 use super::memory::Memory;
 use super::render::{RENDER_DEADLINE, Source, within_blocking};
-use super::scene::{Scene, entries, lost};
-use super::swap::Destination;
+use super::scene::{Said, Scene, entries, lost};
+use super::swap::{Destination, Manner};
 use crate::config::TemplateConfig;
+use crate::hook::account::Account;
 
 /// Did the catalog become empty, where that is not expected?
 pub(crate) fn emptied(config: &TemplateConfig, memory: &Memory, catalog: &Catalog) -> bool {
     !config.allow_empty && memory.entries > 0 && entries(catalog) == 0
+}
+
+/// Was the template given too little? Then the file stays as it is.
+pub(crate) fn too_few(config: &TemplateConfig, said: &Said) -> Option<TemplateError> {
+    let (have, want) = (said.records, config.min_records);
+    (have < want).then_some(TemplateError::TooFew { have, want })
+}
+
+/// How the file is put in place.
+pub(crate) fn manner(
+    config: &TemplateConfig,
+    context: &RenderContext,
+) -> Result<Manner, TemplateError> {
+    let owner = config.owner.as_deref().map(Account::find).transpose();
+    Ok(Manner {
+        owner: owner.map_err(|error| TemplateError::Owner(error.to_string()))?,
+        mode: config.mode,
+        backup: config.backup,
+        in_place: config.in_place.then(|| {
+            Memory::path(&context.state_dir, &config.destination).with_extension("in-place")
+        }),
+    })
 }
 
 /// The bytes of the file with this text; a refusal if they should not go there.
@@ -65,6 +88,9 @@ pub fn render_once(
     }
     let scene = Scene::new(Arc::clone(catalog), now, context);
     let rendered = within_blocking(RENDER_DEADLINE, source, scene, context)?;
+    if let Some(error) = too_few(config, &rendered.said) {
+        return Err(error);
+    }
     let bytes = compose(config, &memory, &destination, &rendered.text, (catalog, now))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

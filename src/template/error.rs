@@ -70,6 +70,17 @@ pub enum TemplateError {
          allow_empty if that is meant"
     )]
     EmptyCatalog,
+    /// The template was given less than it should be.
+    #[error(
+        "the template was given {have} hosts and servers, fewer than min_records ({want}), so the \
+         last good lines are kept (masters withdrawn)"
+    )]
+    TooFew {
+        /// How many.
+        have: usize,
+        /// The least.
+        want: usize,
+    },
     /// The block does not fit into the file.
     #[error("{}: {error}", path.display())]
     Block {
@@ -91,6 +102,9 @@ pub enum TemplateError {
         /// The last of what it printed.
         output: String,
     },
+    /// The configured owner is not known here.
+    #[error("`owner`: {0}")]
+    Owner(String),
     /// Two templates have one destination.
     #[error("another template renders to {} already", .0.display())]
     Twice(PathBuf),
@@ -108,6 +122,8 @@ impl TemplateError {
             | Self::Slow { given_up: true, .. }
             | Self::Empty
             | Self::EmptyCatalog
+            | Self::TooFew { .. }
+            | Self::Owner(_)
             | Self::Block { .. }
             | Self::Refused { .. }
             | Self::Twice(_) => false,

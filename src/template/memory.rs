@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::order::hash;
 use super::scene::Masters;
-use super::swap::Destination;
+use super::swap::{Destination, Manner};
 
 /// The format that this version writes.
 const FORMAT: u32 = 1;
@@ -64,7 +64,7 @@ impl Memory {
                 .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
         }
         Destination::read(path)
-            .and_then(|old| old.stage(&bytes)?.swap())
+            .and_then(|old| old.stage(&bytes, &Manner::default())?.swap())
             .map_err(|error| error.to_string())
     }
 }

@@ -16,15 +16,16 @@ mod order;
 mod render;
 mod scene;
 #[cfg(test)]
-mod stage;
+pub(crate) mod stage;
 mod status;
 mod swap;
 mod task;
 #[cfg(test)]
 mod tests;
-mod watch;
+pub(crate) mod watch;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,8 @@ use sengu_core::name::HostName;
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinSet;
 
-use crate::config::TemplateConfig;
+use crate::config::{Config, TemplateConfig};
+use crate::probe::reachable;
 use crate::view::View;
 use task::Task;
 use watch::{FileBell, Watched};
@@ -52,10 +54,27 @@ pub struct RenderContext {
     pub datacenter: String,
     /// The domains of names, the first being the template value `domain`.
     pub domains: Vec<String>,
+    /// Where this agent answers DNS; the template value `dns`.
+    pub dns: Vec<SocketAddr>,
     /// The catalog.
     pub view: Arc<View>,
     /// Where what was done is kept over restarts.
     pub state_dir: PathBuf,
+}
+
+impl RenderContext {
+    /// What the templates of a configuration are rendered from.
+    #[must_use]
+    pub fn of(config: &Config, view: Arc<View>) -> Self {
+        Self {
+            host: config.host.clone(),
+            datacenter: config.datacenter.clone(),
+            domains: config.dns.domains.clone(),
+            dns: config.dns.listen.iter().copied().map(reachable).collect(),
+            view,
+            state_dir: config.data_dir.join("templates"),
+        }
+    }
 }
 
 /// The running templates. Dropping it ends them.
@@ -70,6 +89,22 @@ impl Templates {
     #[must_use]
     pub fn status(&self) -> Vec<TemplateStatus> {
         self.statuses.iter().map(|status| status.borrow().clone()).collect()
+    }
+
+    /// Waits until each has met the catalog once: it is rendered, with its command run, or it is
+    /// told why not.
+    pub async fn settled(&mut self) {
+        for status in &mut self.statuses {
+            let done = |status: &TemplateStatus| {
+                let command = status.command.as_ref().map(|command| command.state.as_str());
+                let error = status.error.as_ref();
+                error.is_some_and(|error| *error != TemplateError::Unknown.to_string())
+                    || (status.rendered.is_some()
+                        && !matches!(command, Some("waiting" | "running")))
+            };
+            // It has ended otherwise, which is as settled.
+            let _ = status.wait_for(done).await;
+        }
     }
 
     /// Waits until all have ended after `shutdown`; at most as long as a file takes to be

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -14,7 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use sengu_core::time::Wall;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use tera::value::Key;
 use tera::{Context, ErrorKind, Kwargs, State, Tera, TeraResult, Value};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -22,7 +24,7 @@ use tokio::time::timeout;
 use super::RenderContext;
 use super::error::TemplateError;
 use super::order::Order;
-use super::scene::{Said, Scene};
+use super::scene::{Choice, Said, Scene, Standing};
 use super::swap::modified;
 
 /// The largest template, in bytes.
@@ -38,7 +40,14 @@ pub const RENDER_DEADLINE: Duration = Duration::from_secs(5);
 const STACK: usize = 16 << 20;
 
 /// Templates that come with sengu, by the name to give as `source`.
-pub const SHIPPED: [(&str, &str); 1] = [("hosts.tera", include_str!("../../templates/hosts.tera"))];
+pub const SHIPPED: [(&str, &str); 6] = [
+    ("hosts.tera", include_str!("../../templates/hosts.tera")),
+    ("dnsmasq.tera", include_str!("../../templates/dnsmasq.tera")),
+    ("haproxy.tera", include_str!("../../templates/haproxy.tera")),
+    ("resolved.tera", include_str!("../../templates/resolved.tera")),
+    ("prometheus-targets.tera", include_str!("../../templates/prometheus-targets.tera")),
+    ("redis-app.env.tera", include_str!("../../templates/redis-app.env.tera")),
+];
 
 /// A template's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,6 +183,8 @@ fn values(context: &RenderContext) -> Context {
     values.insert("datacenter", &context.datacenter);
     values.insert("domain", context.domains.first().map_or("sengu", String::as_str));
     values.insert("domains", &context.domains);
+    let dns: Vec<_> = context.dns.iter().map(Listener::of).collect();
+    values.insert("dns", &dns);
     values
 }
 
@@ -188,6 +199,7 @@ fn render(
     let mut tera = Tera::default();
     tera.autoescape_on(Vec::<&str>::new());
     add_functions(&mut tera, &scene, &stop);
+    add_filters(&mut tera, &scene);
     tera.add_raw_template(&file, &source.text).map_err(|error| placed(&file, &error))?;
     let mut output = Output { bytes: Vec::new(), stop, full: false };
     let outcome = tera.render_to(&file, values, &mut output);
@@ -215,6 +227,19 @@ fn placed(file: &str, error: &tera::Error) -> TemplateError {
     }
 }
 
+/// Where this agent answers, for programs that are to ask it.
+#[derive(Serialize)]
+struct Listener {
+    address: IpAddr,
+    port: u16,
+}
+
+impl Listener {
+    fn of(at: &SocketAddr) -> Self {
+        Self { address: at.ip(), port: at.port() }
+    }
+}
+
 /// Arguments of `hosts()` and `services()`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -228,7 +253,31 @@ struct Listed {
 struct OfService {
     name: String,
     tag: Option<String>,
+    status: Option<String>,
+    near: Option<String>,
     order: Option<String>,
+}
+
+/// Arguments of `key()`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfKey {
+    name: String,
+}
+
+/// Arguments of `key_or()`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfKeyOr {
+    name: String,
+    default: String,
+}
+
+/// Arguments of `keys()`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfKeys {
+    prefix: String,
 }
 
 /// Arguments of `master()`.
@@ -248,7 +297,7 @@ struct OfReplicas {
 
 fn add_functions(tera: &mut Tera, scene: &Arc<Scene>, stop: &Arc<AtomicBool>) {
     type Answer = fn(&Scene, &Kwargs) -> TeraResult<Value>;
-    let functions: [(&'static str, Answer); 5] = [
+    let functions: [(&'static str, Answer); 8] = [
         ("hosts", |scene, given| {
             // A host's own name stands in one line only: nothing to spread.
             let given: Listed = given.deserialize()?;
@@ -260,8 +309,14 @@ fn add_functions(tera: &mut Tera, scene: &Arc<Scene>, stop: &Arc<AtomicBool>) {
         }),
         ("service", |scene, given| {
             let given: OfService = given.deserialize()?;
-            let order = order(given.order, Order::PerHost)?;
-            value(&scene.service(&given.name, given.tag.as_deref(), order))
+            let standing = given.status.map_or(Ok(Standing::default()), |text| text.parse());
+            let choice = Choice {
+                tag: given.tag,
+                standing: standing.map_err(tera::Error::message)?,
+                near: given.near,
+                order: order(given.order, Order::PerHost)?,
+            };
+            value(&scene.service(&given.name, &choice))
         }),
         ("master", |scene, given| {
             let given: OfMaster = given.deserialize()?;
@@ -270,6 +325,24 @@ fn add_functions(tera: &mut Tera, scene: &Arc<Scene>, stop: &Arc<AtomicBool>) {
         ("replicas", |scene, given| {
             let given: OfReplicas = given.deserialize()?;
             value(&scene.replicas(&given.service, order(given.order, Order::PerHost)?))
+        }),
+        ("key", |scene, given| {
+            let OfKey { name } = given.deserialize()?;
+            match scene.key(&name).map_err(tera::Error::message)? {
+                Some(text) => Ok(text.into()),
+                None => Err(tera::Error::message(format!(
+                    "there is no key {name:?}; `key_or` gives a value in its place"
+                ))),
+            }
+        }),
+        ("key_or", |scene, given| {
+            let OfKeyOr { name, default } = given.deserialize()?;
+            let found = scene.key(&name).map_err(tera::Error::message)?;
+            Ok(found.unwrap_or(default).into())
+        }),
+        ("keys", |scene, given| {
+            let OfKeys { prefix } = given.deserialize()?;
+            value(&scene.keys(&prefix))
         }),
     ];
     for (name, answer) in functions {
@@ -283,11 +356,40 @@ fn add_functions(tera: &mut Tera, scene: &Arc<Scene>, stop: &Arc<AtomicBool>) {
     }
 }
 
+/// Filters beside the engine's own.
+fn add_filters(tera: &mut Tera, scene: &Scene) {
+    let host = scene.host().to_owned();
+    tera.register_filter("per_host", move |list: &Value, given: Kwargs, _: &State<'_>| {
+        let Nothing {} = given.deserialize()?;
+        let Some(list) = list.as_array() else {
+            return Err(tera::Error::message("`per_host` orders a list"));
+        };
+        let mut list = list.to_vec();
+        Order::PerHost.sort(&host, &mut list, |one| {
+            // A server by where it listens, anything else by its whole text.
+            let endpoint = one.as_map().and_then(|map| map.get(&Key::Str("endpoint")));
+            (String::new(), endpoint.unwrap_or(one).to_string())
+        });
+        Ok::<Value, tera::Error>(list.into())
+    });
+    tera.register_filter("parse_json", |text: &str, given: Kwargs, _: &State<'_>| {
+        let Nothing {} = given.deserialize()?;
+        let parsed: serde_json::Value = serde_json::from_str(text)
+            .map_err(|error| tera::Error::message(format!("it is no JSON: {error}")))?;
+        value(&parsed)
+    });
+}
+
+/// Arguments of what takes none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 fn order(given: Option<String>, default: Order) -> TeraResult<Order> {
     given.map_or(Ok(default), |text| text.parse::<Order>().map_err(tera::Error::message))
 }
 
-fn value<T: serde::Serialize>(list: &T) -> TeraResult<Value> {
+fn value<T: Serialize>(list: &T) -> TeraResult<Value> {
     Value::try_from_serializable(list)
 }
 

@@ -8,17 +8,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use sengu_core::catalog::{Catalog, Named, ServiceView};
-use sengu_core::consul::record::ServiceRecord;
+use sengu_core::consul::record::{ServiceRecord, Status, key};
+use sengu_core::consul::registry::Failing;
+use sengu_core::kv::Revision;
 use sengu_core::name::{InstanceName, ServiceName};
-use sengu_core::record::InstanceRecord;
+use sengu_core::record::{Health, InstanceRecord};
 use sengu_core::time::Time;
 use serde::Serialize;
 
 use super::RenderContext;
-use super::order::{Order, hash};
+use super::order::Order;
 
 /// Who was told to be master of what.
 pub(crate) type Masters = BTreeMap<ServiceName, (InstanceName, SocketAddr)>;
@@ -40,7 +43,12 @@ pub(crate) struct Server {
     pub(crate) host: String,
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
+    /// Both, with brackets where a port could not be told from the address.
+    pub(crate) endpoint: String,
     pub(crate) tags: Vec<String>,
+    pub(crate) status: Status,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) meta: BTreeMap<String, String>,
 }
 
 /// A service.
@@ -51,6 +59,68 @@ pub(crate) struct Service {
     pub(crate) kind: &'static str,
     pub(crate) master: Option<Server>,
     pub(crate) replicas: Vec<Server>,
+    /// Those of `service(name=…)`: of a registered one, those without a critical check.
+    pub(crate) servers: Vec<Server>,
+}
+
+/// An entry of the key-value store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Pair {
+    /// What follows the prefix.
+    pub(crate) key: String,
+    /// The whole key.
+    pub(crate) path: String,
+    pub(crate) value: String,
+}
+
+/// Which servers of a service are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Choice {
+    /// Those that have this tag.
+    pub(crate) tag: Option<String>,
+    /// Those that stand so.
+    pub(crate) standing: Standing,
+    /// This host's come first.
+    pub(crate) near: Option<String>,
+    pub(crate) order: Order,
+}
+
+/// How servers may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Standing {
+    /// Passing or warning; of a managed service its named master and its replicas in step.
+    #[default]
+    Usable,
+    /// Just so.
+    Just(Status),
+    /// In any way.
+    Any,
+}
+
+impl Standing {
+    fn takes(self, status: Status) -> bool {
+        match self {
+            Self::Usable => status < Status::Critical,
+            Self::Just(wanted) => status == wanted,
+            Self::Any => true,
+        }
+    }
+}
+
+impl FromStr for Standing {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, Status::parse(text)) {
+            ("usable", _) => Ok(Self::Usable),
+            ("any", _) => Ok(Self::Any),
+            (_, Some(status)) => Ok(Self::Just(status)),
+            (_, None) => Err(format!(
+                "status {text:?} is unknown: \"usable\", \"passing\", \"warning\", \
+                 \"critical\" or \"any\""
+            )),
+        }
+    }
 }
 
 /// The catalog at one moment.
@@ -59,6 +129,7 @@ pub(crate) struct Scene {
     catalog: Arc<Catalog>,
     now: Time,
     host: String,
+    standing: OnceLock<Failing>,
     said: Mutex<Said>,
 }
 
@@ -69,17 +140,36 @@ pub(crate) struct Said {
     pub(crate) masters: Masters,
     /// What was left out, and why.
     pub(crate) left_out: BTreeSet<String>,
+    /// How many hosts and servers, each time that they were asked for.
+    pub(crate) records: usize,
+    /// Was the key-value store asked?
+    pub(crate) keys: bool,
 }
 
 impl Scene {
     /// A catalog as of `now`, seen from a host.
     pub(crate) fn new(catalog: Arc<Catalog>, now: Time, context: &RenderContext) -> Self {
-        Self { catalog, now, host: context.host.to_string(), said: Mutex::default() }
+        let host = context.host.to_string();
+        Self { catalog, now, host, standing: OnceLock::new(), said: Mutex::default() }
+    }
+
+    /// This host.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// What was told so far.
     pub(crate) fn said(&self) -> Said {
-        self.said.lock().expect("nothing panics while it holds this").clone()
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().expect("nothing panics while it holds this")
+    }
+
+    fn told<T>(&self, list: Vec<T>) -> Vec<T> {
+        self.lock().records += list.len();
+        list
     }
 
     /// All hosts.
@@ -90,65 +180,90 @@ impl Scene {
             .map(|node| Host { name: node.name.to_lowercase(), address: node.address })
             .collect();
         order.sort(&self.host, &mut hosts, |host| (host.name.clone(), host.address.to_string()));
-        hosts
+        self.told(hosts)
     }
 
     /// All services by name, managed ones first.
     pub(crate) fn services(&self, order: Order) -> Vec<Service> {
         let managed = self.catalog.services().filter(|(_, view)| !view.instances.is_empty());
+        let choice = Choice { order, ..Choice::default() };
         let mut services: Vec<Service> = managed
             .map(|(name, view)| Service {
                 name: name.to_string(),
                 kind: "managed",
                 master: self.master_of(name),
                 replicas: self.replicas_of(view, order),
+                servers: self.managed_servers(name, view, &choice),
             })
             .collect();
-        let names: BTreeSet<String> = self
-            .registered()
-            .map(|entry| entry.name.to_lowercase())
-            .filter(|name| self.clean("service", name))
-            .filter(|name| !services.iter().any(|service| service.name == *name))
-            .collect();
-        services.extend(names.into_iter().map(|name| Service {
-            name,
+        let known: BTreeSet<String> = services.iter().map(|one| one.name.clone()).collect();
+        let names = self.catalog.registry().names();
+        let names = names.filter(|name| self.clean("service", name) && !known.contains(*name));
+        services.extend(names.map(|name| Service {
+            name: name.to_owned(),
             kind: "registered",
             master: None,
             replicas: Vec::new(),
+            servers: self.registered_servers(name, &choice),
         }));
+        self.lock().records += services.iter().map(|one| one.servers.len()).sum::<usize>();
         services
     }
 
-    /// The servers of one service: of a managed one its master and replicas, of a registered one
-    /// all whose checks are not critical. With a tag, those that have it.
-    pub(crate) fn service(&self, name: &str, tag: Option<&str>, order: Order) -> Vec<Server> {
-        let mut servers = match self.managed(name) {
-            Some((name, view)) => {
-                let mut servers = self.replicas_of(view, order);
-                servers.extend(self.master_of(&name));
-                servers
-            }
-            None => self.registered_servers(name),
+    /// The servers of one service.
+    pub(crate) fn service(&self, name: &str, choice: &Choice) -> Vec<Server> {
+        let servers = match self.managed(name) {
+            Some((name, view)) => self.managed_servers(&name, view, choice),
+            None => self.registered_servers(name, choice),
         };
-        let tag = tag.map(|tag| match tag {
-            "primary" => "master",
-            "slave" => "replica",
-            other => other,
-        });
-        servers.retain(|server| tag.is_none_or(|tag| server.tags.iter().any(|have| have == tag)));
-        self.sort(&mut servers, order);
-        servers
+        self.told(servers)
     }
 
     /// The one master that is named now.
     pub(crate) fn master(&self, name: &str) -> Option<Server> {
         let (name, _) = self.managed(name)?;
-        self.master_of(&name)
+        let master = self.master_of(&name);
+        self.lock().records += usize::from(master.is_some());
+        master
     }
 
     /// The copies in step with it.
     pub(crate) fn replicas(&self, name: &str, order: Order) -> Vec<Server> {
-        self.managed(name).map_or_else(Vec::new, |(_, view)| self.replicas_of(view, order))
+        let replicas =
+            self.managed(name).map_or_else(Vec::new, |(_, view)| self.replicas_of(view, order));
+        self.told(replicas)
+    }
+
+    /// A value of the key-value store.
+    ///
+    /// # Errors
+    /// It is no text.
+    pub(crate) fn key(&self, name: &str) -> Result<Option<String>, String> {
+        self.lock().keys = true;
+        let Some(entry) = self.catalog.get(&key::kv(name)) else { return Ok(None) };
+        match str::from_utf8(&entry.value) {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(_) => Err(format!("the value of key {name:?} is no text")),
+        }
+    }
+
+    /// The values under a prefix, by key; those that are no text are left out.
+    pub(crate) fn keys(&self, prefix: &str) -> Vec<Pair> {
+        self.lock().keys = true;
+        let whole = key::kv(prefix);
+        let mut pairs = Vec::new();
+        for entry in self.catalog.range(&whole) {
+            let path = entry.key.strip_prefix("kv/").unwrap_or(&entry.key);
+            match str::from_utf8(&entry.value) {
+                Ok(value) => pairs.push(Pair {
+                    key: path[prefix.len()..].trim_start_matches('/').to_owned(),
+                    path: path.to_owned(),
+                    value: value.to_owned(),
+                }),
+                Err(_) => self.leave_out(format!("key {path:?}: its value is no text")),
+            }
+        }
+        pairs
     }
 
     fn managed(&self, name: &str) -> Option<(ServiceName, &ServiceView)> {
@@ -161,49 +276,91 @@ impl Scene {
         match self.catalog.master(service, self.now) {
             Named::Withdrawn(_) => None,
             Named::Master(name, record) => {
-                let told = (name.clone(), record.address);
-                let mut said = self.said.lock().expect("nothing panics while it holds this");
-                said.masters.insert(service.clone(), told);
-                Some(server(name, record, "master"))
+                self.lock().masters.insert(service.clone(), (name.clone(), record.address));
+                Some(server(name, record, &["master"]))
             }
         }
     }
 
     fn replicas_of(&self, view: &ServiceView, order: Order) -> Vec<Server> {
         let mut servers: Vec<Server> =
-            view.replicas().map(|(name, record)| server(name, record, "replica")).collect();
-        self.sort(&mut servers, order);
+            view.replicas().map(|(name, record)| server(name, record, &["replica"])).collect();
+        self.sort(&mut servers, order, None);
         servers
     }
 
-    fn sort(&self, servers: &mut [Server], order: Order) {
-        order.sort(&self.host, servers, |server| {
-            let address = SocketAddr::new(server.address, server.port).to_string();
-            (server.instance.clone(), address)
+    /// The named master and the replicas in step; those that stand otherwise only if asked for,
+    /// and without a tag.
+    fn managed_servers(
+        &self,
+        name: &ServiceName,
+        view: &ServiceView,
+        choice: &Choice,
+    ) -> Vec<Server> {
+        let mut servers = self.replicas_of(view, choice.order);
+        servers.extend(self.master_of(name));
+        if choice.standing != Standing::Usable {
+            let named: BTreeSet<String> = servers.iter().map(|one| one.instance.clone()).collect();
+            let rest = view.instances.iter().filter(|(name, _)| !named.contains(name.as_str()));
+            servers.extend(rest.map(|(name, at)| server(name, &at.record, &[])));
+            servers.retain(|server| choice.standing.takes(server.status));
+        }
+        let tag = choice.tag.as_deref().map(|tag| match tag {
+            "primary" => "master",
+            "slave" => "replica",
+            other => other,
         });
+        servers.retain(|server| tag.is_none_or(|tag| server.tags.iter().any(|have| have == tag)));
+        self.sort(&mut servers, choice.order, choice.near.as_deref());
+        servers
     }
 
-    fn registered(&self) -> impl Iterator<Item = &ServiceRecord> {
-        self.catalog.registry().services().map(|kept| &kept.record)
+    fn sort(&self, servers: &mut [Server], order: Order, near: Option<&str>) {
+        if servers.len() < 2 {
+            return;
+        }
+        order
+            .sort(&self.host, servers, |server| (server.instance.clone(), server.endpoint.clone()));
+        if let Some(near) = near {
+            let near = if near == "_agent" { self.host.as_str() } else { near };
+            // A stable sort: the order holds among the near and among the rest.
+            servers.sort_by_key(|server| server.host != near);
+        }
     }
 
-    fn registered_servers(&self, name: &str) -> Vec<Server> {
-        let failing = self.catalog.registry().failing();
-        self.registered()
-            .filter(|entry| entry.name.eq_ignore_ascii_case(name) && !failing.hits(entry))
-            .filter(|entry| self.clean("host", &entry.node) && self.clean("instance", &entry.id))
+    fn registered_servers(&self, name: &str, choice: &Choice) -> Vec<Server> {
+        let registry = self.catalog.registry();
+        let standing = self.standing.get_or_init(|| registry.standing());
+        let mut servers: Vec<Server> = registry
+            .named(name)
+            .map(|kept| &kept.record)
+            .filter(|entry| {
+                choice.tag.as_ref().is_none_or(|tag| entry.tags.contains(tag))
+                    && self.clean("host", &entry.node)
+                    && self.clean("instance", &entry.id)
+            })
             .filter_map(|entry| {
+                let status = standing.worst(entry);
+                choice.standing.takes(status).then_some(())?;
                 let address = self.address_of(entry)?;
                 let tags = entry.tags.iter().filter(|tag| self.clean("tag", tag));
+                let meta = entry.meta.iter().filter(|(name, value)| {
+                    self.clean("metadata", name) && !value.contains(char::is_control)
+                });
                 Some(Server {
                     instance: entry.id.clone(),
                     host: entry.node.to_lowercase(),
                     address,
                     port: entry.port,
+                    endpoint: SocketAddr::new(address, entry.port).to_string(),
                     tags: tags.cloned().collect(),
+                    status,
+                    meta: meta.map(|(name, value)| (name.clone(), value.clone())).collect(),
                 })
             })
-            .collect()
+            .collect();
+        self.sort(&mut servers, choice.order, choice.near.as_deref());
+        servers
     }
 
     fn address_of(&self, entry: &ServiceRecord) -> Option<IpAddr> {
@@ -216,7 +373,7 @@ impl Scene {
 
     fn clean(&self, kind: &str, text: &str) -> bool {
         let clean = (1..=253).contains(&text.len())
-            && text.chars().all(|c| c.is_ascii_graphic() && c != '#' && c != '"' && c != '\\');
+            && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#' && b != b'"' && b != b'\\');
         if !clean {
             self.leave_out(format!("{kind} {text:?}: its name cannot stand in a file"));
         }
@@ -224,20 +381,27 @@ impl Scene {
     }
 
     fn leave_out(&self, text: String) {
-        let mut said = self.said.lock().expect("nothing panics while it holds this");
+        let mut said = self.lock();
         if said.left_out.len() < LEFT_OUT_KEPT {
             said.left_out.insert(text.chars().take(200).collect());
         }
     }
 }
 
-fn server(name: &InstanceName, record: &InstanceRecord, tag: &str) -> Server {
+fn server(name: &InstanceName, record: &InstanceRecord, tags: &[&str]) -> Server {
     Server {
         instance: name.to_string(),
         host: record.host.to_string(),
         address: record.address.ip(),
         port: record.address.port(),
-        tags: vec![tag.to_owned()],
+        endpoint: record.address.to_string(),
+        tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+        status: match record.health {
+            Health::Up => Status::Passing,
+            Health::Troubled(_) => Status::Warning,
+            Health::Silent(_) | Health::Exited => Status::Critical,
+        },
+        meta: BTreeMap::new(),
     }
 }
 
@@ -271,30 +435,15 @@ pub(crate) fn expiry(masters: &Masters, catalog: &Catalog, now: Time) -> Option<
 
 /// Hosts and services that the catalog knows.
 pub(crate) fn entries(catalog: &Catalog) -> usize {
-    catalog.registry().nodes().count()
-        + catalog.registry().services().count()
+    catalog.registry().nodes_count()
+        + catalog.registry().services_count()
         + catalog.services().filter(|(_, view)| !view.instances.is_empty()).count()
 }
 
-/// Changes when something changes that a template can ask, and not with each beat.
-pub(crate) fn fingerprint(catalog: &Catalog) -> u64 {
-    let mut sum = 0_u64;
-    let mut take = |key: &str, revision: u64| {
-        sum = hash(&[&sum.to_le_bytes(), key.as_bytes(), &revision.to_le_bytes()]);
-    };
-    for prefix in ["nodes/", "services/", "checks/"] {
-        for entry in catalog.range(prefix) {
-            take(&entry.key, entry.modified);
-        }
-    }
-    for (service, view) in catalog.services() {
-        take(service.as_str(), view.master.as_ref().map_or(0, |at| at.revision));
-        for (instance, at) in &view.instances {
-            take(instance.as_str(), at.revision);
-        }
-        for (id, at) in &view.requests {
-            take(id, at.revision);
-        }
-    }
-    sum
+/// Changes when something changes that a template can ask, and not with each beat; with `keys`,
+/// when an entry of the key-value store does, too.
+pub(crate) fn fingerprint(catalog: &Catalog, keys: bool) -> Revision {
+    let kinds = ["nodes", "services", "checks", "master", "instances", "requests"];
+    let kinds = kinds.into_iter().chain(keys.then_some("kv"));
+    kinds.map(|kind| catalog.changed(kind)).max().unwrap_or_default()
 }

@@ -20,6 +20,12 @@ pub struct TemplateStatus {
     pub writes: u64,
     /// The file's size in bytes when it was last written or found equal.
     pub bytes: u64,
+    /// When somebody else's change of what is sengu's was last put right.
+    #[serde(default)]
+    pub repaired: Option<Wall>,
+    /// How often since this agent started.
+    #[serde(default)]
+    pub repairs: u64,
     /// Why the file is not as the catalog is now; the old one stays.
     pub error: Option<String>,
     /// When it is tried again although nothing changed.
@@ -35,7 +41,7 @@ pub struct TemplateStatus {
 /// A template's command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandStatus {
-    /// `running`, `done` or `failed`.
+    /// `waiting`, `running`, `done` or `failed`.
     pub state: String,
     /// Since when.
     pub at: Wall,

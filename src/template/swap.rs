@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use sengu_core::time::Wall;
 
+use crate::hook::account::Account;
+
 /// The largest file that is read or written, in bytes.
 pub(crate) const FILE_LIMIT: u64 = 16 << 20;
 
@@ -39,7 +41,7 @@ pub(crate) enum SwapError {
     /// The destination is a mount point.
     #[error(
         "{} is a mount point of its own, so it cannot be replaced whole: mount its folder \
-         instead, or render to another file", .0.display()
+         instead, or set `in_place = true` to have it written over", .0.display()
     )]
     Mount(PathBuf),
     /// The destination is something else.
@@ -51,6 +53,19 @@ pub(crate) enum SwapError {
     /// Somebody wrote to the destination meanwhile.
     #[error("{} was changed by somebody else meanwhile", .0.display())]
     Changed(PathBuf),
+}
+
+/// How a file is put in place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Manner {
+    /// Its user and group; none: the old file's.
+    pub(crate) owner: Option<Account>,
+    /// Its mode; none: the old file's.
+    pub(crate) mode: Option<u32>,
+    /// Is the file that it replaces kept as `NAME.bak`?
+    pub(crate) backup: bool,
+    /// Written into the file itself, with a copy at this path meanwhile.
+    pub(crate) in_place: Option<PathBuf>,
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SwapError {
@@ -94,14 +109,19 @@ impl Destination {
     }
 
     /// Writes new bytes beside it.
-    pub(crate) fn stage(self, bytes: &[u8]) -> Result<Staged, SwapError> {
+    pub(crate) fn stage(self, bytes: &[u8], manner: &Manner) -> Result<Staged, SwapError> {
         let old = match &self.bytes {
             Some(_) => Some(fs::metadata(&self.path).map_err(failed("look at", &self.path))?),
             None => None,
         };
-        let folder = folder_of(&self.path);
-        let name = self.path.file_name().ok_or_else(|| SwapError::NotAFile(self.path.clone()))?;
-        let temp = folder.join(format!(".{}.sengu-new", name.to_string_lossy()));
+        let temp = match &manner.in_place {
+            Some(copy) => {
+                let folder = folder_of(copy);
+                fs::create_dir_all(folder).map_err(failed("create", folder))?;
+                copy.with_extension("new")
+            }
+            None => beside(&self.path, ".", ".sengu-new")?,
+        };
         // What a killed agent left; a fixed name leaves one at most.
         match fs::remove_file(&temp) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -116,7 +136,7 @@ impl Destination {
             .open(&temp)
             .map_err(failed("create", &temp))?;
         // From here on dropping it removes the file.
-        let staged = Staged { temp, destination: self };
+        let staged = Staged { temp, destination: self, manner: manner.clone() };
         staged.fill(file, bytes, old.as_ref())?;
         Ok(staged)
     }
@@ -127,6 +147,7 @@ impl Destination {
 pub(crate) struct Staged {
     temp: PathBuf,
     destination: Destination,
+    manner: Manner,
 }
 
 impl Staged {
@@ -137,15 +158,20 @@ impl Staged {
 
     fn fill(&self, mut file: File, bytes: &[u8], old: Option<&Metadata>) -> Result<(), SwapError> {
         file.write_all(bytes).map_err(failed("write", &self.temp))?;
-        if let Some(old) = old {
-            let new = file.metadata().map_err(failed("look at", &self.temp))?;
-            if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-                fchown(&file, Some(old.uid()), Some(old.gid()))
-                    .map_err(failed("keep the owner of the old file on", &self.temp))?;
-            }
+        let new = file.metadata().map_err(failed("look at", &self.temp))?;
+        let told = self.manner.owner;
+        let user = told.map(|owner| owner.user).or(old.map(Metadata::uid));
+        let group = told.and_then(|owner| owner.group).or(old.map(Metadata::gid));
+        let user = user.filter(|user| *user != new.uid());
+        let group = group.filter(|group| *group != new.gid());
+        if user.is_some() || group.is_some() {
+            fchown(&file, user, group).map_err(failed("set the owner of", &self.temp))?;
+        }
+        if old.is_some() {
             self.keep_labels(&file);
         }
-        let mode = old.map_or(NEW_MODE, |old| old.mode() & 0o7777);
+        let kept = old.map_or(NEW_MODE, |old| old.mode() & 0o7777);
+        let mode = self.manner.mode.unwrap_or(kept);
         file.set_permissions(fs::Permissions::from_mode(mode))
             .map_err(failed("set the mode of", &self.temp))?;
         file.sync_all().map_err(failed("force to disk", &self.temp))
@@ -163,6 +189,29 @@ impl Staged {
         }
     }
 
+    /// Keeps the file that is about to go as `NAME.bak`, whole, with its owner and mode.
+    fn back_up(&self) -> Result<(), SwapError> {
+        let path = &self.destination.path;
+        let (kept, temp) = (beside(path, "", ".bak")?, beside(path, ".", ".sengu-bak")?);
+        let old = fs::metadata(path).map_err(failed("look at", path))?;
+        fs::copy(path, &temp).map_err(failed("copy to", &temp))?;
+        let _ = std::os::unix::fs::chown(&temp, Some(old.uid()), Some(old.gid()));
+        fs::rename(&temp, &kept).map_err(failed("keep the old file as", &kept))
+    }
+
+    /// A file that was written over keeps its owner and mode, unless others are configured.
+    fn set_rights(&self, path: &Path) -> Result<(), SwapError> {
+        if let Some(owner) = self.manner.owner {
+            std::os::unix::fs::chown(path, Some(owner.user), owner.group)
+                .map_err(failed("set the owner of", path))?;
+        }
+        if let Some(mode) = self.manner.mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))
+                .map_err(failed("set the mode of", path))?;
+        }
+        Ok(())
+    }
+
     /// Puts them in the destination's place.
     pub(crate) fn swap(self) -> Result<(), SwapError> {
         let path = &self.destination.path;
@@ -173,6 +222,15 @@ impl Staged {
         };
         if now != self.destination.bytes {
             return Err(SwapError::Changed(path.clone()));
+        }
+        if self.manner.backup && now.is_some() {
+            self.back_up()?;
+        }
+        if let Some(copy) = &self.manner.in_place {
+            fs::rename(&self.temp, copy).map_err(failed("put aside", copy))?;
+            write_over(copy, path)?;
+            self.set_rights(path)?;
+            return fs::remove_file(copy).map_err(failed("remove", copy));
         }
         fs::rename(&self.temp, path).map_err(|error| refusal(path, error))?;
         let folder = folder_of(path);
@@ -187,6 +245,38 @@ impl Drop for Staged {
         // After a swap there is nothing left under this name.
         let _ = fs::remove_file(&self.temp);
     }
+}
+
+/// Completes what an agent that was killed had begun to write into a file in place.
+pub(crate) fn complete(copy: &Path, path: &Path) -> Result<bool, SwapError> {
+    if !copy.exists() {
+        return Ok(false);
+    }
+    write_over(copy, path)?;
+    fs::remove_file(copy).map_err(failed("remove", copy))?;
+    Ok(true)
+}
+
+/// Writes a file's bytes into another, never leaving it empty on the way.
+fn write_over(copy: &Path, path: &Path) -> Result<(), SwapError> {
+    let bytes = bounded(copy)?;
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(NEW_MODE)
+        .open(path)
+        .map_err(failed("write over", path))?;
+    file.write_all(&bytes).map_err(failed("write over", path))?;
+    file.set_len(bytes.len() as u64).map_err(failed("cut", path))?;
+    file.sync_all().map_err(failed("force to disk", path))
+}
+
+/// A name beside a file.
+fn beside(path: &Path, before: &str, after: &str) -> Result<PathBuf, SwapError> {
+    let name = path.file_name().ok_or_else(|| SwapError::NotAFile(path.to_owned()))?;
+    Ok(folder_of(path).join(format!("{before}{}{after}", name.to_string_lossy())))
 }
 
 fn refusal(path: &Path, error: io::Error) -> SwapError {

@@ -19,14 +19,14 @@ use tokio::task::spawn_blocking;
 use super::RenderContext;
 use super::backoff::Backoff;
 use super::command::{Command, program, wall};
-use super::compose::{compose, emptied};
+use super::compose::{compose, emptied, manner, too_few};
 use super::error::TemplateError;
 use super::memory::Memory;
-use super::order::hash;
+use super::order::digest;
 use super::render::{Rendered, Source, within};
 use super::scene::{Masters, Scene, entries, expiry, fingerprint, lost, masters};
 use super::status::TemplateStatus;
-use super::swap::{Destination, Staged, SwapError};
+use super::swap::{Destination, Staged, SwapError, complete};
 use super::watch::FileBell;
 use crate::clock;
 use crate::config::TemplateConfig;
@@ -64,6 +64,8 @@ pub(crate) struct Task {
     memory: Memory,
     memory_path: PathBuf,
     memory_error: Option<String>,
+    /// Did the last render ask the key-value store?
+    keys: bool,
     /// A hash of the file as this task wrote it.
     wrote: Option<u64>,
     /// The last catalog that was rendered and held something.
@@ -78,8 +80,7 @@ pub(crate) struct Task {
 /// What was last seen of the view.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
-    revision: Revision,
-    fingerprint: u64,
+    fingerprint: Revision,
     masters: Masters,
 }
 
@@ -112,6 +113,7 @@ impl Task {
             shown: Masters::new(),
             memory: Memory::default(),
             memory_error: None,
+            keys: false,
             wrote: None,
             good: None,
             slow: None,
@@ -126,9 +128,26 @@ impl Task {
         let (path, destination) = (self.memory_path.clone(), self.config.destination.clone());
         self.memory = blocking(move || Memory::read(&path, &destination)).await;
         self.shown = self.memory.masters.clone();
+        self.complete().await;
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => {}
             () = self.turns() => {}
+        }
+    }
+
+    /// A file that is written over in place may have been left half-way by a killed agent.
+    async fn complete(&self) {
+        let (config, context) = (Arc::clone(&self.config), Arc::clone(&self.context));
+        let done = blocking(move || match manner(&config, &context)?.in_place {
+            Some(copy) => Ok::<bool, TemplateError>(complete(&copy, &config.destination)?),
+            None => Ok(false),
+        });
+        let file = self.config.destination.display();
+        match done.await {
+            Ok(true) => tracing::warn!(%file, "completed what was half written at the last end"),
+            Ok(false) => {}
+            // The first render meets the same and shows it.
+            Err(error) => tracing::warn!(%file, "{error}"),
         }
     }
 
@@ -183,10 +202,7 @@ impl Task {
             self.debounce.urgent(now);
         }
         let old = self.seen.take();
-        let fingerprint = match &old {
-            Some(old) if old.revision == catalog.revision => old.fingerprint,
-            Some(_) | None => fingerprint(&catalog),
-        };
+        let fingerprint = fingerprint(&catalog, self.keys);
         let masters = masters(&catalog, now);
         match &old {
             None => self.debounce.urgent(now),
@@ -195,7 +211,7 @@ impl Task {
             }
             Some(_) => {}
         }
-        self.seen = Some(Seen { revision: catalog.revision, fingerprint, masters });
+        self.seen = Some(Seen { fingerprint, masters });
     }
 
     fn wake(&self, now: Time) -> Time {
@@ -211,6 +227,7 @@ impl Task {
         if self.catalog().is_none() {
             return;
         }
+        let (began, writes) = (std::time::Instant::now(), self.status.borrow().writes);
         let mut outcome = Ok(Attempt::Again);
         for _ in 0..ATTEMPTS {
             outcome = self.attempt().await;
@@ -218,6 +235,13 @@ impl Task {
                 break;
             }
         }
+        let word = match &outcome {
+            Ok(Attempt::Settled) if self.status.borrow().writes > writes => "written",
+            Ok(Attempt::Settled) => "same",
+            Ok(Attempt::Again) | Err(_) => "failed",
+        };
+        let file = self.config.destination.display().to_string();
+        crate::metrics::get().rendered(&file, word, began.elapsed());
         let now = clock::now();
         let error = match outcome {
             Ok(Attempt::Settled) => {
@@ -282,20 +306,34 @@ impl Task {
         let Some(mut catalog) = self.catalog() else { return Err(TemplateError::Unknown) };
         let mut now = clock::time();
         let (source, destination) = self.read().await?;
-        let emptied = emptied(&self.config, &self.memory, &catalog);
-        if emptied {
-            // What stood there stays, without its masters: at the end of time none is valid.
-            catalog = self.good.clone().ok_or(TemplateError::EmptyCatalog)?;
-            now = Time(u64::MAX);
+        let mut kept =
+            emptied(&self.config, &self.memory, &catalog).then_some(TemplateError::EmptyCatalog);
+        let mut rendered = None;
+        if kept.is_none() {
+            let scene = Scene::new(Arc::clone(&catalog), now, &self.context);
+            let fresh = self.render(source.clone(), scene).await?;
+            kept = too_few(&self.config, &fresh.said);
+            rendered = Some(fresh);
         }
-        let rendered =
-            self.render(source, Scene::new(Arc::clone(&catalog), now, &self.context)).await?;
+        let rendered = match (kept.take(), rendered) {
+            (None, Some(rendered)) => rendered,
+            (why, _) => {
+                let why = why.unwrap_or(TemplateError::EmptyCatalog);
+                // What stood there stays, without its masters: at the end of time none is valid.
+                let Some(good) = self.good.clone() else { return Err(why) };
+                (catalog, now, kept) = (good, Time(u64::MAX), Some(why));
+                let scene = Scene::new(Arc::clone(&catalog), now, &self.context);
+                self.render(source, scene).await?
+            }
+        };
         let seen = (catalog.as_ref(), now);
         let bytes = compose(&self.config, &self.memory, &destination, &rendered.text, seen)?;
-        let (size, id) = (bytes.len(), hash(&[&bytes]));
+        let (size, id) = (bytes.len(), digest(&bytes));
         let write = destination.bytes.as_ref() != Some(&bytes);
+        let drifted = write && destination.bytes.is_some() && self.printed(&rendered);
         if write {
-            let staged = blocking(move || destination.stage(&bytes)).await?;
+            let manner = manner(&self.config, &self.context)?;
+            let staged = blocking(move || destination.stage(&bytes, &manner)).await?;
             if !self.validated(&staged, &rendered.said.masters).await? {
                 return Ok(Attempt::Again);
             }
@@ -306,12 +344,17 @@ impl Task {
             }
             self.wrote = Some(id);
         }
-        self.settle(rendered, &catalog, write, size).await;
-        if emptied {
-            return Err(TemplateError::EmptyCatalog);
+        self.settle(rendered, &catalog, (write, drifted), size).await;
+        if let Some(why) = kept {
+            return Err(why);
         }
         self.good = Some(catalog);
         Ok(Attempt::Settled)
+    }
+
+    /// Was just this printed before? Then somebody else has changed the file.
+    fn printed(&self, rendered: &Rendered) -> bool {
+        self.memory.printed == Some(digest(rendered.text.as_bytes()))
     }
 
     /// Both files, once nobody is in the middle of writing them.
@@ -326,7 +369,7 @@ impl Task {
             let (source, destination) = (source?, destination?);
             let ours = destination.bytes.as_ref().is_none_or(|bytes| {
                 // Replaced whole, it does not matter what it is; nor if it is what we wrote.
-                !self.config.block || self.wrote == Some(hash(&[bytes]))
+                !self.config.block || self.wrote == Some(digest(bytes))
             });
             let written = [source.modified, destination.modified.filter(|_| !ours)];
             let now = clock::wall();
@@ -339,7 +382,7 @@ impl Task {
     }
 
     async fn render(&mut self, source: Source, scene: Scene) -> Result<Rendered, TemplateError> {
-        let id = hash(&[source.text.as_bytes()]);
+        let id = digest(source.text.as_bytes());
         let before = self.slow.filter(|(slow, _)| *slow == id).map_or(0, |(_, times)| times);
         let file = source.name.clone();
         let given_up = TemplateError::Slow { file, deadline: self.deadline, given_up: true };
@@ -403,16 +446,27 @@ impl Task {
         }
     }
 
-    async fn settle(&mut self, rendered: Rendered, catalog: &Catalog, write: bool, size: usize) {
+    async fn settle(
+        &mut self,
+        rendered: Rendered,
+        catalog: &Catalog,
+        (write, drifted): (bool, bool),
+        size: usize,
+    ) {
         let now = clock::now();
         let before = self.memory.clone();
-        self.memory.printed = Some(hash(&[rendered.text.as_bytes()]));
+        self.memory.printed = Some(digest(rendered.text.as_bytes()));
         self.memory.entries = entries(catalog);
+        self.keys = rendered.said.keys;
         self.memory.masters = rendered.said.masters.clone();
         self.shown = rendered.said.masters;
         if write {
             self.command.anew();
             tracing::info!(file = %self.config.destination.display(), bytes = size, "written");
+        }
+        if drifted {
+            let file = self.config.destination.display();
+            tracing::warn!(%file, "somebody else had changed what is sengu's in it: put back");
         }
         if self.memory != before {
             self.remember().await;
@@ -424,13 +478,21 @@ impl Task {
         }
         warnings.dedup();
         warnings.extend(self.memory_error.clone());
+        let waiting = self.command.waiting(&self.memory, now).filter(|_| write);
         self.status.send_modify(|shown| {
             shown.rendered = Some(now.wall);
             shown.bytes = size as u64;
             shown.warnings = warnings;
+            if waiting.is_some() || shown.command.is_none() {
+                shown.command = waiting;
+            }
             if write {
                 shown.written = Some(now.wall);
                 shown.writes += 1;
+            }
+            if drifted {
+                shown.repaired = Some(now.wall);
+                shown.repairs += 1;
             }
         });
     }

@@ -1,5 +1,7 @@
 //! Templates as an operator sees them: real files, programs and changes of the catalog.
 
+mod placing;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
@@ -69,7 +71,12 @@ impl Bench {
             wait_min: Duration::from_millis(20),
             wait_max: Duration::from_millis(100),
             allow_empty: false,
+            min_records: 0,
             block: false,
+            in_place: false,
+            backup: false,
+            owner: None,
+            mode: None,
         }
     }
 
@@ -82,6 +89,7 @@ impl Bench {
             host: HostName::new("app1").expect("name"),
             datacenter: "dc1".to_owned(),
             domains: vec!["sengu".to_owned()],
+            dns: vec!["127.0.0.1:8600".parse().expect("an address")],
             view: Arc::clone(&self.view),
             state_dir: self.path("state"),
         }

@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Clone)]
 pub(crate) struct Watched {
     folder: PathBuf,
-    name: std::ffi::OsString,
+    /// None: every file in the folder.
+    name: Option<std::ffi::OsString>,
     wake: Arc<Notify>,
 }
 
@@ -31,15 +32,22 @@ impl Watched {
     fn one(path: &Path, wake: &Arc<Notify>) -> Option<Self> {
         let folder = path.parent()?;
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let name = path.file_name()?.to_owned();
+        let name = Some(path.file_name()?.to_owned());
         Some(Self { folder: folder.to_owned(), name, wake: Arc::clone(wake) })
+    }
+
+    /// Every file in a folder, and the folder itself, which may come later.
+    pub(crate) fn folder(folder: &Path, wake: &Arc<Notify>) -> Vec<Self> {
+        let all = Self { folder: folder.to_owned(), name: None, wake: Arc::clone(wake) };
+        [all].into_iter().chain(Self::one(folder, wake)).collect()
     }
 
     fn concerns(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default();
         path.parent() == Some(&self.folder)
             // `..data` and the like: a folder whose files are links swapped all at once.
-            && (name == self.name || name.as_encoded_bytes().starts_with(b".."))
+            && (self.name.as_ref().is_none_or(|own| own == name)
+                || name.as_encoded_bytes().starts_with(b".."))
     }
 }
 

@@ -15,7 +15,9 @@ impl Invariant for FieldsSurvive {
 
     fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {
         let Fact::Rewritten { key } = fact else { return Ok(()) };
-        Err(Breach::firm(format!("{key} lost a field that the one who wrote it again did not know")))
+        Err(Breach::firm(format!(
+            "{key} lost a field that the one who wrote it again did not know"
+        )))
     }
 }
 

@@ -42,15 +42,27 @@ impl NoNeedlessMove {
     fn note(&mut self, at: Micros, fact: &Fact) {
         match *fact {
             Fact::Agent { host, running } => {
-                if running { self.down.remove(&host) } else { self.down.insert(host) };
+                if running {
+                    self.down.remove(&host)
+                } else {
+                    self.down.insert(host)
+                };
                 self.hosts.insert(host, at);
             }
             Fact::Guest { host, paused } => {
-                if paused { self.down.insert(host) } else { self.down.remove(&host) };
+                if paused {
+                    self.down.insert(host)
+                } else {
+                    self.down.remove(&host)
+                };
                 self.hosts.insert(host, at);
             }
             Fact::Reach { host, reach } => {
-                if reach { self.cut.remove(&host) } else { self.cut.insert(host) };
+                if reach {
+                    self.cut.remove(&host)
+                } else {
+                    self.cut.insert(host)
+                };
                 self.hosts.insert(host, at);
             }
             Fact::Stalled { host, span } => {

@@ -138,9 +138,8 @@ impl Check {
             Self::Follows(id, of) => {
                 let process = world.databases[world.index_of(*id)].process.as_ref();
                 let address = world.databases[world.index_of(*of)].address;
-                let linked = process.is_some_and(|it| {
-                    it.source == Some(address) && it.link.is_up()
-                });
+                let linked =
+                    process.is_some_and(|it| it.source == Some(address) && it.link.is_up());
                 so(linked, format!("{id} does not follow {of}"))
             }
             Self::Runs(id, wanted) => {

@@ -45,7 +45,9 @@ pub(super) fn read(text: &str) -> Result<Scenario, String> {
         }
     }
     if scenario.about.is_empty() {
-        wrong.push("line 1: say first, in comments, what used to go wrong and what must happen".into());
+        wrong.push(
+            "line 1: say first, in comments, what used to go wrong and what must happen".into(),
+        );
     }
     if !wrong.is_empty() {
         return Err(wrong.join("\n"));

@@ -62,7 +62,8 @@ fn every_scenario_holds_and_is_told_as_before() {
 
 #[test]
 fn mistakes_are_told_with_their_lines() {
-    let text = "# a story\nhosts 3\nhosts 77\nat 2 s: r1 explodes\nby 3 s: r1 is happy\nin 4 s: x\n";
+    let text =
+        "# a story\nhosts 3\nhosts 77\nat 2 s: r1 explodes\nby 3 s: r1 is happy\nin 4 s: x\n";
     let error = Scenario::read(text).expect_err("four mistakes");
     for told in [
         "line 3: `77`: a number from 2 to 5",

@@ -3,6 +3,7 @@
 use sengu_core::time::Wall;
 
 use super::*;
+use crate::probe::Of;
 
 fn report(instance: &str, status: Status, of: Of) -> CheckReport {
     CheckReport {
@@ -27,7 +28,7 @@ fn options(name: &str) -> Options {
 /// The first line for some instances, each with what it says.
 fn first(of: Of, instances: &[(&str, Status)]) -> String {
     let reports: Vec<_> = instances.iter().map(|(name, s)| report(name, *s, of)).collect();
-    let (exit, text) = verdict(&reports, &options("redis-master"));
+    let (exit, text) = told(&reports, &options("redis-master"));
     let first = text.lines().next().unwrap_or_default().to_owned();
     assert!(first.starts_with(exit.word()), "{exit:?} {first}");
     first.replace("redis-master: foo: ", "")
@@ -62,12 +63,12 @@ fn one_instance_alone_is_told_as_it_is_and_too_old_is_unknown() {
     let mut options = options("redis-master");
     options.instance = Some(InstanceName::new("m").expect("good"));
     let mut alone = report("m", Status::Critical, Of::Others);
-    assert_eq!(verdict(std::slice::from_ref(&alone), &options).0, PluginExit::Critical);
+    assert_eq!(told(std::slice::from_ref(&alone), &options).0, PluginExit::Critical);
     alone.age_ms = Some(40_000);
-    let (exit, text) = verdict(&[alone], &options);
+    let (exit, text) = told(&[alone], &options);
     assert_eq!(exit, PluginExit::Unknown);
     assert!(text.contains("UNKNOWN redis-master foo/m: 40s old: it is a replica"), "{text}");
-    assert_eq!(verdict(&[], &options).0, PluginExit::Unknown);
+    assert_eq!(told(&[], &options).0, PluginExit::Unknown);
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn the_first_line_is_for_the_monitoring() {
     let mut reports =
         vec![report("a", Status::Passing, Of::Each), report("b", Status::Critical, Of::Each)];
     reports[1].output = "a|b\n c".into();
-    let (_, text) = verdict(&reports, &options("redis-master"));
+    let (_, text) = told(&reports, &options("redis-master"));
     assert_eq!(
         text,
         "CRITICAL: redis-master: foo: b is critical\n\
@@ -87,7 +88,7 @@ fn the_first_line_is_for_the_monitoring() {
         other.service = ServiceName::new(&format!("s{number}")).expect("good");
         reports.push(other);
     }
-    let (_, text) = verdict(&reports, &options("redis-master"));
+    let (_, text) = told(&reports, &options("redis-master"));
     let first = text.lines().next().unwrap_or_default();
     assert!(first.ends_with("; s1: a is critical; and 2 more"), "{first}");
 }

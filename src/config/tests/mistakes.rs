@@ -505,7 +505,8 @@ source = "absent.tera"
 destination = "hosts"
 "#,
         r#"
-  x there is no template /etc/sengu/absent.tera; sengu brings hosts.tera
+  x there is no template /etc/sengu/absent.tera; sengu brings hosts.tera, dnsmasq.tera,
+  | haproxy.tera, resolved.tera, prometheus-targets.tera, redis-app.env.tera
    ,-[/etc/sengu/sengu.toml:2:10]
  1 | [[template]]
  2 | source = "absent.tera"

@@ -2,7 +2,7 @@
 //!
 //! Each host of an agent has `serfHealth`, from its beats; each managed instance has
 //! `service:ID`, from what its agent last saw of it; a registered check stands as it was
-//! registered. Nothing is run here.
+//! registered, or as the agent that keeps it told last. Nothing is run here.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ pub struct Check {
     pub service_name: String,
     /// That entry's tags.
     pub service_tags: Vec<String>,
-    /// Always empty.
+    /// What the agent does for it; empty: nothing.
     pub r#type: String,
     /// Always empty.
     pub interval: String,
@@ -122,6 +122,9 @@ impl Check {
         let (record, output) = (&kept.record, kept.record.output.clone());
         let mut check = Self::of_node(node, &record.id, &record.name, record.status, output);
         check.notes.clone_from(&record.notes);
+        if let Some(definition) = &record.definition {
+            check.r#type = definition.way.kind().to_owned();
+        }
         check.create_index = kept.created;
         check.modify_index = kept.modified;
         check

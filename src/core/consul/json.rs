@@ -2,7 +2,7 @@
 //!
 //! py-consul sends lower-case keys, Go's client sends `PascalCase`; both reach the same fields
 //! here, because keys of the fields that sengu knows are lowered before they are read. Maps that
-//! users fill (`Meta`, `NodeMeta`) keep their keys.
+//! users fill (`Meta`, `NodeMeta`, `Header`) keep their keys.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -108,13 +108,13 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 /// Lowers keys and drops `_` in them (Consul's `service_id` is `ServiceID`), except in metadata.
-fn lowered(value: Value) -> Value {
+pub(super) fn lowered(value: Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
             map.into_iter()
                 .map(|(key, value)| {
                     let key = key.to_lowercase().replace('_', "");
-                    let keep = key == "meta" || key == "nodemeta";
+                    let keep = key == "meta" || key == "nodemeta" || key == "header";
                     let value = if keep { value } else { lowered(value) };
                     (key, value)
                 })

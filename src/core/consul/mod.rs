@@ -2,9 +2,11 @@
 //! a read answers, and its index) or a plan (the txn of a write), or a refusal in words.
 //!
 //! Nothing here waits, writes or reads a clock. Managed services appear as Consul services, but
-//! nobody may write them through this dialect: the plans refuse that with the reason. Consul's
-//! sessions are not here.
+//! nobody may write them through this dialect: the plans refuse that with the reason.
 
+pub mod agent;
+pub mod definition;
+pub mod derived;
 pub mod directory;
 pub mod duration;
 pub mod health;
@@ -14,8 +16,11 @@ pub mod record;
 pub mod register;
 pub mod registry;
 pub mod row;
+pub mod session;
+pub mod streak;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 
 use crate::kv::{Revision, Txn, TxnReply};
 
@@ -25,6 +30,9 @@ pub enum Refusal {
     /// 400: the request cannot be understood.
     #[error("{0}")]
     Bad(String),
+    /// 404: there is no such thing.
+    #[error("{0}")]
+    Missing(String),
     /// 409: the name belongs to sengu.
     #[error("{0}")]
     Managed(String),
@@ -42,6 +50,7 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         match self {
             Self::Bad(_) => 400,
+            Self::Missing(_) => 404,
             Self::Managed(_) => 409,
             Self::TooLarge(_) => 413,
             Self::Invalid(_) => 500,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::definition::Definition;
 use crate::kv::Key;
 use crate::record::{Owner, Record};
 
@@ -67,12 +68,16 @@ pub struct ServiceRecord {
     pub meta: BTreeMap<String, String>,
     /// Who may change it.
     pub owner: Owner,
+    /// Does it stand in a definition file of its host?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_file: bool,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
 
-/// A registered check: `checks/NODE/ID`. Its status is what was registered; sengu runs nothing.
+/// A registered check: `checks/NODE/ID`. Without a definition its status is what was registered,
+/// and nothing is run; with one the agent of its node keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckRecord {
     /// See [`crate::record::FORMAT`].
@@ -94,9 +99,26 @@ pub struct CheckRecord {
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub notes: String,
+    /// Who registered it: a client through the catalog, or through the agent of its node.
+    #[serde(default = "by_catalog", skip_serializing_if = "is_catalog")]
+    pub owner: Owner,
+    /// Does it stand in a definition file of its host?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_file: bool,
+    /// What the agent of its node does for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Definition>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
+}
+
+fn by_catalog() -> Owner {
+    Owner::Catalog
+}
+
+fn is_catalog(owner: &Owner) -> bool {
+    *owner == Owner::Catalog
 }
 
 /// How a check stands; the order is from good to bad.
@@ -112,6 +134,16 @@ pub enum Status {
 }
 
 impl Status {
+    /// Consul's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passing => "passing",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+
     /// Reads Consul's word.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -129,8 +161,11 @@ impl Status {
 pub struct KvMeta {
     /// See [`crate::record::FORMAT`].
     pub format: u32,
-    /// The client's own number; never 0 here.
+    /// The client's own number.
     pub flags: u64,
+    /// How often the entry was locked.
+    #[serde(default)]
+    pub locks: u64,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,

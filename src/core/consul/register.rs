@@ -39,7 +39,7 @@ pub fn register(directory: &Directory<'_>, body: &[u8]) -> Result<Plan, Refusal>
     let request: Registration = decode(body)?;
     datacenter(directory, &request.datacenter.0)?;
     check_node_name(&request.node.0)?;
-    let mut draft = Draft { directory, when: Vec::new(), then: Vec::new() };
+    let mut draft = Draft::new(directory, Owner::Catalog);
     draft.node(&request)?;
     if let Some(service) = &request.service {
         draft.service(&request.node.0, service)?;
@@ -94,7 +94,7 @@ pub fn deregister(directory: &Directory<'_>, body: &[u8]) -> Result<Plan, Refusa
     Ok(Plan { txn: Txn { when: vec![], then, otherwise: vec![] }, otherwise: Otherwise::Again })
 }
 
-fn remove_service(directory: &Directory<'_>, node: &str, id: &str) -> Vec<Op> {
+pub(super) fn remove_service(directory: &Directory<'_>, node: &str, id: &str) -> Vec<Op> {
     let checks = directory.catalog.registry().checks_on(node).map(|kept| &kept.record);
     let checks = checks.filter(|check| check.service_id.as_deref() == Some(id));
     let checks = checks.map(|check| Op::Delete(key::check(node, &check.id)));
@@ -102,13 +102,26 @@ fn remove_service(directory: &Directory<'_>, node: &str, id: &str) -> Vec<Op> {
 }
 
 /// A registration's txn while it is put together.
-struct Draft<'a> {
-    directory: &'a Directory<'a>,
-    when: Vec<Compare>,
-    then: Vec<Op>,
+pub(super) struct Draft<'a> {
+    pub(super) directory: &'a Directory<'a>,
+    pub(super) when: Vec<Compare>,
+    pub(super) then: Vec<Op>,
+    /// For whom services and checks are registered.
+    pub(super) owner: Owner,
+    /// Do they stand in a definition file?
+    pub(super) from_file: bool,
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    pub(super) fn new(directory: &'a Directory<'a>, owner: Owner) -> Self {
+        Self { directory, when: Vec::new(), then: Vec::new(), owner, from_file: false }
+    }
+
+    /// What the agent of a node keeps stays its own when it is written through the catalog.
+    fn owner(&self, old: Option<Owner>) -> Owner {
+        if old == Some(Owner::Agent) { Owner::Agent } else { self.owner }
+    }
+
     fn node(&mut self, request: &Registration) -> Result<(), Refusal> {
         let name = &request.node.0;
         let known = self.directory.find_node(name);
@@ -149,7 +162,11 @@ impl Draft<'_> {
         self.put(key, record.encode(), "nodes")
     }
 
-    fn service(&mut self, node: &str, request: &RegisteredService) -> Result<(), Refusal> {
+    pub(super) fn service(
+        &mut self,
+        node: &str,
+        request: &RegisteredService,
+    ) -> Result<(), Refusal> {
         let name = &request.service.0;
         if name.is_empty() {
             return Err(invalid("Must provide service name with ID"));
@@ -181,7 +198,8 @@ impl Draft<'_> {
             address: Some(address.clone()).filter(|address| !address.is_empty()),
             port: request.port.0,
             meta: metadata(&request.meta.0)?,
-            owner: Owner::Catalog,
+            owner: self.owner(old.as_ref().map(|old| old.owner)),
+            from_file: self.from_file,
             unknown: old.map(|old| old.unknown).unwrap_or_default(),
         };
         self.put(key, record.encode(), "services")
@@ -222,6 +240,9 @@ impl Draft<'_> {
             status,
             output: cut(&check.output.0, TEXT_MAX).to_owned(),
             notes: check.notes.0.clone(),
+            owner: self.owner(old.as_ref().map(|old| old.owner)),
+            from_file: old.as_ref().is_some_and(|old| old.from_file),
+            definition: old.as_ref().and_then(|old| old.definition.clone()),
             unknown: old.map(|old| old.unknown).unwrap_or_default(),
         };
         self.put(key, record.encode(), "checks")
@@ -250,7 +271,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn refuse_managed_name(&mut self, name: &str) -> Result<(), Refusal> {
+    pub(super) fn refuse_managed_name(&mut self, name: &str) -> Result<(), Refusal> {
         if name.eq_ignore_ascii_case(CONSUL) {
             return Err(Refusal::Managed(format!(
                 "service name {name} belongs to the agents themselves; choose another"
@@ -269,11 +290,11 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn old<T: Record>(&self, key: &str) -> Option<T> {
+    pub(super) fn old<T: Record>(&self, key: &str) -> Option<T> {
         self.directory.catalog.get(key).and_then(|entry| T::decode(&entry.value).ok())
     }
 
-    fn put(&mut self, key: Key, value: Arc<[u8]>, kind: &str) -> Result<(), Refusal> {
+    pub(super) fn put(&mut self, key: Key, value: Arc<[u8]>, kind: &str) -> Result<(), Refusal> {
         match self.directory.catalog.get(&key) {
             Some(seen) if seen.value == value => {
                 self.when.push(Compare::Modified(key, seen.modified));
@@ -292,7 +313,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn plan(self, node: &str) -> Plan {
+    pub(super) fn plan(self, node: &str) -> Plan {
         let mut then = self.then;
         if then.is_empty() {
             then.push(Op::Get(key::node(node)));
@@ -312,7 +333,11 @@ fn same_address(known: &Node, address: IpAddr) -> Result<(), Refusal> {
     )))
 }
 
-fn refuse_managed_id(directory: &Directory<'_>, node: &str, id: &str) -> Result<(), Refusal> {
+pub(super) fn refuse_managed_id(
+    directory: &Directory<'_>,
+    node: &str,
+    id: &str,
+) -> Result<(), Refusal> {
     let on_node = |host: &str| host.eq_ignore_ascii_case(node);
     let managed = directory.catalog.services().any(|(name, view)| {
         view.instances.iter().any(|(instance, at)| {
@@ -328,7 +353,11 @@ fn refuse_managed_id(directory: &Directory<'_>, node: &str, id: &str) -> Result<
     Ok(())
 }
 
-fn refuse_managed_check(directory: &Directory<'_>, node: &str, id: &str) -> Result<(), Refusal> {
+pub(super) fn refuse_managed_check(
+    directory: &Directory<'_>,
+    node: &str,
+    id: &str,
+) -> Result<(), Refusal> {
     if id == "serfHealth" && directory.find_node(node).is_some_and(|node| node.agent) {
         return Err(Refusal::Managed(format!(
             "check serfHealth of node {node} is the sign of life of its agent"
@@ -358,7 +387,7 @@ fn check_node_name(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_text(what: &str, text: &str, max: usize) -> Result<(), Refusal> {
+pub(super) fn check_text(what: &str, text: &str, max: usize) -> Result<(), Refusal> {
     if text.len() > max {
         return Err(invalid(format!(
             "{what} of {} bytes is too long, the most is {max}",
@@ -389,10 +418,10 @@ fn metadata(given: &Map<String, Value>) -> Result<BTreeMap<String, String>, Refu
     given.iter().map(pair).collect()
 }
 
-fn cut(text: &str, max: usize) -> &str {
+pub(super) fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
-fn invalid(text: impl Into<String>) -> Refusal {
+pub(super) fn invalid(text: impl Into<String>) -> Refusal {
     Refusal::Invalid(text.into())
 }

@@ -5,11 +5,11 @@
 //! against it. A record that cannot be read is as good as not there. Nothing here depends on the
 //! time, and nothing is written.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use super::record::{CheckRecord, ServiceRecord, Status, key};
 use crate::kv::{Key, KeyValue, Revision};
@@ -20,6 +20,8 @@ use crate::record::{NodeRecord, Record};
 pub struct Registry {
     nodes: OrdMap<Key, Arc<Kept<NodeRecord>>>,
     services: OrdMap<Key, Arc<Kept<ServiceRecord>>>,
+    /// The keys of services, by lower-case name.
+    names: OrdSet<(Arc<str>, Key)>,
     checks: OrdMap<Key, Arc<Kept<CheckRecord>>>,
 }
 
@@ -50,7 +52,13 @@ impl Registry {
     pub(crate) fn put(&mut self, kind: &str, entry: &KeyValue) {
         match kind {
             "nodes" => put(&mut self.nodes, entry),
-            "services" => put(&mut self.services, entry),
+            "services" => {
+                self.forget_name(&entry.key);
+                put(&mut self.services, entry);
+                if let Some(kept) = self.services.get(&entry.key) {
+                    self.names.insert((lower(&kept.record.name), Arc::clone(&entry.key)));
+                }
+            }
             "checks" => put(&mut self.checks, entry),
             _ => {}
         }
@@ -60,9 +68,18 @@ impl Registry {
     pub(crate) fn remove(&mut self, kind: &str, key: &str) {
         match kind {
             "nodes" => drop(self.nodes.remove(key)),
-            "services" => drop(self.services.remove(key)),
+            "services" => {
+                self.forget_name(key);
+                self.services.remove(key);
+            }
             "checks" => drop(self.checks.remove(key)),
             _ => {}
+        }
+    }
+
+    fn forget_name(&mut self, key: &str) {
+        if let Some((key, kept)) = self.services.get_key_value(key) {
+            self.names.remove(&(lower(&kept.record.name), Arc::clone(key)));
         }
     }
 
@@ -80,6 +97,37 @@ impl Registry {
     /// All services, by node and id.
     pub fn services(&self) -> impl Iterator<Item = &Kept<ServiceRecord>> {
         self.services.values().map(Arc::as_ref)
+    }
+
+    /// The services of one name, in any case, by node and id.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &Kept<ServiceRecord>> {
+        let name = lower(name);
+        self.names
+            .range((Arc::clone(&name), Key::from(""))..)
+            .take_while(move |(have, _)| *have == name)
+            .filter_map(|(_, key)| self.services.get(key).map(Arc::as_ref))
+    }
+
+    /// The names of all services, in lower case and order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let mut last: Option<&str> = None;
+        self.names.iter().map(|(name, _)| &**name).filter(move |name| {
+            let new = last != Some(*name);
+            last = Some(name);
+            new
+        })
+    }
+
+    /// How many services there are.
+    #[must_use]
+    pub fn services_count(&self) -> usize {
+        self.services.len()
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn nodes_count(&self) -> usize {
+        self.nodes.len()
     }
 
     /// The services of a node, by id.
@@ -108,33 +156,53 @@ impl Registry {
 
     /// What has a critical check.
     #[must_use]
-    pub fn failing(&self) -> Failing<'_> {
-        let critical = self.checks.values().map(|kept| &kept.record);
-        let critical = critical.filter(|check| check.status == Status::Critical);
-        let about = |check: &'_ CheckRecord| check.node.to_lowercase();
-        Failing {
-            of: critical
-                .map(|check| {
-                    (about(check), check.service_id.as_deref().filter(|id| !id.is_empty()))
-                })
-                .collect(),
+    pub fn failing(&self) -> Failing {
+        let mut all = self.standing();
+        all.of.retain(|_, status| *status == Status::Critical);
+        all
+    }
+
+    /// What has a check that does not pass.
+    #[must_use]
+    pub fn standing(&self) -> Failing {
+        let mut of = BTreeMap::new();
+        let bad = self.checks.values().map(|kept| &kept.record);
+        for check in bad.filter(|check| check.status != Status::Passing) {
+            let id = check.service_id.clone().filter(|id| !id.is_empty());
+            let worst = of.entry((check.node.to_lowercase(), id)).or_insert(check.status);
+            *worst = check.status.max(*worst);
         }
+        Failing { of }
     }
 }
 
-/// Nodes, and services on nodes, with a critical check.
+/// Nodes, and services on nodes, with a check that does not pass, and the worst of each.
 #[derive(Debug)]
-pub struct Failing<'a> {
-    of: BTreeSet<(String, Option<&'a str>)>,
+pub struct Failing {
+    of: BTreeMap<(String, Option<String>), Status>,
 }
 
-impl Failing<'_> {
+impl Failing {
     /// Has this service a critical check, or its node?
     #[must_use]
     pub fn hits(&self, service: &ServiceRecord) -> bool {
-        let node = service.node.to_lowercase();
-        self.of.contains(&(node.clone(), None)) || self.of.contains(&(node, Some(&service.id)))
+        self.worst(service) == Status::Critical
     }
+
+    /// The worst of the checks of a service and of its node.
+    #[must_use]
+    pub fn worst(&self, service: &ServiceRecord) -> Status {
+        if self.of.is_empty() {
+            return Status::Passing;
+        }
+        let node = service.node.to_lowercase();
+        let of = |id: Option<String>| self.of.get(&(node.clone(), id)).copied();
+        of(None).max(of(Some(service.id.clone()))).unwrap_or(Status::Passing)
+    }
+}
+
+fn lower(name: &str) -> Arc<str> {
+    name.to_lowercase().into()
 }
 
 fn put<T: Record + Clone>(map: &mut OrdMap<Key, Arc<Kept<T>>>, entry: &KeyValue) {

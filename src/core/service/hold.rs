@@ -14,6 +14,7 @@ use crate::record::{
     Ask, Cause, Holder, HookOutcome, HookStand, MasterRecord, MasterState, Phase, Promise, Proof,
     Stand, key,
 };
+use crate::sabotage::sabotaged;
 use crate::time::{Now, Wall};
 
 use super::own::Own;
@@ -41,11 +42,12 @@ impl Service {
             ));
             return;
         };
-        if own.gone(&holder.boot_id) {
+        let any = sabotaged!(AnotherLifeGoesOn) && own.boot_id.is_some();
+        if own.gone(&holder.boot_id) && !any {
             self.hold_gone(cx, at);
             return;
         }
-        if own.boot_id.as_ref().is_some_and(|boot| *boot != holder.boot_id) {
+        if own.boot_id.as_ref().is_some_and(|boot| *boot != holder.boot_id) && !any {
             // Another process answers at its address. The end of the one that holds the term is
             // told by the shell, which watches exactly that process; till then nothing is proven.
             self.refuse(format!(
@@ -138,7 +140,8 @@ impl Service {
             return;
         }
         let history = state.applied.history();
-        if at.record.origins.iter().any(|o| o.histories().any(|known| known == history)) {
+        let known = at.record.origins.iter().any(|o| o.histories().any(|known| known == history));
+        if known || sabotaged!(AnotherLifeGoesOn) {
             self.reopen(cx, at, undone(cx, at));
         } else {
             self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, None);
@@ -223,11 +226,12 @@ impl Service {
             return;
         }
         let Some(own) = self.own.get(&name) else { return };
-        if own.writable() && own.state().is_some_and(|state| state.role == Role::Master) {
+        let unread = sabotaged!(ServingBeforeReadBack);
+        if unread || own.writable() && own.state().is_some_and(|s| s.role == Role::Master) {
             // What was seen before the term began says nothing about it: another agent of this
             // host may have fenced it since.
             let since = own.known.as_ref().is_some_and(|it| it.sent >= cx.view.master_received);
-            if since {
+            if unread || since {
                 self.start_serving(cx, at, cause);
             } else {
                 self.doing = Some(format!("looking at {name} once more"));
@@ -259,7 +263,8 @@ impl Service {
             let kept = cx.beats.acknowledged(cx.name, term);
             let deadline = cx.beats.deadline(cx.name, term).filter(|_| kept);
             let left = deadline.map(|deadline| deadline.since(cx.now.time));
-            if left.is_none_or(|left| left < promote_within(cx.config.judge) + fence) {
+            let least = promote_within(cx.config.judge) + fence;
+            if left.is_none_or(|left| left < least) && !sabotaged!(PromotedWithoutTime) {
                 self.doing = Some(format!("waiting for a beat before {name} is promoted"));
                 return; // The next beat's answer brings us here again.
             }
@@ -341,14 +346,16 @@ impl Service {
         }
     }
 
-    /// The server changed its replication id by itself: the record must know it.
+    /// The server changed its replication id by itself, or a person applied on it what only a copy
+    /// had: the record must know it, or its copies seem to have transactions of their own.
     fn note_history(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
         let Some(state) = self.own.get(&at.record.holder.instance).and_then(Own::state) else {
             return;
         };
-        if !state.writable
-            || at.record.origins.iter().any(|o| o.history() == state.applied.history())
-        {
+        let same = at.record.origins.iter().any(|o| o.history() == state.applied.history());
+        let transactions = !matches!(state.applied, Position::Redis(_));
+        let known = at.record.origins.last().is_some_and(|origin| state.applied.part_of(origin));
+        if !state.writable || (same && (known || !transactions)) {
             return;
         }
         let mut record = at.record.clone();
@@ -409,7 +416,10 @@ impl Service {
         unproven.retain(|earlier| earlier.instance != holder.instance);
         MasterRecord {
             format: crate::record::FORMAT,
-            term: last.map_or(Term(0), |last| last.term).next(),
+            term: match last {
+                Some(last) if sabotaged!(TermReused) => last.term,
+                _ => last.map_or(Term(0), |last| last.term).next(),
+            },
             state,
             promise: if self.may_kill(cx, &holder.instance) {
                 promise(cx.config.judge)
@@ -447,7 +457,8 @@ impl Service {
                     })
             })
             .count();
-        recent.max(record.failed.len()) >= usize::try_from(most).unwrap_or(usize::MAX)
+        let spent = recent.max(record.failed.len());
+        spent >= usize::try_from(most).unwrap_or(usize::MAX) && !sabotaged!(AttemptsNotCounted)
     }
 }
 
@@ -456,7 +467,9 @@ pub(super) fn push_origin(record: &mut MasterRecord, origin: Position) {
     let keep = origin.origins_kept();
     record.origins.push(origin);
     let extra = record.origins.len().saturating_sub(keep);
-    record.origins.drain(..extra);
+    if !sabotaged!(OriginsKept) {
+        record.origins.drain(..extra);
+    }
 }
 
 pub(super) fn recent(at: Wall, now: Wall, window: Duration) -> bool {

@@ -15,6 +15,7 @@ use crate::position::Covering;
 use crate::record::{
     Ask, Cause, Health, InstanceRecord, Lag, MasterRecord, MasterState, Phase, RequestRecord, Stand,
 };
+use crate::sabotage::sabotaged;
 
 use super::hold::{HookState, request_key};
 use super::own::Own;
@@ -350,7 +351,8 @@ impl Service {
         to: &InstanceName,
     ) -> bool {
         let name = at.record.holder.instance.clone();
-        if !self.own.get(&name).is_some_and(Own::is_fenced) {
+        let paused = sabotaged!(PauseIsFence);
+        if !paused && !self.own.get(&name).is_some_and(Own::is_fenced) {
             if let Err(why) = self.near(cx, &name, to) {
                 self.doing = Some(why);
                 return false;
@@ -371,7 +373,12 @@ impl Service {
             if cx.now.time < own.retry_at {
                 cx.out.wake(own.retry_at);
             } else if own.lane.is_none() {
-                own.command(cx, &name, at.record.term, Command::Read, READ_WITHIN);
+                let command = if paused && own.reads == 0 {
+                    Command::Pause { hold: Duration::from_millis(50) }
+                } else {
+                    Command::Read
+                };
+                own.command(cx, &name, at.record.term, command, READ_WITHIN);
             }
             return true;
         }
@@ -379,7 +386,10 @@ impl Service {
         let mut record = at.record.clone();
         record.state = MasterState::Giving {
             to: to.clone(),
-            position: state.applied.clone(),
+            position: match own.trail.back() {
+                Some((_, earlier)) if sabotaged!(PositionBeforeFence) => earlier.clone(),
+                _ => state.applied.clone(),
+            },
             request: id.to_owned(),
         };
         record.since = cx.now.wall;
@@ -695,6 +705,8 @@ fn held_against(name: &InstanceName, verdicts: &[&Verdict], wrong: &mut Vec<Stri
     for verdict in verdicts {
         match verdict {
             Verdict::Good => {}
+            Verdict::Bad(_)
+                if sabotaged!(UnfencedFileAdopted) || sabotaged!(ExitWithoutFileCounts) => {}
             Verdict::Bad(why) => wrong.push(format!("`{name}`: {why}")),
             Verdict::Unknown => wrong.push(format!("`{name}`: not looked at yet")),
         }

@@ -17,6 +17,7 @@ use crate::record::{
     Ask, Cause, FORMAT, FinalRecord, Health, HistoryRecord, HookStand, InstanceRecord,
     MasterRecord, MasterState, Phase, Proof, Step, Unfit, key,
 };
+use crate::sabotage::sabotaged;
 use crate::time::Wall;
 
 use super::hold::{is_failover, recent};
@@ -96,7 +97,11 @@ impl Service {
         let terms = Terms {
             histories: Some(at.record.origins.as_slice()),
             // A person may try again what failed.
-            failed: if mandate.request.is_some() { &[] } else { &at.record.failed },
+            failed: if mandate.request.is_some() || sabotaged!(FailedTriedAgain) {
+                &[]
+            } else {
+                &at.record.failed
+            },
             asked: mandate.asked.as_ref(),
             only: mandate.only.as_ref(),
             in_sync: (cx.settings.policy.loss == Loss::None)
@@ -171,6 +176,9 @@ impl Service {
     /// proven-before-promoted: is the last holder known not to write, nor to start writing?
     fn proven(&self, cx: &Cx<'_>, record: &MasterRecord) -> Result<(), String> {
         let MasterState::Vacant { proof: Proof::Exited, .. } = &record.state else { return Ok(()) };
+        if sabotaged!(ExitWithoutFileCounts) {
+            return Ok(());
+        }
         let name = &record.holder.instance;
         let verdict = cx.view.instances.get(name).map(|at| &at.record.starts_fenced);
         match verdict {
@@ -238,6 +246,9 @@ impl Service {
 
     /// no-needless-move: does a holder that was never proven stopped still take writes?
     fn veto(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
+        if sabotaged!(VetoIgnored) {
+            return false;
+        }
         let lapsed = at.record.state == MasterState::Lapsed;
         let mut asked: Vec<crate::record::Holder> = at.record.unproven.clone();
         if lapsed {
@@ -329,7 +340,8 @@ impl Service {
             let settings = &cx.settings.instances[&name];
             let Some(own) = self.own.get_mut(&name) else { continue };
             let Some(boot_id) = own.boot_id.clone() else { continue };
-            if written.is_some_and(|at| at.record.boot_id == boot_id) || own.writable() {
+            let written = written.is_some_and(|at| at.record.boot_id == boot_id);
+            if (written && !sabotaged!(FinalWrittenAgain)) || own.writable() {
                 continue;
             }
             let Some(state) = own.detached_state(term) else {
@@ -376,8 +388,11 @@ impl Service {
                             instance.record.boot_id.as_ref().is_none_or(|b| *b == r#final.boot_id)
                         }
                     };
-                    let position =
-                        if alive { Ok(r#final.received.clone()) } else { Err(Refusal::Restarted) };
+                    let position = if alive || sabotaged!(StaleFinalCounts) {
+                        Ok(r#final.received.clone())
+                    } else {
+                        Err(Refusal::Restarted)
+                    };
                     (position, r#final.unfit, r#final.in_step, r#final.priority)
                 }
                 None => {
@@ -603,6 +618,11 @@ impl Service {
                 self.doing = Some(format!("waiting for {to} to take over"));
                 continue;
             }
+            if let Some(why) = self.unfit_to_receive(cx, at, &name).filter(|_| name != *giver) {
+                cx.out.wake(cx.view.master_received.max(cx.doubted) + HAND_OVER_WAIT * 3);
+                self.refuse(format!("`{name}` does not take over: {why}"));
+                continue;
+            }
             let Some(own) = self.own.get_mut(&name) else { continue };
             if !own.has_all(position) || at.record.failed.contains(&name) {
                 own.observe_while(cx, &name, waited);
@@ -623,6 +643,27 @@ impl Service {
             story.steps = vec![Step { name: "fenced".to_owned(), at: at.record.since }];
             self.take_term(cx, at, &name, &story, Vec::new());
             return;
+        }
+    }
+
+    /// Why a copy here must not end a hand-over, whatever it has: it was set apart, or wrote for
+    /// itself.
+    fn unfit_to_receive(
+        &self,
+        cx: &Cx<'_>,
+        at: &At<MasterRecord>,
+        name: &InstanceName,
+    ) -> Option<Refusal> {
+        let record = &cx.view.instances.get(name)?.record;
+        if let Some(unfit) = set_apart(cx.view, name, record, record.priority) {
+            return Some(Refusal::Unfit(unfit));
+        }
+        let held = self.own.get(name)?.state()?.held();
+        match held {
+            Position::Redis(_) => None,
+            Position::Mysql(_) | Position::Mariadb(_) => {
+                held.strays(&at.record.origins).map(Refusal::Strays)
+            }
         }
     }
 
@@ -714,6 +755,9 @@ fn unapplied(state: &InstanceState) -> Option<Unfit> {
 impl Own {
     /// Its state, if it was read back after a detach decided in this term.
     fn detached_state(&self, term: crate::name::Term) -> Option<&InstanceState> {
+        if sabotaged!(NoDetach) {
+            return self.state();
+        }
         let (at, boot_id, _) = self.detached.as_ref()?;
         (*at == term && self.boot_id.as_ref() == Some(boot_id)).then(|| self.state())?
     }

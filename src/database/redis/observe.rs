@@ -55,7 +55,7 @@ pub(super) async fn observe(shared: &Arc<Shared>, within: Duration) -> Observati
             let server = replies.ok().and_then(|replies| server(&replies));
             let process = match server.map(|(pid, run_id)| shared.identify(pid, &run_id)) {
                 Some(found) => found.ok(),
-                None => shared.process_unasked(),
+                None => shared.lives.process_unasked(),
             };
             let answer = fault.answer();
             // Somebody answered, so it was not the one that has exited.

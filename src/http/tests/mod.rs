@@ -1,6 +1,9 @@
 //! A real server on a loopback port, one file for each part of the dialect.
 
+mod agent;
 mod catalog;
+mod events;
 mod health;
 mod kv;
 mod limits;
+mod session;

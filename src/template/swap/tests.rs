@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), SwapError> {
-    Destination::read(path)?.stage(bytes)?.swap()
+    Destination::read(path)?.stage(bytes, &Manner::default())?.swap()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -74,7 +74,8 @@ fn a_file_changed_meanwhile_is_not_replaced() {
     let folder = tempfile::tempdir().expect("temp");
     let path = folder.path().join("file");
     fs::write(&path, "one").expect("write");
-    let staged = Destination::read(&path).expect("read").stage(b"two").expect("stage");
+    let staged =
+        Destination::read(&path).expect("read").stage(b"two", &Manner::default()).expect("stage");
     fs::write(&path, "mine").expect("write");
     assert!(matches!(staged.swap(), Err(SwapError::Changed(_))));
     assert_eq!(fs::read(&path).expect("read"), b"mine");
@@ -86,7 +87,8 @@ fn leftovers_are_replaced_and_dropped_stages_removed() {
     let folder = tempfile::tempdir().expect("temp");
     let path = folder.path().join("file");
     fs::write(folder.path().join(".file.sengu-new"), "half").expect("leftover");
-    let staged = Destination::read(&path).expect("read").stage(b"new").expect("stage");
+    let staged =
+        Destination::read(&path).expect("read").stage(b"new", &Manner::default()).expect("stage");
     assert_eq!(fs::read(staged.path()).expect("read"), b"new");
     drop(staged);
     assert!(names(folder.path()).is_empty());

@@ -2,6 +2,7 @@
 
 use sengu_core::catalog::Named;
 use sengu_core::event::Command;
+use sengu_core::explain::Explanation;
 use sengu_core::name::Term;
 use sengu_core::record::{
     Cause, HistoryRecord, InstanceRecord, MasterRecord, MasterState, Record, RequestRecord, Stand,
@@ -17,6 +18,11 @@ impl World {
     pub(crate) fn now(&self) -> Now {
         let past = i64::try_from(self.clock / 1000).expect("stories are short");
         Now { time: Time(self.clock), wall: Wall(BEGIN_WALL + past) }
+    }
+
+    /// What `explain` would show now.
+    pub(crate) fn explain(&self) -> Explanation {
+        self.machine.explain(self.now(), &service()).expect("the service is known")
     }
 
     /// An instance.
@@ -67,6 +73,11 @@ impl World {
         SyncRecord::decode(&entry.value).expect("the agent writes what it can read")
     }
 
+    /// How often the store was changed.
+    pub(crate) fn revision(&self) -> u64 {
+        self.kv.revision()
+    }
+
     /// The record of an instance, if one stands.
     pub(crate) fn instance_record(&self, name: &str) -> Option<InstanceRecord> {
         let entry = self.kv.get(&key::instance(&service(), &instance(name)))?;
@@ -96,6 +107,11 @@ impl World {
     /// What the agent does not do, and why.
     pub(crate) fn refusals(&self) -> Vec<String> {
         self.machine.report(self.now(), &service()).expect("the agent knows it").refusals
+    }
+
+    /// What is wrong, as `status` says it.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.machine.report(self.now(), &service()).expect("the agent knows it").problems
     }
 
     /// What databases were told since the story forgot.
