@@ -120,10 +120,12 @@ pub(crate) enum Fact {
         /// Until when.
         until: Micros,
     },
-    /// Somebody opened an instance by hand, without sengu.
+    /// Somebody changed an instance by hand, without sengu.
     Hand {
         /// Which instance.
         instance: Id,
+        /// It was opened.
+        open: bool,
     },
     /// An agent ended a process.
     Killed {

@@ -102,7 +102,7 @@ impl NoNeedlessMove {
                 self.goes_on(at, instance);
                 self.instances.insert(instance, at);
             }
-            Fact::Hand { instance } => {
+            Fact::Hand { instance, .. } => {
                 self.instances.insert(instance, at);
             }
             _ => {}
