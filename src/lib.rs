@@ -3,6 +3,7 @@
 //! catalog into DNS, HTTP, files and hooks.
 
 pub mod agent;
+pub mod audit;
 pub mod board;
 pub mod cli;
 pub mod clock;
@@ -12,6 +13,8 @@ pub mod dns;
 pub mod duration;
 pub mod hook;
 pub mod http;
+pub mod journal;
+pub mod metrics;
 pub mod operator;
 pub mod probe;
 pub mod process;

@@ -19,12 +19,13 @@ use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use sengu_core::catalog::Catalog;
 use sengu_core::consul::Found;
+use sengu_core::explain::Explanation;
 use sengu_core::name::{InstanceName, ServiceName};
 use sengu_core::record::{Ask, RequestRecord};
 use sengu_core::report::{ServiceReport, TermReport};
@@ -37,11 +38,17 @@ use crate::http::answer::{self, Trouble};
 use crate::http::query::Params;
 use crate::http::read::{Topic, read};
 use crate::http::server::{Limits, Listener, PeerUser, Server};
-use crate::http::{Context, Shell, body, write};
+use crate::http::{Context, Shell, body, events, signals, write};
 use peer::{User, admitted};
 pub use records::Records;
 pub use request::{Asking, Placed, Rehearsed, Tracked};
 pub use socket::SocketError;
+
+/// The name of a user id on this host, if it has one.
+#[must_use]
+pub(crate) fn user_name(uid: u32) -> Option<String> {
+    peer::name_of(uid)
+}
 
 /// How many terms of history are answered by default, and at most.
 const HISTORY_DEFAULT: u64 = 20;
@@ -59,8 +66,12 @@ pub trait Agent: Send + Sync + 'static {
     /// All services, in the words of `status`.
     async fn reports(&self, now: Now) -> Vec<ServiceReport>;
 
-    /// One service, in the words of `explain`; `None` if it is not known.
+    /// One service, in the words of `status`; `None` if it is not known.
     async fn report(&self, service: &ServiceName, now: Now) -> Option<ServiceReport>;
+
+    /// Everything about one service, with a rehearsal of what would happen next; `None` if it is
+    /// not known.
+    async fn explain(&self, service: &ServiceName, now: Now) -> Option<Explanation>;
 
     /// Whom a switchover would move to if it were asked for now. Nothing is written.
     ///
@@ -128,18 +139,22 @@ struct Desk {
 }
 
 fn router(desk: Arc<Desk>) -> Router {
+    let audit = Arc::clone(&desk.shell.context.audit);
     Router::new()
         .route("/v1/sengu/status", get(status))
         .route("/v1/sengu/explain/{service}", get(explain))
         .route("/v1/sengu/history/{service}", get(history))
         .route("/v1/sengu/request/{service}", post(place))
         .route("/v1/sengu/request/{service}/{id}", get(track).delete(remove))
+        .route("/v1/sengu/events", get(events))
         .route("/v1/sengu/records", get(records))
         .route("/v1/sengu/checks", get(checks))
         .route("/v1/sengu/reload", post(reload))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(admit))
+        .layer(from_fn_with_state(audit, signals::audited))
+        .layer(from_fn(signals::count))
         .with_state(desk)
 }
 
@@ -154,7 +169,10 @@ impl From<Trouble> for Denied {
 
 impl IntoResponse for Denied {
     fn into_response(self) -> Response {
-        answer::json(answer::status(self.0.status), &json!({ "error": self.0.text }), false)
+        let error = json!({ "error": self.0.text });
+        let mut response = answer::json(answer::status(self.0.status), &error, false);
+        signals::note(&mut response, None, Some(format!("refused: {}", self.0.text)));
+        response
     }
 }
 
@@ -211,8 +229,8 @@ async fn status(State(desk): State<Arc<Desk>>) -> Response {
 
 async fn explain(State(desk): State<Arc<Desk>>, UrlPath(service): UrlPath<String>) -> Reply {
     let service = service_of(&service)?;
-    match desk.agent.report(&service, clock::now()).await {
-        Some(report) => Ok(good(&report)),
+    match desk.agent.explain(&service, clock::now()).await {
+        Some(told) => Ok(good(&told)),
         None => Err(unknown_service(desk.shell.context.view.catalog().as_deref(), &service)),
     }
 }
@@ -223,16 +241,26 @@ async fn history(
     uri: Uri,
 ) -> Reply {
     let service = service_of(&service)?;
-    let limit = Params::of(&uri)?.number("limit")?.unwrap_or(HISTORY_DEFAULT).min(HISTORY_MAX);
-    let catalog = desk.shell.catalog()?;
-    let Some(view) = catalog.service(&service) else {
-        return Err(unknown_service(Some(&catalog), &service));
-    };
+    let params = Params::of(&uri)?;
+    let limit = params.number("limit")?.unwrap_or(HISTORY_DEFAULT).min(HISTORY_MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let newest = view.history.iter().rev().take(limit);
-    let terms: Vec<TermReport> =
-        newest.map(|(term, at)| TermReport { term: *term, record: at.record.clone() }).collect();
-    Ok(good(&terms))
+    let run = |directory: &sengu_core::consul::directory::Directory<'_>| {
+        let view = directory.catalog().service(&service);
+        let index = view.into_iter().flat_map(|view| view.history.values()).map(|at| at.revision);
+        let index = index.max().unwrap_or(1);
+        let body = view.map(|view| {
+            let newest = view.history.iter().rev().take(limit);
+            newest
+                .map(|(term, at)| TermReport { term: *term, record: at.record.clone() })
+                .collect::<Vec<_>>()
+        });
+        Found { index, body }
+    };
+    let (terms, meta) = read(&desk.shell, &params, Topic::History, run).await?;
+    match terms {
+        Some(terms) => Ok(meta.on(good(&terms))),
+        None => Err(unknown_service(desk.shell.context.view.catalog().as_deref(), &service)),
+    }
 }
 
 async fn place(
@@ -264,7 +292,12 @@ async fn place(
         let reply = write::send(&desk.shell, draft.txn).await?;
         desk.shell.reached(reply.revision).await?;
         if reply.succeeded {
-            return Ok(good(&Placed { id: draft.id, revision: reply.revision }));
+            let placed = Placed { id: draft.id, revision: reply.revision };
+            let mut response = good(&placed);
+            let what =
+                format!("{} of {service} by {}", request::word(&asking.ask), draft.record.asker());
+            signals::note(&mut response, Some(what), Some(format!("asked as {}", placed.id)));
+            return Ok(response);
         }
     }
     Err(busy(&service))
@@ -355,9 +388,19 @@ async fn checks(State(desk): State<Arc<Desk>>) -> Response {
     good(&desk.agent.checks().await)
 }
 
+/// The journal: what changes, what the agent decides and does.
+async fn events(State(desk): State<Arc<Desk>>, headers: HeaderMap, uri: Uri) -> Reply {
+    Ok(events::events(&desk.shell, &headers, &Params::of(&uri)?).await?)
+}
+
 async fn reload(State(desk): State<Arc<Desk>>) -> Reply {
     match desk.agent.reload().await {
-        Ok(changes) => Ok(good(&json!({ "changes": changes }))),
+        Ok(changes) => {
+            let mut response = good(&json!({ "changes": changes }));
+            let lines: Vec<&str> = changes.lines().take(20).collect();
+            signals::note(&mut response, Some("reload".to_owned()), Some(lines.join("; ")));
+            Ok(response)
+        }
         Err(reason) => Err(Denied(Trouble::new(422, reason))),
     }
 }

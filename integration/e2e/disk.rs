@@ -1,44 +1,11 @@
 //! Full disks: small file systems in memory, which need root.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs;
 
 use integration::rig::trio::{MASTER, SERVICE};
-use integration::rig::{Agent, Place, Settings, Trio, http};
+use integration::rig::{Agent, Disk, Place, Settings, Trio, http};
 
 use crate::{LATER, SOON};
-
-/// A file system of its own, unmounted when this is dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(path: &Path, size: &str) -> Self {
-        fs::create_dir_all(path).expect("its folder can be made");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(path)
-            .status();
-        assert!(mounted.is_ok_and(|status| status.success()), "mounting needs root");
-        Self(path.to_owned())
-    }
-
-    /// Fills it to the last byte.
-    fn fill(&self) -> PathBuf {
-        let path = self.0.join("filler");
-        let mut file = File::create(&path).expect("there is room for a name");
-        while file.write(&[0; 4096]).is_ok_and(|written| written > 0) {}
-        path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Nothing can be done about one that stays; it is in a folder of the test.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
 
 /// Writes values of this size until the store refuses; gives back what it said.
 fn until_refused(agent: &Agent, size: usize) -> String {
@@ -57,7 +24,7 @@ fn until_refused(agent: &Agent, size: usize) -> String {
 fn a_full_disk_under_the_store_is_told_and_moves_go_on_when_there_is_room() {
     let settings = Settings::default();
     let place = Place::claim();
-    let disk = Disk::mount(&place.path("data"), "4m");
+    let disk = Disk::memory(&place.path("data"), "4m");
     let servers = Trio::servers(&place, &settings);
     servers[0].open();
     for replica in &servers[1..] {
@@ -90,7 +57,7 @@ fn a_full_disk_under_the_store_is_told_and_moves_go_on_when_there_is_room() {
 #[test]
 fn an_agent_does_not_start_on_a_full_disk_and_says_why() {
     let place = Place::claim();
-    let disk = Disk::mount(&place.path("data"), "64k");
+    let disk = Disk::memory(&place.path("data"), "64k");
     disk.fill();
     let mut agent = Agent::launch(&place, &Agent::head(&place));
     let status = agent.wait_ended(LATER).expect("it ends");
@@ -104,7 +71,7 @@ fn an_agent_does_not_start_on_a_full_disk_and_says_why() {
 #[test]
 fn a_full_disk_under_a_rendered_file_keeps_the_old_file_and_delays_nothing() {
     let place = Place::claim();
-    let disk = Disk::mount(&place.path("etc"), "64k");
+    let disk = Disk::memory(&place.path("etc"), "64k");
     let file = place.path("etc/hosts");
     fs::write(&file, "127.0.0.1 localhost\n").expect("writable");
     let filler = disk.fill();

@@ -7,19 +7,31 @@
 
 pub mod agent;
 pub mod child;
+pub mod consistency;
+pub mod disk;
 pub mod dns;
 pub mod http;
+pub mod mysql;
+pub mod mysql_trio;
 pub mod place;
+pub mod process;
 pub mod redis;
 pub mod resp;
+pub mod scene;
+pub mod tree;
 pub mod trio;
 pub mod wait;
 pub mod watcher;
 pub mod writer;
 
 pub use agent::{Agent, Told};
+pub use disk::Disk;
+pub use mysql::Mysql;
+pub use mysql_trio::{MysqlSettings, MysqlTrio};
 pub use place::Place;
-pub use redis::{Flavour, Redis, Supervision};
+pub use process::{Process, Supervision};
+pub use redis::{Flavour, Redis};
+pub use scene::{Scene, Server};
 pub use trio::{Settings, Trio};
 pub use wait::{soon, until};
 pub use watcher::Watcher;

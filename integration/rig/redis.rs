@@ -1,18 +1,16 @@
-//! One Redis or Valkey server: its folder, its start-fenced configuration file, its process, and
-//! a supervisor that starts it again at once, where a test wants one.
+//! One Redis or Valkey server: its folder, its start-fenced configuration file and its process.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::child::Child;
+use super::process::{Process, Supervision};
 use super::resp::{self, Reply, Resp};
+use super::scene::Server;
+use super::tree;
 use super::wait::until;
 
 /// Variable with the tree that Valkey is installed in.
@@ -37,14 +35,7 @@ impl Flavour {
     /// If there is none: a missing server is a failure, not a reason to skip.
     #[must_use]
     pub fn valkey() -> Self {
-        let tree = std::env::var_os(VALKEY_TREE).map_or_else(cached_tree, PathBuf::from);
-        let program = tree.join("usr/bin/valkey-server");
-        assert!(
-            program.exists(),
-            "valkey-server is missing in {}: run integration/servers, or set {VALKEY_TREE}",
-            tree.display()
-        );
-        Self::Valkey(tree)
+        Self::Valkey(tree::find(VALKEY_TREE, "valkey", "usr/bin/valkey-server"))
     }
 
     /// Where folders of its servers may be.
@@ -60,7 +51,7 @@ impl Flavour {
     fn inside(&self, path: &Path) -> PathBuf {
         match self {
             Self::Redis => path.to_owned(),
-            Self::Valkey(tree) => Path::new("/").join(path.strip_prefix(tree).unwrap_or(path)),
+            Self::Valkey(tree) => tree::inside(tree, path),
         }
     }
 
@@ -76,25 +67,6 @@ impl Flavour {
     }
 }
 
-/// Where `integration/servers` puts it.
-fn cached_tree() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    cache.unwrap_or_default().join("sengu-servers/valkey")
-}
-
-/// What happens when the process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Supervision {
-    /// Nothing.
-    None,
-    /// It is started again at once, with what its disk has.
-    Restart,
-    /// It is started again at once, with nothing.
-    RestartEmptied,
-}
-
 /// A server.
 #[derive(Debug)]
 pub struct Redis {
@@ -104,40 +76,13 @@ pub struct Redis {
     pub address: SocketAddr,
     /// Its configuration file.
     pub file: PathBuf,
-    shared: Arc<Shared>,
-    keeper: Option<JoinHandle<()>>,
+    process: Process,
 }
 
-#[derive(Debug)]
-struct Shared {
-    folder: PathBuf,
-    command: Vec<String>,
-    child: Mutex<Child>,
-    supervision: Mutex<Supervision>,
-    starts: AtomicU32,
-    over: AtomicBool,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A test that failed elsewhere does not matter here.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    fn start(&self) -> Child {
-        self.starts.fetch_add(1, Ordering::SeqCst);
-        launch(&self.command, &self.folder)
-    }
-
-    fn empty(&self) {
-        // What is not there needs no removal.
-        let _ = fs::remove_dir_all(self.folder.join("appendonlydir"));
-        let _ = fs::remove_file(self.folder.join("dump.rdb"));
-    }
-}
-
-fn launch(command: &[String], folder: &Path) -> Child {
-    Child::start(command, &folder.join("log"), &[]).expect("the server can be started")
+fn empty(folder: &Path) {
+    // What is not there needs no removal.
+    let _ = fs::remove_dir_all(folder.join("appendonlydir"));
+    let _ = fs::remove_file(folder.join("dump.rdb"));
 }
 
 /// How a server is set up.
@@ -182,19 +127,9 @@ impl Redis {
         );
         fs::write(&file, text).expect("the server's configuration can be written");
         let command = setup.flavour.command(&file);
-        let child = Mutex::new(launch(&command, &folder));
-        let shared = Arc::new(Shared {
-            folder,
-            command,
-            child,
-            supervision: Mutex::new(Supervision::None),
-            starts: AtomicU32::new(1),
-            over: AtomicBool::new(false),
-        });
-        let mut server = Self { name: name.to_owned(), address, file, shared, keeper: None };
+        let process = Process::start(&folder, command, empty);
+        let server = Self { name: name.to_owned(), address, file, process };
         server.wait_answering();
-        let shared = Arc::clone(&server.shared);
-        server.keeper = Some(thread::spawn(move || keep(&shared)));
         server
     }
 
@@ -211,57 +146,52 @@ impl Redis {
 
     /// What happens when its process ends.
     pub fn supervise(&self, supervision: Supervision) {
-        *locked(&self.shared.supervision) = supervision;
+        self.process.supervise(supervision);
     }
 
     /// How often it was started.
     #[must_use]
     pub fn starts(&self) -> u32 {
-        self.shared.starts.load(Ordering::SeqCst)
+        self.process.starts()
     }
 
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        locked(&self.shared.child).pid()
+        self.process.pid()
     }
 
     /// Has its process exited?
     #[must_use]
     pub fn exited(&self) -> bool {
-        locked(&self.shared.child).exited().is_some()
+        self.process.exited()
     }
 
     /// SIGKILL. It is gone afterwards, unless a supervisor was faster.
     pub fn kill(&self) {
-        locked(&self.shared.child).kill();
+        self.process.kill();
     }
 
     /// SIGSTOP.
     pub fn stop(&self) {
-        locked(&self.shared.child).signal(Signal::STOP);
+        self.process.signal(Signal::STOP);
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        locked(&self.shared.child).signal(Signal::CONT);
+        self.process.signal(Signal::CONT);
     }
 
     /// Starts it again after its end, with what its disk has, and waits until it answers.
     pub fn restart(&self) {
-        {
-            let mut child = locked(&self.shared.child);
-            child.kill();
-            *child = self.shared.start();
-        }
+        self.process.restart();
         self.wait_answering();
     }
 
     /// The same with nothing on its disk.
     pub fn restart_emptied(&self) {
-        self.kill();
-        self.shared.empty();
-        self.restart();
+        self.process.restart_emptied();
+        self.wait_answering();
     }
 
     /// A new connection.
@@ -331,29 +261,26 @@ impl Redis {
     }
 }
 
-fn keep(shared: &Shared) {
-    while !shared.over.load(Ordering::SeqCst) {
-        {
-            let mut child = locked(&shared.child);
-            let supervision = *locked(&shared.supervision);
-            if supervision != Supervision::None && child.exited().is_some() {
-                if supervision == Supervision::RestartEmptied {
-                    shared.empty();
-                }
-                *child = shared.start();
-            }
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-}
+impl Server for Redis {
+    const SERVICE: &'static str = super::trio::SERVICE;
 
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
-        if let Some(keeper) = self.keeper.take() {
-            // It panics only if a restart failed, which the test has seen.
-            let _ = keeper.join();
-        }
-        self.kill();
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn exited(&self) -> bool {
+        self.exited()
+    }
+
+    fn writable(&self) -> bool {
+        self.is_master()
+    }
+
+    fn follows(&self, master: SocketAddr) -> bool {
+        self.follows(master)
     }
 }

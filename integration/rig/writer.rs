@@ -2,8 +2,8 @@
 //!
 //! A *pinned* one never looks at a name again; a *following* one asks DNS before each connection,
 //! and asks again when its server closes, errs or refuses writes. Each write is a serial that is
-//! never used twice, pushed to a list, so that what was lost or came twice can be told from the
-//! databases alone.
+//! never used twice, pushed to a list or put in a row, so that what was lost or came twice can be
+//! told from the databases alone.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::dns;
+use super::mysql::{CLIENT, Sql, Trouble};
 use super::resp::{self, Reply, Resp};
 
 /// How long an answer may take before the client connects again.
@@ -34,6 +35,49 @@ pub struct Ack {
     pub sent: Instant,
     /// Acknowledged.
     pub acked: Instant,
+}
+
+/// What became of a write.
+enum Answer {
+    Acknowledged,
+    Refused,
+}
+
+/// A client's connection to a database.
+trait Session: Sized {
+    fn open(address: SocketAddr) -> io::Result<Self>;
+
+    /// Writes one serial; an error if no answer came, and the connection is of no more use.
+    fn write(&mut self, key: &str, serial: u64) -> io::Result<Answer>;
+}
+
+impl Session for Resp {
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        Self::connect(address, PATIENCE)
+    }
+
+    fn write(&mut self, key: &str, serial: u64) -> io::Result<Answer> {
+        let reply = self.ask(&["RPUSH", key, &serial.to_string()])?;
+        let good = matches!(reply, Reply::Number(_));
+        Ok(if good { Answer::Acknowledged } else { Answer::Refused })
+    }
+}
+
+impl Session for Sql {
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let lost = |trouble: Trouble| io::Error::other(trouble.to_string());
+        Self::connect(address, CLIENT, PATIENCE).map_err(lost)
+    }
+
+    fn write(&mut self, key: &str, serial: u64) -> io::Result<Answer> {
+        // The server says itself who it is and when this began.
+        let values = format!("'{key}', {serial}, @@server_id, NOW(6)");
+        match self.run(&format!("INSERT INTO app.writes VALUES ({values})")) {
+            Ok(()) => Ok(Answer::Acknowledged),
+            Err(Trouble::Refused { .. }) => Ok(Answer::Refused),
+            Err(Trouble::Lost(why)) => Err(io::Error::other(why)),
+        }
+    }
 }
 
 /// Whom it writes to.
@@ -65,7 +109,7 @@ impl Whom {
 /// A client.
 #[derive(Debug)]
 pub struct Writer {
-    /// The list that it pushes to.
+    /// The list that it pushes to, or the name in its rows.
     pub key: String,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -81,29 +125,41 @@ impl Writer {
     /// One that always writes to the same address.
     #[must_use]
     pub fn pinned(key: &str, address: SocketAddr) -> Self {
-        Self::start(key, Whom::Pinned(address))
+        Self::start::<Resp>(key, Whom::Pinned(address))
     }
 
     /// One that follows a name.
     #[must_use]
     pub fn following(key: &str, dns: SocketAddr, name: &str, port: u16) -> Self {
-        Self::start(key, Whom::Following { dns, name: name.to_owned(), port })
+        Self::start::<Resp>(key, Whom::Following { dns, name: name.to_owned(), port })
     }
 
     /// One that asks a Redis Sentinel for the address.
     #[must_use]
     pub fn sentinel(key: &str, at: SocketAddr, name: &str) -> Self {
-        Self::start(key, Whom::Sentinel { at, name: name.to_owned() })
+        Self::start::<Resp>(key, Whom::Sentinel { at, name: name.to_owned() })
     }
 
-    fn start(key: &str, whom: Whom) -> Self {
+    /// One of MySQL or MariaDB that always writes to the same address.
+    #[must_use]
+    pub fn sql_pinned(key: &str, address: SocketAddr) -> Self {
+        Self::start::<Sql>(key, Whom::Pinned(address))
+    }
+
+    /// One of MySQL or MariaDB that follows a name.
+    #[must_use]
+    pub fn sql_following(key: &str, dns: SocketAddr, name: &str, port: u16) -> Self {
+        Self::start::<Sql>(key, Whom::Following { dns, name: name.to_owned(), port })
+    }
+
+    fn start<S: Session>(key: &str, whom: Whom) -> Self {
         let shared = Arc::new(Shared::default());
         let (mine, list) = (Arc::clone(&shared), key.to_owned());
         let thread = thread::spawn(move || {
             let mut serial = 0;
             while !mine.over.load(Ordering::SeqCst) {
                 // Whatever ends a connection, the next one is tried.
-                let _ = write(&mine, &list, &whom, &mut serial);
+                let _ = write::<S>(&mine, &list, &whom, &mut serial);
                 thread::sleep(REFUSED);
             }
         });
@@ -156,16 +212,15 @@ impl Drop for Writer {
     }
 }
 
-fn write(shared: &Shared, key: &str, whom: &Whom, serial: &mut u64) -> io::Result<()> {
+fn write<S: Session>(shared: &Shared, key: &str, whom: &Whom, serial: &mut u64) -> io::Result<()> {
     let Some(address) = whom.resolve() else { return Ok(()) };
-    let mut connection = Resp::connect(address, PATIENCE)?;
+    let mut session = S::open(address)?;
     while !shared.over.load(Ordering::SeqCst) {
         *serial += 1;
-        let text = serial.to_string();
         let sent = Instant::now();
-        let reply = connection.ask(&["RPUSH", key, &text])?;
+        let answer = session.write(key, *serial)?;
         let acked = Instant::now();
-        if !matches!(reply, Reply::Number(_)) {
+        if matches!(answer, Answer::Refused) {
             thread::sleep(REFUSED);
             match whom {
                 Whom::Pinned(_) => continue,

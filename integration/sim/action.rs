@@ -16,12 +16,18 @@ use super::driver::Caller;
 use super::fact::{Fact, SERVICES};
 use super::schedule::MILLI;
 use super::store::Request;
-use super::world::{Happening, Life, World, say};
+use super::world::{Happening, Life, World, note, say};
 
 impl World {
     /// Carries out the actions of one step, in order.
     pub(crate) fn perform(&mut self, at: Life, actions: Vec<Action>) {
+        let mut exit = None;
         for action in actions {
+            if let Action::Exit(why) = action {
+                // The fences of the same step come first.
+                exit = Some(why);
+                continue;
+            }
             let counted = !matches!(action, Action::Say(_) | Action::Wake(_));
             let point = if counted { self.crash.next() } else { None };
             if point == Some(Side::Before) {
@@ -35,6 +41,9 @@ impl World {
             if self.life(at).is_none() {
                 return;
             }
+        }
+        if let Some(why) = exit {
+            self.agent_ends(at, why);
         }
     }
 
@@ -69,18 +78,21 @@ impl World {
                 self.watch_process(at, db, boot_id);
             }
             Action::Wake(when) => {
-                let wait = self.agents[at.host].clock.truth(when).saturating_sub(self.now);
-                self.plan(wait, Happening::Wake { life: at });
+                let wait = self.clock(at.host).truth(when).saturating_sub(self.now);
+                if self.life(at).is_some_and(|life| life.wakes.insert(when)) {
+                    self.plan(wait, Happening::Wake { life: at, when });
+                }
             }
             Action::Say(saying) => {
-                let mark = if saying.alarm { "ALARM" } else { "says" };
-                say!(self, "h{} agent {mark}: {}", at.host + 1, saying.text);
+                if saying.alarm {
+                    note!(self, "h{} warns: {}", at.host + 1, saying.text);
+                } else {
+                    say!(self, "h{} says: {}", at.host + 1, saying.text);
+                }
             }
             Action::Remember(services) => self.agents[at.host].remembered = services,
-            Action::Exit(why) => {
-                self.kill_agent(at.host, &why);
-                self.plan(1000 * MILLI, Happening::AgentStart { host: at.host });
-            }
+            // A list for a person; nobody decides by it.
+            Action::Keep { .. } | Action::Exit(_) => {}
         }
     }
 
@@ -140,7 +152,7 @@ impl World {
 
     /// Hooks have run.
     pub(crate) fn hook_end(&mut self, at: Life, id: ActionId) {
-        let abort = self.random.agent.permille(30);
+        let abort = self.random.agent.permille(self.options.aborting_hooks);
         let output = String::new();
         let outcome = if abort {
             HookOutcome::Abort { error: "it exited with 1".to_owned(), output }

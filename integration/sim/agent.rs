@@ -8,26 +8,29 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sengu_core::catalog::Named;
 use sengu_core::event::{ActionId, Armed, Event};
-use sengu_core::kv::{Change, KeyValue, Revision, TxnReply};
+use sengu_core::kv::{Revision, TxnReply};
 use sengu_core::machine::Machine;
-use sengu_core::name::{BootId, HostName, ServiceName, Term};
+use sengu_core::name::{BootId, HostName, ServiceName};
 use sengu_core::policy::{Config, InstanceConfig, Judge, OnError, ServiceConfig};
-use sengu_core::record::{BeatRecord, MasterRecord, MasterState, Promise, Record};
 use sengu_core::time::Time;
 
 use super::clock::HostClock;
-use super::driver::{Fence, Lane, Probe};
+use super::converge::ForEver;
+use super::driver::{Lane, Probe};
 use super::fact::{Fact, Id, SERVICES};
+use super::fence::Fence;
+use super::ledger::Kept;
+use super::output::Door;
 use super::schedule::{MILLI, Micros, SECOND};
-use super::store::{Kept, Request};
-use super::world::{Happening, Life, World, say};
+use super::store::Request;
+use super::world::{Happening, Life, World, note, say};
 
 /// One host's agent: what outlives its processes.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    host: usize,
+    /// The host it runs on.
+    pub(crate) host: usize,
     /// The host's clocks.
     pub(crate) clock: HostClock,
     /// The process, while there is one.
@@ -38,6 +41,16 @@ pub(crate) struct Agent {
     pub(crate) remembered: BTreeSet<ServiceName>,
     /// The watch of this host runs so late.
     pub(crate) watch_late: Micros,
+    /// Txns that it sent since the last audit.
+    pub(crate) asked: usize,
+    /// It runs a newer version, whose records have a field that others do not know.
+    pub(crate) newer: bool,
+    /// Instances that its configuration leaves out for now.
+    pub(crate) forgotten: BTreeSet<Id>,
+    /// The highest revision that it has seen: what its folder remembers.
+    pub(crate) highest: Revision,
+    /// The master's place in the hosts file that it writes, of each service.
+    pub(crate) file: BTreeMap<usize, usize>,
 }
 
 /// One life of an agent.
@@ -45,8 +58,12 @@ pub(crate) struct Agent {
 pub(crate) struct Running {
     /// Which life.
     pub(crate) number: u64,
+    /// The random name of this life.
+    start: String,
     pub(crate) machine: Machine,
     inbox: VecDeque<Event>,
+    /// The ticks that the core asked for.
+    pub(crate) wakes: BTreeSet<Time>,
     turning: bool,
     /// The loop hangs until then; its threads do not.
     pub(crate) stalled_until: Micros,
@@ -69,7 +86,7 @@ pub(crate) struct Running {
     pub(crate) seen: BTreeSet<(usize, BootId)>,
     pub(crate) armed: (u64, Vec<Armed>),
     pub(crate) fences: BTreeMap<u64, Fence>,
-    door: Door,
+    pub(crate) door: Door,
 }
 
 /// An answer of the store that came before the changes it made.
@@ -91,64 +108,32 @@ pub(crate) enum Pending {
     Hook,
 }
 
-/// What was given to the machine, noted at the door: the measure of what outputs may say.
-#[derive(Debug, Default)]
-struct Door {
-    /// The last beat seen of each host: its revision, what it keeps, and when.
-    beats: BTreeMap<String, Revision>,
-    /// When a beat of a host that keeps a term last came.
-    kept: BTreeMap<(String, String, Term), Time>,
-    masters: BTreeMap<String, MasterRecord>,
-    fresh: Time,
-}
-
-impl Door {
-    fn note(&mut self, now: Time, event: &Event) {
-        match event {
-            Event::Loaded { sent, entries, .. } => {
-                self.fresh = self.fresh.max(*sent);
-                self.masters.clear();
-                for entry in entries {
-                    self.entry(now, entry);
-                }
-            }
-            Event::Changed { changes, .. } => {
-                for Change { key, now: entry, .. } in changes {
-                    match entry {
-                        Some(entry) => self.entry(now, entry),
-                        None => drop(self.masters.remove(key.as_ref())),
-                    }
-                }
-            }
-            Event::Fresh { sent } => self.fresh = self.fresh.max(*sent),
-            _ => {}
-        }
-    }
-
-    fn entry(&mut self, now: Time, entry: &KeyValue) {
-        if let Some(host) = entry.key.strip_prefix("beats/") {
-            let seen = self.beats.insert(host.to_owned(), entry.modified);
-            if seen == Some(entry.modified) {
-                return;
-            }
-            let beat = BeatRecord::decode(&entry.value).expect("agents write readable records");
-            for (service, term) in beat.keeps {
-                self.kept.insert((host.to_owned(), service.to_string(), term), now);
-            }
-        } else if entry.key.starts_with("master/") {
-            let record = MasterRecord::decode(&entry.value).expect("readable, as above");
-            self.masters.insert(entry.key.to_string(), record);
-        }
+impl Running {
+    /// How many events wait for its loop.
+    pub(crate) fn waiting_events(&self) -> usize {
+        self.inbox.len()
     }
 }
 
 impl Agent {
     /// A host without an agent's process yet.
     pub(crate) fn new(host: usize, clock: HostClock) -> Self {
-        Self { host, clock, life: None, lives: 0, remembered: BTreeSet::new(), watch_late: 0 }
+        Self {
+            host,
+            clock,
+            life: None,
+            lives: 0,
+            remembered: BTreeSet::new(),
+            watch_late: 0,
+            asked: 0,
+            newer: false,
+            forgotten: BTreeSet::new(),
+            highest: 0,
+            file: BTreeMap::new(),
+        }
     }
 
-    fn config(&self, world: &World, number: u64) -> Config {
+    fn config(&self, world: &World, start: String) -> Config {
         let options = &world.options;
         let services = (0..options.services).filter(|_| self.host < options.hosts);
         let octet = u8::try_from(self.host + 1).unwrap_or(u8::MAX);
@@ -156,8 +141,8 @@ impl Agent {
             host: HostName::new(&format!("h{}", self.host + 1)).expect("a label"),
             address: IpAddr::from([10, 0, 0, octet]),
             agent: format!("agent-{}", self.host + 1),
-            start: format!("start-{}-{number}", self.host + 1),
-            judge: options.judge,
+            start,
+            judge: options.judge_of(self.host),
             services: services
                 .map(|service| (service_name(service), self.service(world, service)))
                 .collect(),
@@ -166,10 +151,11 @@ impl Agent {
     }
 
     fn service(&self, world: &World, service: usize) -> ServiceConfig {
-        let on_host =
-            world.databases.iter().filter(|db| db.host == self.host && db.id.service == service);
+        let on_host = world.databases.iter().filter(|db| {
+            db.host == self.host && db.id.service == service && !self.forgotten.contains(&db.id)
+        });
         ServiceConfig {
-            kind: sengu_core::policy::DatabaseKind::Redis,
+            kind: world.options.kind(),
             policy: world.options.policy.clone(),
             instances: on_host
                 .map(|db| {
@@ -191,20 +177,25 @@ pub(crate) fn service_name(service: usize) -> ServiceName {
 impl World {
     /// An agent's process is started, unless one runs.
     pub(crate) fn start_agent(&mut self, host: usize) {
-        if self.agents[host].life.is_some() || !self.host_up(host) {
+        let machine = self.place(host);
+        let away = self.for_ever == ForEver::AgentDead(host);
+        if self.agents[host].life.is_some() || !self.host_up(machine) || away {
             return;
         }
         self.agents[host].lives += 1;
         let number = self.agents[host].lives;
-        let config = self.agents[host].config(self, number);
-        let owned = self.on_host(host);
+        let start = format!("start-{}-{number}", host + 1);
+        let config = self.agents[host].config(self, start.clone());
+        let owned = self.on_host(self.place(host));
         self.agents[host].life = Some(Running {
             number,
+            start,
             machine: Machine::new(),
             inbox: VecDeque::new(),
+            wakes: BTreeSet::new(),
             turning: false,
             stalled_until: 0,
-            stopped_until: 0,
+            stopped_until: if self.agents[machine].clock.is_paused() { Micros::MAX } else { 0 },
             late: false,
             view: 0,
             watching: false,
@@ -219,8 +210,8 @@ impl World {
             door: Door::default(),
         });
         let life = Life { host, number };
-        say!(self, "h{} agent starts (life {number})", host + 1);
-        self.tell(Fact::Agent { host, running: true });
+        note!(self, "agent h{} starts", host + 1);
+        self.tell_agent(host, true);
         self.push(life, Event::Configured(Arc::new(config)));
         self.plan(0, Happening::Load { life });
         self.plan(0, Happening::Tick { life });
@@ -233,9 +224,35 @@ impl World {
     /// An agent's process ends at once; its threads and connections with it.
     pub(crate) fn kill_agent(&mut self, host: usize, why: &str) {
         if self.agents[host].life.take().is_some() {
-            say!(self, "h{} agent dies: {why}", host + 1);
-            self.tell(Fact::Agent { host, running: false });
+            note!(self, "agent h{} dies: {why}", host + 1);
+            self.tell_agent(host, false);
         }
+    }
+
+    /// A double's coming and going is no sign of its host's own agent.
+    fn tell_agent(&mut self, host: usize, running: bool) {
+        if host < self.hosts() {
+            self.tell(Fact::Agent { host, running });
+        }
+    }
+
+    /// An agent that must not go on ends when its fences are done.
+    pub(crate) fn agent_ends(&mut self, at: Life, why: String) {
+        let Some(life) = self.life(at) else { return };
+        if life.fences.is_empty() {
+            self.restart_agent(at.host, SECOND, &why);
+        } else {
+            self.plan(20 * MILLI, Happening::AgentEnds { life: at, why });
+        }
+    }
+
+    /// The main file is read again.
+    pub(crate) fn configure_again(&mut self, host: usize) {
+        let Some(life) = self.agents[host].life.as_ref() else { return };
+        let (at, start) = (Life { host, number: life.number }, life.start.clone());
+        let config = self.agents[host].config(self, start);
+        say!(self, "h{} agent reads its configuration again", host + 1);
+        self.push(at, Event::Configured(Arc::new(config)));
     }
 
     /// Puts an event into an agent's inbox.
@@ -252,7 +269,7 @@ impl World {
     /// An agent's loop takes one event.
     pub(crate) fn turn(&mut self, at: Life) {
         let time = self.now;
-        let now = self.agents[at.host].clock.now(time);
+        let now = self.clock(at.host).now(time);
         let alone = self.options.alone();
         let Some(life) = self.life(at) else { return };
         let hang = life.stalled_until.max(life.stopped_until);
@@ -272,8 +289,12 @@ impl World {
             life.turning = false;
             return;
         };
-        let wait = self.random.agent.skewed(5, 3 * MILLI);
-        self.plan(wait, Happening::Turn { life: at });
+        if life.inbox.is_empty() {
+            life.turning = false;
+        } else {
+            let wait = self.random.agent.skewed(5, 3 * MILLI);
+            self.plan(wait, Happening::Turn { life: at });
+        }
         if self.trace.on {
             self.trace_event(at, &event);
         }
@@ -284,8 +305,9 @@ impl World {
     }
 
     fn step(&mut self, at: Life, now: sengu_core::time::Now, event: Event) {
-        let Some(life) = self.life(at) else { return };
-        life.door.note(now.time, &event);
+        let running = self.agents[at.host].life.as_mut();
+        let Some(life) = running.filter(|life| life.number == at.number) else { return };
+        life.door.note(now.time, &event, &self.store);
         let actions = life.machine.step(now, event);
         self.perform(at, actions);
     }
@@ -317,13 +339,14 @@ impl World {
 
     /// The regular tick, and a read that proves the view fresh.
     pub(crate) fn tick(&mut self, at: Life) {
-        let clock = self.agents[at.host].clock;
+        let (clock, lease) =
+            (self.clock(at.host), self.options.judge_of(self.place(at.host)).lease());
         if self.life(at).is_none() {
             return;
         }
-        let next = clock.truth(clock.local(self.now) + self.options.judge.lease() / 8);
-        self.plan(next - self.now, Happening::Tick { life: at });
-        self.wake(at);
+        let next = clock.truth(clock.local(self.now) + lease / 8);
+        self.plan(next.saturating_sub(self.now).max(MILLI), Happening::Tick { life: at });
+        self.wake(at, clock.local(self.now));
         let runs = self.life(at).is_some_and(|life| life.stopped_until == 0 && life.watching);
         if matches!(self.options.judge, Judge::Shared { .. }) && runs {
             self.request(at, Request::Read);
@@ -331,9 +354,17 @@ impl World {
     }
 
     /// A tick that the core asked for.
-    pub(crate) fn wake(&mut self, at: Life) {
-        if self.life(at).is_some_and(|life| life.inbox.back() != Some(&Event::Tick)) {
-            self.push(at, Event::Tick);
+    pub(crate) fn wake(&mut self, at: Life, when: Time) {
+        let clock = self.clock(at.host);
+        if clock.local(self.now) < when {
+            // Its guest stood still meanwhile.
+            let wait = clock.truth(when).saturating_sub(self.now).max(MILLI);
+            self.plan(wait, Happening::Wake { life: at, when });
+        } else if let Some(life) = self.life(at) {
+            life.wakes.remove(&when);
+            if life.inbox.back() != Some(&Event::Tick) {
+                self.push(at, Event::Tick);
+            }
         }
     }
 
@@ -341,42 +372,11 @@ impl World {
     pub(crate) fn agent_goes_on(&mut self, at: Life) {
         if self.life(at).is_some_and(|life| std::mem::take(&mut life.stopped_until) > 0) {
             say!(self, "h{} agent goes on", at.host + 1);
-            self.tell(Fact::Agent { host: at.host, running: true });
-            self.tell(Fact::Loaded { host: at.host });
+            self.tell_agent(at.host, true);
+            if at.host < self.hosts() {
+                self.tell(Fact::Loaded { host: at.host });
+            }
         }
-    }
-
-    /// Somebody asks an agent's outputs for a master, and notes what the agent had been given.
-    pub(crate) fn read_output(&mut self, host: usize, service: usize) -> Option<usize> {
-        let now = self.now;
-        let local = self.agents[host].clock.local(now);
-        let life = self.agents[host].life.as_ref()?;
-        if life.stopped_until > now {
-            return None;
-        }
-        let name = service_name(service);
-        let Named::Master(instance, record) = life.machine.catalog().master(&name, local) else {
-            return None;
-        };
-        let (address, id) = (record.address, Id::named(service, instance)?);
-        let given = life.door.masters.get(&format!("master/{name}"));
-        let term = given.map_or(Term(0), |record| record.term);
-        let serving = given.is_some_and(|record| {
-            record.state == MasterState::Serving && record.holder.instance == *instance
-        });
-        let beat_age = given.filter(|given| given.promise != Promise::None).map(|given| {
-            let kept = (given.holder.host.to_string(), name.to_string(), term);
-            let came = life.door.kept.get(&kept).copied().unwrap_or(Time::ZERO);
-            micros(local.since(came))
-        });
-        let fresh_age = if self.options.alone() {
-            micros(local.since(life.machine.catalog().valid_until - self.options.judge.lease()))
-        } else {
-            micros(local.since(life.door.fresh))
-        };
-        let life = life.number;
-        self.tell(Fact::Named { host, life, instance: id, term, serving, beat_age, fresh_age });
-        self.addresses.get(&address).copied()
     }
 
     /// A host loses its power: agent and databases are gone at once, and nobody hears of it.
@@ -384,8 +384,9 @@ impl World {
         if !self.dark.insert(host) {
             return;
         }
-        say!(self, "h{} loses power", host + 1);
-        self.kill_agent(host, "no power");
+        for slot in self.slots_of(host) {
+            self.kill_agent(slot, "no power");
+        }
         for db in self.on_host(host) {
             self.end_process(db, "no power");
         }

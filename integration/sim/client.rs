@@ -21,6 +21,8 @@ enum Manner {
     Pinned(usize),
     /// Asks again when so much time has passed.
     Cached(Micros),
+    /// Reads its host's hosts file each time.
+    ByFile,
 }
 
 /// One client.
@@ -39,7 +41,7 @@ pub(crate) struct Client {
 impl World {
     /// Brings the clients into the world.
     pub(crate) fn lay_clients(&mut self) {
-        let (following, pinned, cached) = self.options.clients;
+        let (following, pinned, cached, by_file) = self.options.clients;
         for service in 0..self.options.services {
             let instances = self.of_service(service);
             for index in 0..following {
@@ -53,11 +55,14 @@ impl World {
                 let keep = self.random.client.between(SECOND / 2, 60 * SECOND);
                 self.lay_client(service, Manner::Cached(keep), index);
             }
+            for index in 0..by_file {
+                self.lay_client(service, Manner::ByFile, index);
+            }
         }
     }
 
     fn lay_client(&mut self, service: usize, manner: Manner, index: usize) {
-        let host = index % self.agents.len();
+        let host = index % self.hosts();
         let session = self.number();
         let client = self.clients.len();
         self.clients.push(Client { service, manner, host, target: None, session, call: 0 });
@@ -68,7 +73,8 @@ impl World {
     /// A client writes, if it knows where.
     pub(crate) fn client_acts(&mut self, client: usize) {
         let Some(db) = self.find(client) else {
-            let wait = self.random.client.between(50 * MILLI, 200 * MILLI);
+            let (low, high) = if self.lively() { (50, 200) } else { (300, 1000) };
+            let wait = self.random.client.between(low * MILLI, high * MILLI);
             self.plan(wait, Happening::ClientActs { client });
             return;
         };
@@ -90,7 +96,10 @@ impl World {
         if known.is_some() {
             return known;
         }
-        let found = self.read_output(host, service);
+        let found = match manner {
+            Manner::ByFile => self.read_file(host, service),
+            _ => self.read_output(host, service),
+        };
         let session = self.number();
         let state = &mut self.clients[client];
         if let Some(db) = found {
@@ -108,9 +117,11 @@ impl World {
             return;
         }
         self.clients[client].call = 0;
-        let (low, high) = match reply {
-            Reply::Acknowledged => self.options.pace,
-            _ => (20 * MILLI, 200 * MILLI),
+        let (low, high) = match (reply, self.lively()) {
+            (Reply::Acknowledged, true) => self.options.pace,
+            (Reply::ReadOnly, true) => (100 * MILLI, 600 * MILLI),
+            (_, true) => (20 * MILLI, 200 * MILLI),
+            (_, false) => (400 * MILLI, 1600 * MILLI),
         };
         if matches!(reply, Reply::Reset | Reply::Refused) {
             self.clients[client].session = self.number();

@@ -19,6 +19,10 @@ pub(crate) struct HostClock {
     pub(crate) ppm: i64,
     /// How far the wall clock is off, in milliseconds.
     wall: i64,
+    /// Its guest stands still since then, and its clocks with it.
+    paused: Option<Micros>,
+    /// True time that earlier pauses took from it.
+    lost: Micros,
 }
 
 impl HostClock {
@@ -28,29 +32,54 @@ impl HostClock {
             base: random.between(10_000_000, 90_000_000_000),
             ppm: signed(random.between(0, 2 * drift)) - signed(drift),
             wall: signed(random.between(0, 400)) - 200,
+            paused: None,
+            lost: 0,
         }
     }
 
     /// What the boot clock shows at a true time.
     pub(crate) fn local(&self, at: Micros) -> Time {
-        Time(self.base + self.scaled(at))
+        Time(self.base + self.scaled(self.seen(at)))
     }
 
     /// Both clocks at a true time.
     pub(crate) fn now(&self, at: Micros) -> Now {
-        let wall = WALL_BASE + signed(at / 1000) + self.wall;
+        let wall = WALL_BASE + signed(self.seen(at) / 1000) + self.wall;
         Now { time: self.local(at), wall: Wall(wall) }
     }
 
-    /// The first true time at which the boot clock shows at least `local`.
+    /// The first true time at which the boot clock shows at least `local`, if its guest does not
+    /// stand still until then.
     pub(crate) fn truth(&self, local: Time) -> Micros {
         let span = i128::from(local.0.saturating_sub(self.base)) * 1_000_000;
         let rate = i128::from(1_000_000 + self.ppm);
         let mut at = u64::try_from(span / rate).unwrap_or(0).saturating_sub(1);
-        while self.local(at) < local {
+        while Time(self.base + self.scaled(at)) < local {
             at += 1;
         }
-        at
+        at + self.lost
+    }
+
+    /// The guest stands still; its clocks show no time until it goes on.
+    pub(crate) fn pause(&mut self, at: Micros) {
+        self.paused.get_or_insert(at);
+    }
+
+    /// The guest goes on, and its clocks where they stood.
+    pub(crate) fn go_on(&mut self, at: Micros) {
+        if let Some(since) = self.paused.take() {
+            self.lost += at - since;
+        }
+    }
+
+    /// Does the guest stand still?
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// True time as far as this guest saw it.
+    fn seen(&self, at: Micros) -> Micros {
+        self.paused.map_or(at, |since| since.min(at)) - self.lost
     }
 
     /// Sets the wall clock by so many milliseconds.
@@ -83,5 +112,16 @@ mod tests {
             assert!(at.abs_diff(back) <= 2, "{clock:?}: {at} came back as {back}");
             assert!(clock.local(back) >= clock.local(at));
         }
+    }
+
+    #[test]
+    fn a_paused_guest_sees_no_time() {
+        let mut clock = HostClock::draw(&mut Random::stream(4, "clock"), 0);
+        let before = clock.local(1000);
+        clock.pause(1000);
+        assert_eq!(clock.local(9000), before);
+        clock.go_on(9000);
+        assert_eq!(clock.local(9000), before);
+        assert_eq!(clock.truth(before + std::time::Duration::from_micros(500)), 9500);
     }
 }

@@ -14,10 +14,12 @@ use sengu_core::name::{BootId, Term};
 use sengu_core::observation::{InstanceState, Role, Settings, Verdict};
 use sengu_core::position::{Ancestor, Position, RedisPosition};
 
+use super::deed::{Back, Orders};
 use super::fact::{Fact, Id};
 use super::replication::{Copy, Link};
 use super::schedule::{MILLI, Micros, SECOND};
-use super::world::{Happening, World, say};
+use super::sql::{Entry, Family, Sql};
+use super::world::{Happening, World, note, say};
 
 /// Where a fence points an instance to: a local port that is closed and stays so.
 fn closed() -> SocketAddr {
@@ -41,10 +43,20 @@ pub(crate) struct Database {
     pub(crate) process: Option<Process>,
     /// How many processes there were.
     pub(crate) lives: u64,
+    /// Which database it is.
+    pub(crate) family: Family,
     /// The writes that a new process would read from disk.
     pub(crate) disk: Vec<u64>,
+    /// The same of a MySQL server: its binary log, its relay log, its source.
+    pub(crate) log: Vec<Entry>,
+    pub(crate) relay: Vec<Entry>,
+    pub(crate) saved_source: Option<SocketAddr>,
     /// The term under which it was last opened.
     pub(crate) opened: Term,
+    /// Changing commands go wrong so, until then.
+    pub(crate) misobeys: Option<(Orders, Micros)>,
+    /// Its agent may not signal it until then.
+    pub(crate) unkillable_until: Micros,
     /// When the last [`Fact::Writable`] said that it takes writes.
     told_writable: bool,
 }
@@ -58,8 +70,12 @@ pub(crate) struct Process {
     pub(crate) boot_id: BootId,
     /// Takes new connections.
     pub(crate) listening: bool,
-    /// Stopped by a signal.
+    /// Stopped by a signal, or hanging in the kernel.
     pub(crate) stopped: bool,
+    /// Hanging in the kernel: a kill takes effect when it wakes.
+    pub(crate) frozen: bool,
+    /// Killed while it hung: it runs nothing more.
+    pub(crate) doomed: bool,
     /// A script that has written runs until then.
     pub(crate) busy_until: Micros,
     /// Writes are held back until then.
@@ -68,12 +84,16 @@ pub(crate) struct Process {
     sessions: BTreeMap<u64, VecDeque<Queued>>,
     killed: BTreeSet<u64>,
     working: bool,
+    /// Commands in all sessions' queues.
+    queued: usize,
     /// Whom it follows.
     pub(crate) source: Option<SocketAddr>,
     /// The link to it.
     pub(crate) link: Link,
     /// Its data and history.
     pub(crate) copy: Copy,
+    /// What a MySQL server has besides.
+    pub(crate) sql: Option<Sql>,
 }
 
 /// What can be sent to a database.
@@ -93,10 +113,16 @@ pub(crate) enum Ask {
     Pause(Micros),
     /// End that.
     Unpause,
+    /// Acknowledge to the source, or no more.
+    Acknowledge(bool),
+    /// Let commits wait for so many acknowledgements.
+    Await(u32),
     /// A client's write.
     Write(u64),
     /// From the source, over the link of that epoch: entries after that offset.
     Feed { epoch: u64, after: u64, entries: Rc<[Option<u64>]> },
+    /// The same of a MySQL source: transactions up to that length of its log.
+    Ship { epoch: u64, entries: Rc<[Entry]>, upto: usize },
 }
 
 /// A command in a session's queue, with the call that waits for its answer.
@@ -117,6 +143,8 @@ pub(crate) enum Reply {
     ReadOnly,
     /// A script runs.
     Busy,
+    /// An error: nothing was done.
+    Failed,
     /// Not this process.
     OtherLife,
     /// Nobody listens.
@@ -125,16 +153,41 @@ pub(crate) enum Reply {
     Reset,
 }
 
+impl Ask {
+    /// Is it an order of an agent that changes something?
+    fn changes(&self) -> bool {
+        match self {
+            Self::Fence
+            | Self::Detach
+            | Self::Promote { .. }
+            | Self::Follow(_)
+            | Self::Acknowledge(_)
+            | Self::Await(_) => true,
+            Self::State
+            | Self::Pause(_)
+            | Self::Unpause
+            | Self::Write(_)
+            | Self::Feed { .. }
+            | Self::Ship { .. } => false,
+        }
+    }
+}
+
 impl Database {
     /// An instance without a process yet.
     pub(crate) fn new(
         id: Id,
         host: usize,
         address: SocketAddr,
+        family: Family,
         starts_fenced: bool,
         priority: u32,
     ) -> Self {
         Self {
+            family,
+            log: Vec::new(),
+            relay: Vec::new(),
+            saved_source: None,
             id,
             host,
             address,
@@ -144,13 +197,15 @@ impl Database {
             lives: 0,
             disk: Vec::new(),
             opened: Term(0),
+            misobeys: None,
+            unkillable_until: 0,
             told_writable: false,
         }
     }
 
     /// Takes writes now, or will on waking.
     pub(crate) fn writable(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.source.is_none())
+        self.process.as_ref().is_some_and(|process| process.open() && !process.doomed)
     }
 
     /// The process if it is of that life.
@@ -167,16 +222,25 @@ impl Process {
             boot_id,
             listening: true,
             stopped: false,
+            frozen: false,
+            doomed: false,
             busy_until: 0,
             paused_until: 0,
             held: Vec::new(),
             sessions: BTreeMap::new(),
             killed: BTreeSet::new(),
             working: false,
+            queued: 0,
             source,
             link: Link::Down,
             copy,
+            sql: None,
         }
+    }
+
+    /// Takes writes.
+    fn open(&self) -> bool {
+        self.sql.as_ref().map_or(self.source.is_none(), |sql| !sql.read_only)
     }
 
     /// As it tells it.
@@ -199,6 +263,10 @@ impl Process {
                 && self.copy.data.is_empty(),
             received: position.clone(),
             applied: position,
+            trouble: None,
+            applier_stopped: false,
+            semi_sync: None,
+            obstacles: Vec::new(),
             silent_for: replica.then(|| Duration::from_micros(at - self.copy.heard)),
             priority,
             version: "7.0.15".to_owned(),
@@ -213,6 +281,18 @@ pub(crate) fn history_name(id: u64) -> String {
 }
 
 impl World {
+    /// The database of that name.
+    pub(crate) fn index_of(&self, id: Id) -> usize {
+        let found = self.databases.iter().position(|database| database.id == id);
+        found.expect("deeds name databases of their world")
+    }
+
+    /// The database of that name, to be changed.
+    pub(crate) fn database_mut(&mut self, id: Id) -> &mut Database {
+        let db = self.index_of(id);
+        &mut self.databases[db]
+    }
+
     /// The state of a database's process, as it would tell it now.
     pub(crate) fn state_of(&self, db: usize) -> Option<(InstanceState, BootId)> {
         let database = &self.databases[db];
@@ -223,8 +303,16 @@ impl World {
         let settings = Settings {
             starts_fenced: verdict(database.starts_fenced, "its file does not start it fenced"),
             killable: Verdict::Good,
+            replication: Verdict::Good,
+            lossless: Verdict::Good,
         };
-        let state = process.state(self.now, database.priority, settings);
+        let state = match &process.sql {
+            Some(sql) => {
+                let clients = self.acknowledging_to(db);
+                process.sql_state(sql, self.now, (database.priority, clients), settings)
+            }
+            None => process.state(self.now, database.priority, settings),
+        };
         Some((state, process.boot_id.clone()))
     }
 
@@ -238,9 +326,16 @@ impl World {
             Some(process) if !process.listening && !process.sessions.contains_key(&session) => {
                 Some(Reply::Refused)
             }
+            // Nothing else waits: it runs at once.
+            Some(process) if !process.stopped && !process.working && process.queued == 0 => {
+                process.sessions.entry(session).or_default();
+                self.execute(db, session, call, ask);
+                return;
+            }
             Some(process) => {
                 let queue = process.sessions.entry(session).or_default();
                 queue.push_back(Queued { call, ask });
+                process.queued += 1;
                 None
             }
         };
@@ -254,7 +349,7 @@ impl World {
     pub(crate) fn plan_work(&mut self, db: usize) {
         let service_time = self.random.database.between(10, 60);
         let Some(process) = self.databases[db].process.as_mut() else { return };
-        if process.working || process.stopped || process.sessions.values().all(VecDeque::is_empty) {
+        if process.working || process.stopped || process.queued == 0 {
             return;
         }
         process.working = true;
@@ -282,28 +377,50 @@ impl World {
         let process = self.databases[db].life(life).expect("looked up above");
         let queue = process.sessions.get_mut(&session).expect("it is waiting");
         let Queued { call, ask } = queue.pop_front().expect("it is not empty");
+        process.queued -= 1;
         self.execute(db, session, call, ask);
         self.plan_work(db);
     }
 
     fn execute(&mut self, db: usize, session: u64, call: u64, ask: Ask) {
         let now = self.now;
-        let process = self.databases[db].process.as_mut().expect("a process runs the command");
-        if process.busy_until > now && !matches!(ask, Ask::Feed { .. }) {
+        let process = self.databases[db].process.as_ref().expect("a process runs the command");
+        let stream = matches!(ask, Ask::Feed { .. } | Ask::Ship { .. });
+        if process.busy_until > now && !stream {
             self.answer(call, Reply::Busy);
             return;
         }
+        if let Some(orders) = self.databases[db].misobeys(now)
+            && ask.changes()
+        {
+            self.misobey(db, call, &ask, orders);
+            return;
+        }
+        let process = self.databases[db].process.as_mut().expect("a process runs the command");
         match ask {
             Ask::State => self.answer_state(db, call),
             Ask::Fence => {
                 self.end_sessions(db, session);
-                self.point_to(db, closed());
+                self.close(db);
                 self.answer_state(db, call);
             }
             Ask::Detach => {
-                self.point_to(db, closed());
+                self.detach(db);
                 self.answer_state(db, call);
             }
+            Ask::Acknowledge(on) => {
+                if self.databases[db].family != Family::Redis {
+                    self.set_acknowledges(db, on);
+                }
+                self.answer_state(db, call);
+            }
+            Ask::Await(count) => {
+                if self.databases[db].family != Family::Redis {
+                    self.set_awaits(db, count);
+                }
+                self.answer_state(db, call);
+            }
+            Ask::Ship { epoch, entries, upto } => self.take_shipment(db, epoch, &entries, upto),
             Ask::Follow(source) => {
                 self.point_to(db, source);
                 self.answer_state(db, call);
@@ -332,6 +449,18 @@ impl World {
         }
     }
 
+    /// A changing command goes wrong.
+    fn misobey(&mut self, db: usize, call: u64, ask: &Ask, orders: Orders) {
+        match (orders, ask) {
+            (Orders::Refuses, _) => self.answer(call, Reply::Failed),
+            (Orders::Ignores, _) => self.answer_state(db, call),
+            (Orders::Halves, Ask::Fence) => self.close(db),
+            (Orders::Halves, Ask::Detach) => self.detach(db),
+            (Orders::Halves, Ask::Follow(source)) => self.point_to(db, *source),
+            (Orders::Halves | Orders::Loses, _) => {}
+        }
+    }
+
     fn answer_state(&mut self, db: usize, call: u64) {
         if let Some((state, boot_id)) = self.state_of(db) {
             self.answer(call, Reply::State(Box::new(state), boot_id));
@@ -344,6 +473,10 @@ impl World {
         let process = database.process.as_mut().expect("a process runs the command");
         if process.paused_until > now {
             process.held.push((session, Queued { call, ask: Ask::Write(serial) }));
+            return;
+        }
+        if process.sql.is_some() {
+            self.commit_write(db, session, call, serial);
             return;
         }
         if process.source.is_some() {
@@ -368,6 +501,7 @@ impl World {
         for (session, queued) in std::mem::take(&mut process.held) {
             if !process.killed.contains(&session) {
                 process.sessions.entry(session).or_default().push_back(queued);
+                process.queued += 1;
             }
         }
         self.plan_work(db);
@@ -387,12 +521,34 @@ impl World {
         for session in ended {
             process.killed.insert(session);
             let queue = process.sessions.remove(&session).unwrap_or_default();
+            process.queued -= queue.len();
             calls.extend(queue.into_iter().map(|queued| queued.call));
         }
         let held = std::mem::take(&mut process.held);
         calls.extend(held.into_iter().map(|(_, queued)| queued.call));
         for call in calls {
             self.answer(call, Reply::Reset);
+        }
+        self.drop_waiters(db, except);
+    }
+
+    /// Refuses writes for good.
+    fn close(&mut self, db: usize) {
+        if self.databases[db].family == Family::Redis {
+            self.point_to(db, closed());
+        } else {
+            self.set_read_only(db, true);
+        }
+    }
+
+    /// Stops receiving.
+    fn detach(&mut self, db: usize) {
+        if self.databases[db].family == Family::Redis {
+            self.point_to(db, closed());
+        } else {
+            self.drop_link(db);
+            let process = self.databases[db].process.as_mut().expect("a process runs the command");
+            process.source = None;
         }
     }
 
@@ -408,7 +564,8 @@ impl World {
     /// A session that carries a replication stream.
     pub(crate) fn drop_session(&mut self, db: usize, session: u64) {
         if let Some(process) = self.databases[db].process.as_mut() {
-            process.sessions.remove(&session);
+            let queue = process.sessions.remove(&session).unwrap_or_default();
+            process.queued -= queue.len();
             process.killed.insert(session);
         }
     }
@@ -424,17 +581,28 @@ impl World {
         database.lives += 1;
         let life = database.lives;
         let boot_id = BootId(format!("boot{}:{}:{}", database.host, db * 100, life).into());
-        let source = database.starts_fenced.then(closed);
-        let copy = Copy::from_disk(&database.disk, history, now);
-        database.process = Some(Process::new(life, boot_id, source, copy));
         let id = database.id;
-        say!(
-            self,
-            "{id} starts (life {life}), {}",
-            if source.is_some() { "fenced" } else { "taking writes" }
-        );
-        self.tell(Fact::Started { instance: id });
+        if database.family == Family::Redis {
+            let source = database.starts_fenced.then(closed);
+            let copy = Copy::from_disk(&database.disk, history, now);
+            database.process = Some(Process::new(life, boot_id, source, copy));
+        } else {
+            let serials: Vec<u64> = database.log.iter().map(|entry| entry.serial).collect();
+            let copy = Copy::from_disk(&serials, history, now);
+            let mut process = Process::new(life, boot_id, database.saved_source, copy);
+            let (log, relay) = (database.log.clone(), database.relay.clone());
+            let fenced = database.starts_fenced;
+            process.sql = Some(Sql::new(database.family, id, fenced, log, relay));
+            database.process = Some(process);
+        }
+        let open = database.writable();
+        note!(self, "{id} starts, {}", if open { "taking writes" } else { "fenced" });
+        self.liven();
+        self.tell(Fact::Started { instance: id, open });
         self.tell_writable(db);
+        if self.databases[db].family != Family::Redis {
+            self.apply_relay(db);
+        }
         self.plan(100 * MILLI, Happening::ReplicaCron { db, life });
         self.plan(10 * SECOND, Happening::Ping { db, life });
     }
@@ -443,11 +611,16 @@ impl World {
     pub(crate) fn end_process(&mut self, db: usize, why: &str) {
         let Some(process) = self.databases[db].process.take() else { return };
         let id = self.databases[db].id;
-        say!(self, "{id} exits: {why}");
+        note!(self, "{id} exits: {why}");
+        self.liven();
+        if let Some(sql) = &process.sql {
+            self.databases[db].relay.clone_from(&sql.relay);
+        }
+        let waiting = process.sql.as_ref().map(Sql::waiting_calls).unwrap_or_default();
         let held = process.held.into_iter().map(|(_, queued)| queued.call);
         let queued = process.sessions.into_values().flatten().map(|queued| queued.call);
         if self.host_up(self.databases[db].host) {
-            for call in held.chain(queued).collect::<Vec<_>>() {
+            for call in held.chain(queued).chain(waiting).collect::<Vec<_>>() {
                 self.answer(call, Reply::Reset);
             }
         }
@@ -465,12 +638,32 @@ impl World {
             return;
         }
         process.stopped = stopped;
+        if !stopped && process.doomed {
+            self.end_process(db, "it wakes, and was killed");
+            self.plan_restart(db, Back::Somehow);
+            return;
+        }
+        let process = self.databases[db].process.as_mut().expect("looked up above");
+        process.frozen &= stopped;
         say!(self, "{id} {}", if stopped { "is stopped" } else { "goes on" });
         self.tell(Fact::Stopped { instance: id, stopped });
         if !stopped {
             self.pause_over(db);
             self.plan_work(db);
+            if self.databases[db].family != Family::Redis {
+                self.apply_relay(db);
+            }
             self.feed(db);
+        }
+    }
+
+    /// A kill was sent to a process that hangs in the kernel.
+    pub(crate) fn doom_process(&mut self, db: usize) {
+        if let Some(process) = self.databases[db].process.as_mut() {
+            process.doomed = true;
+            let id = self.databases[db].id;
+            say!(self, "{id} is killed, and will be gone when it wakes");
+            self.tell_writable(db);
         }
     }
 

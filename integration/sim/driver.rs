@@ -1,21 +1,17 @@
-//! How an agent deals with its databases: probes, one ordered control lane for each, and fences.
+//! How an agent deals with its databases: probes, and one ordered control lane for each.
 //!
 //! The lane sends one command at a time; one that was given up may still lie in the database's
-//! socket. A fence goes over a session of its own, opened before, which ends all others; without
-//! an answer in half its budget it kills by pidfd, if it may. The fence thread starts it at its
-//! deadline by itself, whatever the loop does.
+//! socket. Fences are beside it, in `fence.rs`.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use sengu_core::event::{ActionId, Armed, Command, ControlOutcome, Event, LookOutcome, Outcome};
-use sengu_core::name::{BootId, Term};
+use sengu_core::event::{ActionId, Command, ControlOutcome, Event, LookOutcome, Outcome};
+use sengu_core::name::{BootId, InstanceId, Term};
 use sengu_core::observation::{Answer, Observation, Process};
 use sengu_core::time::Time;
 
-use super::agent::{Pending, micros, service_name};
+use super::agent::{Pending, micros};
 use super::database::{Ask, Reply};
-use super::fact::Fact;
 use super::schedule::{MILLI, Micros};
 use super::world::{Happening, Life, World, say};
 
@@ -35,8 +31,8 @@ pub(crate) struct Lane {
     queue: VecDeque<Control>,
     /// The call under way, and for which action.
     current: Option<(u64, ActionId)>,
-    session: u64,
-    newest: Term,
+    pub(crate) session: u64,
+    pub(crate) newest: Term,
 }
 
 #[derive(Debug)]
@@ -55,27 +51,7 @@ pub(crate) struct Probe {
     again: bool,
     session: u64,
     /// The session that stands ready for a fence, and for which life of the process.
-    fence: (u64, u64),
-}
-
-/// A fence under way.
-#[derive(Debug)]
-pub(crate) struct Fence {
-    db: usize,
-    /// Whom to tell.
-    origin: Origin,
-    decided: Micros,
-    kill: bool,
-    call: u64,
-    boot_id: Option<BootId>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Origin {
-    /// The loop asked.
-    Action(ActionId),
-    /// The fence thread's deadline for this term.
-    Thread(Term),
+    pub(crate) fence: (u64, u64),
 }
 
 impl World {
@@ -90,6 +66,7 @@ impl World {
     ) -> u64 {
         let call = self.number();
         let host = self.databases[db].host;
+        let from = from.map(|agent| self.place(agent));
         let reached = from.map_or_else(|| self.host_up(host), |from| self.reaches(from, host));
         if reached {
             self.calls.insert(call, caller);
@@ -148,7 +125,7 @@ impl World {
 
     /// Looks at an instance now, or once more when the look under way is over.
     pub(crate) fn probe(&mut self, at: Life, db: usize) {
-        let sent = self.agents[at.host].clock.local(self.now);
+        let sent = self.clock(at.host).local(self.now);
         let session = self.number();
         let Some(life) = self.life(at) else { return };
         let probe = life.probes.entry(db).or_default();
@@ -173,6 +150,7 @@ impl World {
             Reply::Busy => Answer::Busy,
             Reply::Refused => Answer::Refused,
             Reply::Reset => Answer::Error("the connection was closed".to_owned()),
+            Reply::Failed => Answer::Error("an error".to_owned()),
             Reply::Acknowledged | Reply::ReadOnly | Reply::OtherLife => return,
         };
         let reset = matches!(answer, Answer::Error(_) | Answer::Refused);
@@ -231,13 +209,14 @@ impl World {
 
     /// A process ended: agents that hold its pidfd see it.
     pub(crate) fn exit_seen(&mut self, db: usize, boot: BootId) {
-        let host = self.databases[db].host;
-        let wait = self.random.agent.skewed(50, 3 * MILLI);
-        if let Some(life) = &self.agents[host].life
-            && life.seen.contains(&(db, boot.clone()))
-        {
-            let life = Life { host, number: life.number };
-            self.plan(wait, Happening::ExitSeen { life, db, boot });
+        for host in self.slots_of(self.databases[db].host) {
+            let wait = self.random.agent.skewed(50, 3 * MILLI);
+            if let Some(life) = &self.agents[host].life
+                && life.seen.contains(&(db, boot.clone()))
+            {
+                let life = Life { host, number: life.number };
+                self.plan(wait, Happening::ExitSeen { life, db, boot: boot.clone() });
+            }
         }
     }
 
@@ -310,6 +289,9 @@ impl World {
             Command::Follow { source } => Ask::Follow(source),
             Command::Pause { hold } => Ask::Pause(micros(hold)),
             Command::Unpause => Ask::Unpause,
+            // The model has no semi-synchronous replication yet: nothing to change.
+            Command::Acknowledge { on } => Ask::Acknowledge(on),
+            Command::Await { count } => Ask::Await(count),
             Command::Read => Ask::State,
         };
         if self.trace.on && !matches!(ask, Ask::State) {
@@ -333,6 +315,7 @@ impl World {
             Reply::Busy => failed("a script runs", true),
             Reply::OtherLife => failed("the process is another one", true),
             Reply::Refused => failed("connection refused", true),
+            Reply::Failed => failed("it refuses orders", true),
             Reply::Reset => {
                 lane.session = 0;
                 failed("the connection was closed", false)
@@ -354,154 +337,14 @@ impl World {
         }
     }
 
-    // Fences.
-
-    /// Starts a fence of an instance.
-    fn fence(&mut self, at: Life, db: usize, origin: Origin, kill: bool, budget: Duration) {
-        let run = self.number();
-        let decided = self.now;
-        let name = self.databases[db].id;
-        say!(self, "h{} agent: fences {name} ({origin:?})", at.host + 1);
-        if let Some(lane) = self.life(at).and_then(|life| life.lanes.get_mut(&db)) {
-            lane.session = 0;
-        }
-        let boot_id = self.databases[db].process.as_ref().map(|process| process.boot_id.clone());
-        let life = self.databases[db].process.as_ref().map_or(0, |process| process.life);
-        let Some(running) = self.life(at) else { return };
-        let known = running.probes.get(&db).map_or((0, 0), |probe| probe.fence);
-        let last = running.seen.iter().rfind(|(seen, _)| *seen == db).map(|(_, boot)| boot.clone());
-        let gone = boot_id.is_none();
-        let boot_id = boot_id.or(last);
-        let fence = Fence { db, origin, decided, kill, call: 0, boot_id };
-        running.fences.insert(run, fence);
-        if gone {
-            self.plan(MILLI, Happening::Killed { life: at, run });
-            return;
-        }
-        let session = if known.1 == life { known.0 } else { self.number() };
-        let call = self.call(Some(at.host), db, session, Ask::Fence, Caller::Fence(at, run));
-        if let Some(fence) = self.life(at).and_then(|life| life.fences.get_mut(&run)) {
-            fence.call = call;
-        }
-        self.plan(micros(budget) / 2, Happening::FenceRung { life: at, run });
-        self.plan(micros(budget), Happening::FenceSpent { life: at, run });
-    }
-
-    fn fence_answered(&mut self, at: Life, run: u64, reply: Reply) {
-        match reply {
-            Reply::State(state, boot_id) => {
-                let outcome = ControlOutcome::Done { boot_id, state: *state };
-                self.fence_over(at, run, outcome);
-            }
-            _ => self.fence_rung(at, run),
-        }
-    }
-
-    /// The first rung did not help in its share of the time: the kill, if it is allowed.
-    pub(crate) fn fence_rung(&mut self, at: Life, run: u64) {
-        let Some(fence) = self.life(at).and_then(|life| life.fences.get(&run)) else { return };
-        let (db, boot_id) = (fence.db, fence.boot_id.clone());
-        if !fence.kill {
-            return;
-        }
-        let alive = self.databases[db].process.as_ref().map(|process| process.boot_id.clone());
-        if alive == boot_id {
-            let host = at.host + 1;
-            self.end_process(db, &format!("killed by the agent of h{host}"));
-            self.plan_restart(db);
-        }
-        let wait = self.random.agent.skewed(50, 5 * MILLI);
-        self.plan(wait, Happening::Killed { life: at, run });
-    }
-
-    /// The process is gone.
-    pub(crate) fn killed(&mut self, at: Life, run: u64) {
-        let Some(fence) = self.life(at).and_then(|life| life.fences.get(&run)) else { return };
-        let boot_id = fence.boot_id.clone();
-        self.fence_over(at, run, ControlOutcome::Exited { boot_id });
-    }
-
-    /// Every rung had its time.
-    pub(crate) fn fence_spent(&mut self, at: Life, run: u64) {
-        let error = "no answer, and killing is not allowed".to_owned();
-        self.fence_over(at, run, ControlOutcome::Failed { error, untouched: false });
-    }
-
-    fn fence_over(&mut self, at: Life, run: u64, outcome: ControlOutcome) {
-        let Some(fence) = self.life(at).and_then(|life| life.fences.remove(&run)) else { return };
-        self.calls.remove(&fence.call);
-        let instance = self.databases[fence.db].id;
-        if !matches!(outcome, ControlOutcome::Failed { .. }) {
-            self.tell(Fact::Fenced { instance, decided: fence.decided });
-        }
-        match fence.origin {
-            Origin::Action(id) => self.finish(at, id, Outcome::Control(outcome)),
-            Origin::Thread(term) => {
-                let instance = self.instance_id(fence.db);
-                self.push(at, Event::FenceFired { instance, term, outcome });
-            }
-        }
-    }
-
-    /// The fence thread is told its deadlines anew.
-    pub(crate) fn arm(&mut self, at: Life, armed: Vec<Armed>) {
-        let clock = self.agents[at.host].clock;
-        let Some(life) = self.life(at) else { return };
-        life.armed = (life.armed.0 + 1, armed.clone());
-        let epoch = life.armed.0;
-        for (index, armed) in armed.iter().enumerate() {
-            let late = self.random.agent.skewed(10, 5 * MILLI);
-            let due = clock.truth(armed.at).max(self.now);
-            let wait = due - self.now + late;
-            self.plan(wait, Happening::FenceTimer { life: at, epoch, index });
-        }
-    }
-
-    /// A deadline of the fence thread.
-    pub(crate) fn fence_timer(&mut self, at: Life, epoch: u64, index: usize) {
-        let now = self.now;
-        let kill = self.options.policy.kill;
-        let budget = self.options.fence();
-        let Some(life) = self.life(at) else { return };
-        if life.armed.0 != epoch {
-            return;
-        }
-        if life.stopped_until > now {
-            let wait = (life.stopped_until - now + 1).min(100 * MILLI);
-            self.plan(wait, Happening::FenceTimer { life: at, epoch, index });
-            return;
-        }
-        let Armed { instance, term, .. } = life.armed.1[index].clone();
-        let db = self.database_of(&instance);
-        self.fence(at, db, Origin::Thread(term), kill, budget);
-    }
-
-    /// A fence that the loop asked for: commands of older terms that wait do not run any more.
-    pub(crate) fn ordered_fence(
-        &mut self,
-        at: Life,
-        db: usize,
-        (id, term): (ActionId, Term),
-        kill: bool,
-        budget: Duration,
-    ) {
-        if let Some(life) = self.life(at) {
-            let lane = life.lanes.entry(db).or_default();
-            lane.newest = lane.newest.max(term);
-        }
-        self.fence(at, db, Origin::Action(id), kill, budget);
-    }
-
     /// The core's name of a database.
-    pub(crate) fn instance_id(&self, db: usize) -> sengu_core::name::InstanceId {
-        let id = self.databases[db].id;
-        sengu_core::name::InstanceId { service: service_name(id.service), instance: id.name() }
+    pub(crate) fn instance_id(&self, db: usize) -> InstanceId {
+        self.instance_ids[db].clone()
     }
 
     /// The database of a core's name.
-    pub(crate) fn database_of(&self, instance: &sengu_core::name::InstanceId) -> usize {
-        (0..self.databases.len())
-            .find(|db| self.instance_id(*db) == *instance)
-            .expect("the core names only configured instances")
+    pub(crate) fn database_of(&self, instance: &InstanceId) -> usize {
+        let found = self.instance_ids.iter().position(|id| id == instance);
+        found.expect("the core names only configured instances")
     }
 }

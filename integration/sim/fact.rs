@@ -1,18 +1,18 @@
 //! What is true in the world, as the invariants are told it: facts in the order in which they
 //! came to be, from the databases' and the store's own record, never from what an agent believes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-use sengu_core::name::{InstanceName, Term};
+use sengu_core::name::{InstanceId, InstanceName, ServiceName, Term};
 use sengu_core::record::{MasterRecord, Phase};
 
 use super::schedule::Micros;
 
-/// One instance: `foo/r2` is number 1 of service 0.
+/// One instance: `r2` is number 1 of service 0, `bar/r2` of service 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Id {
+pub struct Id {
     /// Which service.
     pub(crate) service: usize,
     /// Which of its instances, from 0.
@@ -29,6 +29,12 @@ impl Id {
         Some(Self { service, number: number.checked_sub(1)? })
     }
 
+    /// Its name as agents say it.
+    pub(crate) fn full(self) -> InstanceId {
+        let service = ServiceName::new(SERVICES[self.service]).expect("a label");
+        InstanceId { service, instance: self.name() }
+    }
+
     /// Its name within its service.
     pub(crate) fn name(self) -> InstanceName {
         InstanceName::new(&format!("r{}", self.number + 1)).expect("`r` and a number is a label")
@@ -37,7 +43,10 @@ impl Id {
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/r{}", SERVICES[self.service], self.number + 1)
+        if self.service > 0 {
+            write!(f, "{}/", SERVICES[self.service])?;
+        }
+        write!(f, "r{}", self.number + 1)
     }
 }
 
@@ -46,10 +55,10 @@ impl fmt::Display for Id {
 pub(crate) struct Layout {
     /// On which host each instance runs.
     pub(crate) hosts: BTreeMap<Id, usize>,
-    /// The instances whose own file does not start them fenced.
-    pub(crate) unfenced: BTreeSet<Id>,
-    /// The lease.
+    /// The longest lease.
     pub(crate) lease: Micros,
+    /// No request and no answer of the store is lost unless a deed says so.
+    pub(crate) quiet: bool,
     /// How long an agent may need to see and end what should not be, when nothing hinders it.
     pub(crate) patience: Micros,
 }
@@ -99,6 +108,64 @@ pub(crate) enum Fact {
     Started {
         /// Which instance.
         instance: Id,
+        /// It takes writes, since its own file says so.
+        open: bool,
+    },
+    /// An agent is kept from signalling a process until then.
+    Unkillable {
+        /// Which instance.
+        instance: Id,
+        /// Until when.
+        until: Micros,
+    },
+    /// Somebody opened an instance by hand, without sengu.
+    Hand {
+        /// Which instance.
+        instance: Id,
+    },
+    /// An agent ended a process.
+    Killed {
+        /// Which instance.
+        instance: Id,
+        /// The process was as well as a process can be, and its lease not in danger.
+        well: bool,
+    },
+    /// A guest stands still, or goes on.
+    Guest {
+        /// Which host.
+        host: usize,
+        /// It stands still from now on.
+        paused: bool,
+    },
+    /// Something may hinder a holder until then: nothing is proven of it before.
+    Hindered {
+        /// A host; neither a host nor an instance: everybody.
+        host: Option<usize>,
+        /// An instance.
+        instance: Option<Id>,
+        /// Until when.
+        until: Micros,
+    },
+    /// How much stands in a queue or a record list, against its bound.
+    Size {
+        /// What.
+        what: &'static str,
+        /// How much.
+        size: usize,
+        /// At most.
+        bound: usize,
+    },
+    /// A service has no serving master: does anybody say why?
+    Explained {
+        /// Which service.
+        service: usize,
+        /// An agent with an instance of it runs and says something.
+        said: bool,
+    },
+    /// A record was written again, and a field that its writer did not know is gone.
+    Rewritten {
+        /// Its key.
+        key: String,
     },
     /// A process ended.
     Exited {
@@ -220,5 +287,31 @@ pub(crate) enum Fact {
         term: Term,
         /// Which phase.
         phase: Phase,
+    },
+    /// The history of a term says that a person asked for it.
+    Asked {
+        /// Of which service.
+        service: usize,
+        /// Which term.
+        term: Term,
+    },
+    /// A copy that had no source in this life of its process, and never was open in it, is about
+    /// to be promoted, and lacks writes that another copy holds.
+    Uncovered {
+        /// Which.
+        instance: Id,
+        /// For which term.
+        term: Term,
+        /// The one that holds more.
+        other: Id,
+        /// So many writes.
+        lacks: usize,
+    },
+    /// Two hosts can reach each other from now on, or cannot.
+    Path {
+        /// Which, the lower number first.
+        hosts: (usize, usize),
+        /// They cannot.
+        cut: bool,
     },
 }

@@ -1,87 +1,34 @@
-//! What a seed draws: the world's size, its policies and clocks, and which faults it will meet.
+//! What a seed draws first: the world's size, its policies, clocks, clients, and its ending.
 //!
-//! Printed at the start of each trace. The faults of one run are a random subset (swarm testing):
-//! a run with few kinds of fault gets deeper into each than a run with all of them.
+//! Printed at the start of each trace. What will happen in that world is drawn in `storm.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use sengu_core::policy::{Failover, Judge, Policy, Rejoin};
+use sengu_core::policy::{DatabaseKind, Failover, Judge, Loss, Policy, Rejoin};
 use sengu_core::record::Phase;
 
 use super::random::Random;
 use super::schedule::{MILLI, Micros, SECOND};
+use super::sql::Family;
 
-/// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fault {
-    /// The store answers nobody for 1 to 3 s.
-    Election,
-    /// The store is slow for a while.
-    SlowStore,
-    /// A host cannot reach the store.
-    CutStore,
-    /// A host's watch runs late, although its requests are answered.
-    LateWatch,
-    /// A host's watch is lost and everything is read again.
-    LostWatch,
-    /// Two hosts cannot reach each other's databases.
-    CutReplication,
-    /// A database process is killed; its supervisor starts it again, or not.
-    KillDatabase,
-    /// A database process ends slowly: the listener goes first, the sessions later.
-    EndDatabase,
-    /// A database process is stopped and continued.
-    StopDatabase,
-    /// A database runs a script that has written.
-    BusyDatabase,
-    /// A full copy takes long.
-    SlowCopy,
-    /// An agent is killed and started again within less than its lease.
-    KillAgent,
-    /// An agent's loop hangs; its fence thread does not.
-    StallAgent,
-    /// A host loses its power and comes back later.
-    KillHost,
-    /// A wall clock is set.
-    JumpClock,
-    /// Limit: an agent is killed and stays away.
-    LoseAgent,
-    /// Limit: an agent is stopped by a signal, its fence thread too.
-    StopAgent,
+/// What a world is left with when its storm is over, and must come to rest with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Everything is mended.
+    Mended,
+    /// The host of the master cannot reach the store, for ever.
+    MasterCut,
+    /// The agent of a host without the term is dead, for ever.
+    AgentDead,
+    /// A copy without the term is gone, for ever.
+    CopyGone,
+    /// The store elects once a minute: nothing may be fenced or moved.
+    Elections,
 }
 
-impl Fault {
-    const SHARED: [Self; 14] = [
-        Self::Election,
-        Self::SlowStore,
-        Self::CutStore,
-        Self::LateWatch,
-        Self::LostWatch,
-        Self::CutReplication,
-        Self::KillDatabase,
-        Self::EndDatabase,
-        Self::StopDatabase,
-        Self::BusyDatabase,
-        Self::SlowCopy,
-        Self::KillAgent,
-        Self::StallAgent,
-        Self::KillHost,
-    ];
-    const ALONE: [Self; 8] = [
-        Self::SlowStore,
-        Self::KillDatabase,
-        Self::EndDatabase,
-        Self::StopDatabase,
-        Self::BusyDatabase,
-        Self::SlowCopy,
-        Self::KillAgent,
-        Self::StallAgent,
-    ];
-}
-
-/// Everything that a seed decides before the world begins.
+/// Everything that a seed decides before the world begins, but its deeds.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The seed.
@@ -96,32 +43,39 @@ pub struct Options {
     pub(crate) services: usize,
     /// Who judges, with lease and fence budget.
     pub(crate) judge: Judge,
+    /// Which database it is.
+    pub(crate) family: Family,
     /// The policy of all services.
     pub(crate) policy: Policy,
     /// Probes: interval and timeout.
     pub(crate) probe: (Duration, Duration),
     /// How fast clocks may run, in parts per million off.
     pub(crate) drift: u64,
-    /// The kinds of fault of this run.
-    pub(crate) faults: BTreeSet<Fault>,
-    /// Between two faults: at least, at most.
-    pub(crate) gap: (Micros, Micros),
-    /// How long faults go on.
+    /// Hosts whose file has a lease of its own.
+    pub(crate) leases: BTreeMap<usize, Duration>,
+    /// A full copy may take long.
+    pub(crate) slow_copies: bool,
+    /// Hooks that say no, in a thousand.
+    pub(crate) aborting_hooks: u64,
+    /// How long the storm of faults lasts, and after what follows the ending is judged.
     pub(crate) storm: Micros,
+    /// What is left broken when the storm is over.
+    pub(crate) ending: Ending,
     /// Requests to the store that are lost, in a thousand.
     pub(crate) lost_requests: u64,
     /// Answers of the store that are lost, in a thousand.
     pub(crate) lost_replies: u64,
+    /// The number of the instance that is master when sengu comes; else chance decides.
+    pub(crate) first_master: Option<usize>,
     /// Instance number whose own file does not start it fenced.
     pub(crate) unfenced: Option<usize>,
     /// The instances' priorities.
     pub(crate) priorities: Vec<u32>,
     /// Phases with a hook.
     pub(crate) hooks: BTreeSet<Phase>,
-    /// A person asks for switchovers, failovers, pauses and drains.
-    pub(crate) person: bool,
-    /// Clients that follow the name, that are pinned to an address, that keep one for a while.
-    pub(crate) clients: (usize, usize, usize),
+    /// Clients that follow the name, that are pinned to an address, that keep one for a while,
+    /// that read a hosts file.
+    pub(crate) clients: (usize, usize, usize, usize),
     /// Between two writes of a client: at least, at most.
     pub(crate) pace: (Micros, Micros),
 }
@@ -129,27 +83,13 @@ pub struct Options {
 impl Options {
     /// Draws them.
     #[must_use]
-    pub fn draw(seed: u64, limits: bool) -> Self {
+    pub(crate) fn draw(seed: u64) -> Self {
         let random = &mut Random::stream(seed, "options");
         let alone = random.permille(300);
         let hosts = if alone { 1 } else { usize_of(random.between(2, 5)) };
         let instances = if alone { 3 } else { hosts };
         let judge = Self::draw_judge(random, alone);
-        let mut kinds: Vec<Fault> =
-            if alone { Fault::ALONE.to_vec() } else { Fault::SHARED.to_vec() };
-        let share = random.pick(&[0, 100, 250, 250, 500, 900]);
-        kinds.retain(|_| random.permille(share));
-        if !alone && random.permille(50) {
-            kinds.push(Fault::JumpClock);
-        }
-        if limits {
-            kinds.extend([Fault::LoseAgent, Fault::StopAgent]);
-        }
-        let gap = random.pick(&[
-            (SECOND / 5, 3 * SECOND),
-            (SECOND, 8 * SECOND),
-            (4 * SECOND, 20 * SECOND),
-        ]);
+        let family = random.pick(&[Family::Redis, Family::Redis, Family::Mysql, Family::Mariadb]);
         Self {
             seed,
             hosts,
@@ -157,23 +97,26 @@ impl Options {
             watchers: if alone { 0 } else { usize_of(random.below(2)) },
             services: if random.permille(200) { 2 } else { 1 },
             judge,
-            policy: Self::draw_policy(random),
+            family,
+            policy: Self::draw_policy(random, family, instances),
             probe: random.pick(&[
                 (Duration::from_millis(1000), Duration::from_millis(500)),
                 (Duration::from_millis(500), Duration::from_millis(300)),
                 (Duration::from_millis(200), Duration::from_millis(200)),
             ]),
             drift: random.pick(&[0, 200, 10_000]),
-            faults: kinds.into_iter().collect(),
-            gap,
-            storm: random.between(15, 60) * SECOND,
+            leases: Self::draw_leases(random, hosts, alone),
+            slow_copies: random.permille(400),
+            aborting_hooks: random.pick(&[0, 30, 30, 300]),
+            storm: random.pick(&[30, 60, 120, 240]) * SECOND,
+            ending: Self::draw_ending(random, alone, judge.lease()),
             lost_requests: random.pick(&[0, 0, 10, 100]),
             lost_replies: random.pick(&[0, 0, 10, 100]),
-            unfenced: random.permille(60).then(|| random.index(instances)),
+            first_master: None,
+            unfenced: random.permille(20).then(|| random.index(instances)),
             priorities: Self::draw_priorities(random, instances),
             hooks: Phase::ALL.into_iter().filter(|_| random.permille(250)).collect(),
-            person: random.permille(600),
-            clients: (usize_of(random.between(1, 2)), instances, 1),
+            clients: (usize_of(random.between(1, 2)), instances, 1, usize_of(random.below(2))),
             pace: random.pick(&[(20 * MILLI, 60 * MILLI), (50 * MILLI, 300 * MILLI)]),
         }
     }
@@ -192,6 +135,7 @@ impl Options {
             } else {
                 Judge::Shared { lease, fence: Duration::from_millis(400) }
             },
+            family: Family::Redis,
             policy: Policy {
                 failover: Failover::Auto,
                 candidate_wait: Duration::from_millis(500),
@@ -201,17 +145,32 @@ impl Options {
             },
             probe: (Duration::from_millis(200), Duration::from_millis(200)),
             drift: 200,
-            faults: BTreeSet::new(),
-            gap: (SECOND, SECOND),
+            leases: BTreeMap::new(),
+            slow_copies: false,
+            aborting_hooks: 0,
             storm: 0,
+            ending: Ending::Mended,
             lost_requests: 0,
             lost_replies: 0,
+            first_master: None,
             unfenced: None,
             priorities: vec![10; 3],
             hooks: BTreeSet::from([Phase::BeforeFailover, Phase::AfterSwitchover]),
-            person: false,
-            clients: (1, 3, 1),
+            clients: (1, 3, 1, 0),
             pace: (20 * MILLI, 60 * MILLI),
+        }
+    }
+
+    /// The world of a scenario that says nothing else: three hosts, everything ready for `auto`,
+    /// `r1` is the first master.
+    pub(crate) fn scenario() -> Self {
+        let lease = Duration::from_secs(4);
+        Self {
+            judge: Judge::Shared { lease, fence: Duration::from_millis(500) },
+            hooks: BTreeSet::new(),
+            first_master: Some(0),
+            clients: (1, 3, 1, 1),
+            ..Self::story(1, false)
         }
     }
 
@@ -225,6 +184,54 @@ impl Options {
         match self.judge {
             Judge::Alone { .. } => Duration::from_secs(1),
             Judge::Shared { fence, .. } => fence,
+        }
+    }
+
+    /// Is this an instance whose own file never starts it fenced?
+    pub(crate) fn stays_open(&self, id: super::fact::Id) -> bool {
+        self.unfenced == Some(id.number)
+    }
+
+    /// The database, as a configuration says it.
+    pub(crate) fn kind(&self) -> DatabaseKind {
+        match self.family {
+            Family::Redis => DatabaseKind::Redis,
+            Family::Mysql | Family::Mariadb => DatabaseKind::Mysql,
+        }
+    }
+
+    /// The lease in one host's file.
+    pub(crate) fn judge_of(&self, host: usize) -> Judge {
+        match (self.judge, self.leases.get(&host)) {
+            (Judge::Shared { fence, .. }, Some(lease)) => Judge::Shared { lease: *lease, fence },
+            (judge, _) => judge,
+        }
+    }
+
+    fn draw_leases(random: &mut Random, hosts: usize, alone: bool) -> BTreeMap<usize, Duration> {
+        let host = random.index(hosts);
+        let lease = Duration::from_secs(random.between(4, 8));
+        if !alone && random.permille(80) {
+            BTreeMap::from([(host, lease)])
+        } else {
+            BTreeMap::new()
+        }
+    }
+
+    fn draw_ending(random: &mut Random, alone: bool, lease: Duration) -> Ending {
+        let drawn = random.pick(&[
+            Ending::Mended,
+            Ending::Mended,
+            Ending::MasterCut,
+            Ending::AgentDead,
+            Ending::CopyGone,
+            Ending::Elections,
+        ]);
+        match drawn {
+            Ending::Mended | Ending::CopyGone => drawn,
+            _ if alone => Ending::Mended,
+            Ending::Elections if lease < Duration::from_secs(6) => Ending::Mended,
+            _ => drawn,
         }
     }
 
@@ -247,8 +254,12 @@ impl Options {
         drawn
     }
 
-    fn draw_policy(random: &mut Random) -> Policy {
+    fn draw_policy(random: &mut Random, family: Family, instances: usize) -> Policy {
+        let none = family != Family::Redis && random.permille(600);
+        let acks = if instances > 3 { 1 + u32::from(random.permille(300)) } else { 1 };
         Policy {
+            loss: if none { Loss::None } else { Loss::Bounded },
+            acks,
             failover: if random.permille(850) { Failover::Auto } else { Failover::Manual },
             rejoin: if random.permille(850) { Rejoin::Resync } else { Rejoin::Ask },
             kill: random.permille(950),
@@ -275,7 +286,7 @@ impl fmt::Display for Options {
             self.seed, self.hosts, self.watchers, self.services, self.instances
         )?;
         writeln!(f, "# judge {:?}, fence {:?}, probe {:?}", self.judge, self.fence(), self.probe)?;
-        writeln!(f, "# policy {:?}", self.policy)?;
+        writeln!(f, "# {:?}, policy {:?}", self.family, self.policy)?;
         writeln!(
             f,
             "# priorities {:?}, not started fenced {:?}, hooks {:?}, drift {} ppm",
@@ -283,21 +294,22 @@ impl fmt::Display for Options {
         )?;
         writeln!(
             f,
-            "# faults {:?} every {} to {} ms for {} s, lost {}‰ of requests and {}‰ of answers",
-            self.faults,
-            self.gap.0 / MILLI,
-            self.gap.1 / MILLI,
+            "# storm of {} s, then {:?}; lost {}‰ of requests and {}‰ of answers; leases of their \
+             own {:?}, slow copies {}, hooks that say no {}‰",
             self.storm / SECOND,
+            self.ending,
             self.lost_requests,
-            self.lost_replies
+            self.lost_replies,
+            self.leases,
+            self.slow_copies,
+            self.aborting_hooks
         )?;
         write!(
             f,
-            "# clients (following, pinned, cached) {:?} each {} to {} ms, person {}",
+            "# clients (following, pinned, cached, by file) {:?} each {} to {} ms",
             self.clients,
             self.pace.0 / MILLI,
-            self.pace.1 / MILLI,
-            self.person
+            self.pace.1 / MILLI
         )
     }
 }
@@ -307,14 +319,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_seed_draws_one_world_and_all_kinds_come_up() {
-        let first = Options::draw(5, false).to_string();
-        assert_eq!(first, Options::draw(5, false).to_string());
-        let drawn: BTreeSet<Fault> =
-            (0..200).flat_map(|seed| Options::draw(seed, false).faults).collect();
-        for fault in Fault::SHARED {
-            assert!(drawn.contains(&fault), "{fault:?} was never drawn");
-        }
-        assert!(!drawn.contains(&Fault::LoseAgent), "limits are off");
+    fn one_seed_draws_one_world() {
+        assert_eq!(Options::draw(5).to_string(), Options::draw(5).to_string());
+        assert_ne!(Options::draw(5).to_string(), Options::draw(6).to_string());
     }
 }

@@ -9,13 +9,40 @@ use sengu_core::record::{Ask, FORMAT, MasterState, Record, RequestRecord, Stand,
 use sengu_core::time::Wall;
 
 use super::agent::service_name;
-use super::schedule::{Micros, SECOND};
+use super::deed::Wish;
+use super::schedule::Micros;
 use super::world::{Happening, World, say};
 
 impl World {
+    /// A person wants something of sengu.
+    pub(crate) fn wish(&mut self, service: usize, wish: &Wish) {
+        let managed = self.managed(service).is_some();
+        match wish {
+            Wish::Adopt(master) => {
+                let master = master.map(super::fact::Id::name);
+                self.ask(service, Ask::Adopt { master }, false);
+            }
+            // What is asked of a service that nobody holds is refused before it is written.
+            _ if !managed => {}
+            Wish::Release => drop(self.ask(service, Ask::Release, false)),
+            Wish::Switchover(to) => {
+                let to = to.map(super::fact::Id::name);
+                self.ask(service, Ask::Switchover { to }, false);
+            }
+            Wish::Failover(to, lossy) => {
+                let to = to.map(super::fact::Id::name);
+                self.ask(service, Ask::Failover { to, lossy: *lossy }, false);
+            }
+            Wish::Pause(keep) => self.ask_for_a_while(service, Ask::Pause, *keep),
+            Wish::Drain(id, keep) => {
+                self.ask_for_a_while(service, Ask::Drain { instance: id.name() }, *keep);
+            }
+        }
+    }
+
     /// Writes a request, if the store answers; gives its key.
     pub(crate) fn ask(&mut self, service: usize, ask: Ask, standing: bool) -> Option<String> {
-        if self.now < self.store.away_until {
+        if self.now < self.store.away_until || self.now < self.store.full_until {
             return None;
         }
         let id = format!("p{}", self.number());
@@ -41,32 +68,6 @@ impl World {
         };
         self.commit(&txn, "a person").ok()?;
         Some(key.to_string())
-    }
-
-    /// A person comes by and wants something.
-    pub(crate) fn person_acts(&mut self) {
-        let next = self.random.person.between(3 * SECOND, 20 * SECOND);
-        self.plan(next, Happening::PersonActs);
-        if self.calm {
-            return;
-        }
-        let random = &mut self.random.person;
-        let service = random.index(self.options.services);
-        let what = random.below(10);
-        let named = random.permille(500);
-        let number = random.index(self.options.instances);
-        let keep = random.between(2 * SECOND, 10 * SECOND);
-        if self.managed(service).is_none() {
-            return;
-        }
-        let instance = super::fact::Id { service, number }.name();
-        let to = named.then(|| instance.clone());
-        match what {
-            0..6 => drop(self.ask(service, Ask::Switchover { to }, false)),
-            6..8 => drop(self.ask(service, Ask::Failover { to, lossy: false }, false)),
-            8 => self.ask_for_a_while(service, Ask::Pause, keep),
-            _ => self.ask_for_a_while(service, Ask::Drain { instance }, keep),
-        }
     }
 
     fn ask_for_a_while(&mut self, service: usize, ask: Ask, keep: Micros) {

@@ -1,9 +1,10 @@
 //! What is still to happen, in order of time and, at one time, of being planned.
 //!
 //! Virtual time is microseconds since the world began. The order never depends on anything but
-//! the two numbers, so that the same seed gives the same story.
+//! the two numbers, so that the same seed gives the same story. Events lie still in a slab; only
+//! small keys move in the heap.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Microseconds of virtual time.
@@ -14,41 +15,18 @@ pub(crate) const MILLI: Micros = 1000;
 /// One second.
 pub(crate) const SECOND: Micros = 1_000_000;
 
-#[derive(Debug)]
-struct Planned<E> {
-    at: Micros,
-    sequence: u64,
-    event: E,
-}
-
-impl<E> PartialEq for Planned<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-impl<E> Eq for Planned<E> {}
-impl<E> PartialOrd for Planned<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl<E> Ord for Planned<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // The heap gives the greatest first; the earliest is the greatest here.
-        (other.at, other.sequence).cmp(&(self.at, self.sequence))
-    }
-}
-
 /// The events still to come.
 #[derive(Debug)]
 pub(crate) struct Schedule<E> {
-    heap: BinaryHeap<Planned<E>>,
+    heap: BinaryHeap<Reverse<(Micros, u64, usize)>>,
+    events: Vec<Option<E>>,
+    free: Vec<usize>,
     sequence: u64,
 }
 
 impl<E> Default for Schedule<E> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), sequence: 0 }
+        Self { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), sequence: 0 }
     }
 }
 
@@ -56,15 +34,24 @@ impl<E> Schedule<E> {
     /// Plans an event.
     pub(crate) fn plan(&mut self, at: Micros, event: E) {
         self.sequence += 1;
-        self.heap.push(Planned { at, sequence: self.sequence, event });
+        let place = if let Some(place) = self.free.pop() {
+            self.events[place] = Some(event);
+            place
+        } else {
+            self.events.push(Some(event));
+            self.events.len() - 1
+        };
+        self.heap.push(Reverse((at, self.sequence, place)));
     }
 
     /// Takes the next event, if it comes no later than `until`.
     pub(crate) fn next(&mut self, until: Micros) -> Option<(Micros, E)> {
-        if self.heap.peek()?.at > until {
+        if self.heap.peek()?.0.0 > until {
             return None;
         }
-        self.heap.pop().map(|planned| (planned.at, planned.event))
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.free.push(place);
+        self.events[place].take().map(|event| (at, event))
     }
 }
 

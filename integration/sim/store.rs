@@ -4,20 +4,18 @@
 //! with its answer lost. Each agent has a watch with a progress of its own: in order, late, and
 //! sometimes lost. An answer never overtakes the changes that it made.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use sengu_core::event::{ActionId, Event, Outcome, TxnOutcome};
 use sengu_core::kv::{Change, KeyValue, Kv, Op, Revision, Txn, TxnReply};
-use sengu_core::name::{BootId, InstanceName, Term};
-use sengu_core::record::{
-    BeatRecord, FinalRecord, HistoryRecord, MasterRecord, MasterState, Record,
-};
+use sengu_core::record::{BeatRecord, MasterRecord};
 use sengu_core::time::Time;
 
 use super::agent::Waiting;
-use super::describe::describe;
-use super::fact::{Fact, Id, SERVICES};
+use super::fact::Fact;
+use super::ledger::Kept;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::world::{Happening, Life, World, say};
 
@@ -30,6 +28,25 @@ pub(crate) struct Store {
     pub(crate) away_until: Micros,
     /// Is slow until then.
     pub(crate) slow_until: Micros,
+    /// Takes no writes until then.
+    pub(crate) full_until: Micros,
+    /// What agents wrote, as read once when it was committed, by revision.
+    pub(crate) masters: BTreeMap<(usize, Revision), Rc<MasterRecord>>,
+    pub(crate) beats: BTreeMap<Revision, Rc<BeatRecord>>,
+    /// What stood there before, for a restore: taken every few seconds.
+    pub(crate) snapshots: VecDeque<(Micros, Kv)>,
+}
+
+impl Store {
+    /// A master record by the revision that wrote it.
+    pub(crate) fn master_at(&self, service: usize, revision: Revision) -> Option<Rc<MasterRecord>> {
+        self.masters.get(&(service, revision)).cloned()
+    }
+
+    /// A beat by the revision that wrote it.
+    pub(crate) fn beat_at(&self, revision: Revision) -> Option<&BeatRecord> {
+        self.beats.get(&revision).map(Rc::as_ref)
+    }
 }
 
 /// What an agent sent.
@@ -56,19 +73,16 @@ pub(crate) enum Answer {
     Refused(ActionId, String),
 }
 
-/// A term that a committed beat keeps: it still stood in the record when it was committed.
-#[derive(Debug, Clone)]
-pub(crate) struct Kept {
-    instance: Id,
-    term: Term,
-}
-
 impl World {
     /// An agent sends a request.
     pub(crate) fn request(&mut self, life: Life, request: Request) {
-        let sent = self.agents[life.host].clock.local(self.now);
+        let sent = self.clock(life.host).local(self.now);
+        let request = self.of_version(life, request);
+        if matches!(request, Request::Txn(..)) {
+            self.agents[life.host].asked += 1;
+        }
         let lost = self.random.store.permille(self.options.lost_requests) && !self.calm;
-        if !self.reaches_store(life.host) || lost {
+        if !self.reaches_store(self.place(life.host)) || lost {
             return;
         }
         let latency = self.store_latency();
@@ -94,6 +108,9 @@ impl World {
             Request::Load => {
                 Answer::Load(self.store.kv.revision(), self.store.kv.entries().cloned().collect())
             }
+            Request::Txn(id, txn) if self.now < self.store.full_until && writes(&txn) => {
+                Answer::Refused(id, "database space exceeded".to_owned())
+            }
             Request::Txn(id, txn) => match self.commit(&txn, &format!("h{}", life.host + 1)) {
                 Ok((reply, kept)) => Answer::Txn(id, reply, kept),
                 Err(why) => Answer::Refused(id, why),
@@ -106,133 +123,8 @@ impl World {
         }
     }
 
-    /// The store does a txn; everyone's watch will hear of it.
-    ///
-    /// # Errors
-    /// Why the store refuses it: it is beyond a bound.
-    pub(crate) fn commit(&mut self, txn: &Txn, by: &str) -> Result<(TxnReply, Vec<Kept>), String> {
-        let finals: Vec<bool> = txn.then.iter().map(|op| self.final_stands(op)).collect();
-        let before = self.store.kv.revision();
-        let reply = self.store.kv.apply(txn).map_err(|refused| refused.to_string())?.reply;
-        let mut kept = Vec::new();
-        if reply.revision > before {
-            if self.trace.on && !beat_only(txn) {
-                say!(self, "store: {by} {} (revision {})", describe(txn, &reply), reply.revision);
-            }
-            let ops = if reply.succeeded { &txn.then } else { &txn.otherwise };
-            for (index, op) in ops.iter().enumerate() {
-                let again = reply.succeeded && finals[index];
-                self.committed(op, again, &mut kept);
-            }
-            self.spread();
-        } else if self.trace.on && !reply.succeeded {
-            say!(self, "store: {by} failed its conditions: {}", describe(txn, &reply));
-        }
-        Ok((reply, kept))
-    }
-
-    /// Would this write over a final of the same life?
-    fn final_stands(&self, op: &Op) -> bool {
-        let Op::Put { key, value, .. } = op else { return false };
-        let Some(old) = self.store.kv.get(key).filter(|_| key.starts_with("finals/")) else {
-            return false;
-        };
-        let life = |value: &[u8]| FinalRecord::decode(value).map(|record| record.boot_id);
-        life(&old.value) == life(value)
-    }
-
-    /// Tells the invariants what a write means.
-    fn committed(&mut self, op: &Op, again: bool, kept: &mut Vec<Kept>) {
-        let (key, value) = match op {
-            Op::Put { key, value, .. } => (key, Some(value)),
-            Op::Delete(key) => (key, None),
-            Op::DeletePrefix(_) | Op::Get(_) | Op::GetPrefix(_) => return,
-        };
-        let Some((kind, rest)) = key.split_once('/') else { return };
-        let service = SERVICES.iter().position(|name| rest.split('/').next() == Some(name));
-        match (kind, service, value) {
-            ("master", Some(service), value) => {
-                let record = value.map(|value| {
-                    Rc::new(MasterRecord::decode(value).expect("agents write readable records"))
-                });
-                self.adopted(service, record.as_deref());
-                self.tell(Fact::Master { service, record });
-            }
-            ("finals", Some(service), Some(value)) => {
-                let parts: Vec<&str> = rest.split('/').collect();
-                let record = FinalRecord::decode(value).expect("agents write readable records");
-                let name = InstanceName::new(parts[2]).expect("agents write good names");
-                let term = Term(parts[1].parse().expect("agents write terms as numbers"));
-                if let Some(instance) = Id::named(service, &name) {
-                    let life = life_of(&record.boot_id);
-                    self.tell(Fact::Final { instance, term, life, again });
-                }
-            }
-            ("history", Some(service), Some(value)) => {
-                let record = HistoryRecord::decode(value).expect("agents write readable records");
-                let term = rest.rsplit('/').next().and_then(|term| term.parse().ok());
-                let term = Term(term.expect("agents write terms as numbers"));
-                let nothing = record.loss.starts_with("nothing");
-                self.tell(Fact::Said { service, term, nothing });
-            }
-            ("beats", _, Some(value)) => {
-                let beat = BeatRecord::decode(value).expect("agents write readable records");
-                self.beaten(rest, &beat, kept);
-            }
-            _ => {}
-        }
-    }
-
-    /// Which of the terms that a beat names still stand with that host?
-    fn beaten(&mut self, host: &str, beat: &BeatRecord, kept: &mut Vec<Kept>) {
-        for (name, term) in &beat.keeps {
-            let Some(service) = SERVICES.iter().position(|service| *service == name.as_str())
-            else {
-                continue;
-            };
-            let Some(record) = self.master(service) else { continue };
-            let stands = record.term == *term
-                && record.holder.host.as_str() == host
-                && matches!(
-                    record.state,
-                    MasterState::Taken { .. } | MasterState::Serving | MasterState::Giving { .. }
-                );
-            if stands && let Some(instance) = Id::named(service, &record.holder.instance) {
-                kept.push(Kept { instance, term: *term });
-            }
-            self.tell(Fact::Beat { service, term: *term });
-        }
-    }
-
-    /// `master/S` as it stands in the store.
-    pub(crate) fn master(&self, service: usize) -> Option<MasterRecord> {
-        let entry = self.store.kv.get(&format!("master/{}", SERVICES[service]))?;
-        MasterRecord::decode(&entry.value).ok()
-    }
-
-    /// Adoption opens nothing: the term of an instance that takes writes already is the new one.
-    fn adopted(&mut self, service: usize, record: Option<&MasterRecord>) {
-        let Some(record) = record.filter(|record| record.state == MasterState::Serving) else {
-            return;
-        };
-        let Some(id) = Id::named(service, &record.holder.instance) else { return };
-        let adopts = self
-            .last_state
-            .get(&service)
-            .is_none_or(|state| matches!(state, MasterState::Unmanaged));
-        let database = self.databases.iter_mut().find(|database| database.id == id);
-        if let Some(database) = database
-            && adopts
-            && database.writable()
-        {
-            database.opened = record.term;
-            let fact = Fact::Writable { instance: id, term: record.term, writable: true };
-            self.tell(fact);
-        }
-    }
-
     /// Plans the arrival of new changes at every agent.
-    fn spread(&mut self) {
+    pub(crate) fn spread(&mut self) {
         let revision = self.store.kv.revision();
         for host in 0..self.agents.len() {
             let Some(life) = self.agents[host].life.as_ref() else { continue };
@@ -249,7 +141,7 @@ impl World {
 
     /// Changes arrive over an agent's watch.
     pub(crate) fn watch_arrive(&mut self, life: Life, watch: u64, revision: Revision) {
-        if !self.reaches_store(life.host) {
+        if !self.reaches_store(self.place(life.host)) {
             self.plan(50 * MILLI, Happening::WatchArrive { life, watch, revision });
             return;
         }
@@ -276,9 +168,21 @@ impl World {
 
     /// The store's answer arrives.
     pub(crate) fn store_answer(&mut self, at: Life, sent: Time, answer: Answer) {
-        if self.life(at).is_none() || !self.reaches_store(at.host) {
+        if self.life(at).is_none() || !self.reaches_store(self.place(at.host)) {
             return;
         }
+        // A store that was set back is not believed, whatever it says.
+        let highest = &mut self.agents[at.host].highest;
+        let revision = match &answer {
+            Answer::Refused(..) => *highest,
+            Answer::Load(revision, _) | Answer::Read(revision) => *revision,
+            Answer::Txn(_, reply, _) => reply.revision,
+        };
+        // A late answer of before is older than what has been seen, too, and says nothing new.
+        if revision < *highest && self.restored {
+            return;
+        }
+        *highest = revision.max(*highest);
         match answer {
             Answer::Refused(id, why) => {
                 let outcome = TxnOutcome::Refused(why);
@@ -293,7 +197,9 @@ impl World {
                 life.watch += 1;
                 life.view = revision;
                 self.push(at, Event::Loaded { sent, revision, entries });
-                self.tell(Fact::Loaded { host: at.host });
+                if at.host < self.hosts() {
+                    self.tell(Fact::Loaded { host: at.host });
+                }
                 self.answer_waiting(at);
                 // What came between the read and now is seen by the new watch.
                 let newest = self.store.kv.revision();
@@ -345,9 +251,28 @@ impl World {
         if !reply.succeeded {
             return;
         }
-        let deadline = self.agents[at.host].clock.truth(sent + self.options.judge.lease());
+        let lease = self.options.judge_of(self.place(at.host)).lease();
+        let deadline = self.clock(at.host).truth(sent + lease);
         for Kept { instance, term } in kept {
             self.tell(Fact::BeatAcknowledged { instance, term, deadline });
+        }
+    }
+
+    /// The store forgets its past: a watch that is behind is lost.
+    pub(crate) fn compact(&mut self) {
+        let revision = self.store.kv.revision();
+        self.store.kv.compact(revision);
+    }
+
+    /// The store is set back to a snapshot so old, if one is that old.
+    pub(crate) fn restore_store(&mut self, age: Micros) {
+        let Some(then) = self.now.checked_sub(age) else { return };
+        let found = self.store.snapshots.iter().rev().find(|(at, _)| *at <= then);
+        if let Some((_, kv)) = found {
+            self.store.kv = kv.clone();
+            self.restored = true;
+            let revision = self.store.kv.revision();
+            say!(self, "the store is at revision {revision} again");
         }
     }
 
@@ -377,16 +302,7 @@ impl World {
     }
 }
 
-/// The life that a boot id tells of, as this world spells them.
-pub(crate) fn life_of(boot_id: &BootId) -> u64 {
-    boot_id.0.rsplit(':').next().and_then(|life| life.parse().ok()).unwrap_or(0)
-}
-
-/// A beat that says nothing new, which would fill the trace.
-fn beat_only(txn: &Txn) -> bool {
-    let puts = txn.then.iter().filter_map(|op| match op {
-        Op::Put { key, .. } | Op::Delete(key) | Op::DeletePrefix(key) => Some(key),
-        Op::Get(_) | Op::GetPrefix(_) => None,
-    });
-    puts.clone().all(|key| key.starts_with("beats/")) && puts.count() > 0
+/// Does it write at all?
+fn writes(txn: &Txn) -> bool {
+    txn.then.iter().any(|op| matches!(op, Op::Put { .. }))
 }

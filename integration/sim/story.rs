@@ -4,9 +4,8 @@
 //! After each death its agent comes back soon; every rule must hold and the world must come to
 //! rest, whatever was half done.
 
-use sengu_core::record::Ask;
-
 use super::crash::Side;
+use super::deed::{Back, Data, Deed, Wish};
 use super::fact::Id;
 use super::invariants::Violation;
 use super::options::Options;
@@ -75,11 +74,11 @@ fn tell(story: Story, alone: bool, crash: Option<(u64, Side)>, trace: bool) -> W
     };
     match story {
         Story::Failover => {
-            world.end_process(db, "the story kills it");
-            world.plan(SECOND, super::world::Happening::ProcessStart { db });
+            let id = world.databases[db].id;
+            world.strike(&Deed::Kill(id, Back::After(SECOND, Data::Kept)));
         }
         Story::Switchover => {
-            world.ask(0, Ask::Switchover { to: None }, false);
+            world.strike(&Deed::Ask(0, Wish::Switchover(None)));
         }
     }
     say!(world, "the story begins");

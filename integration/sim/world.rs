@@ -6,20 +6,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use sengu_core::event::ActionId;
 use sengu_core::kv::Revision;
-use sengu_core::record::MasterState;
+use sengu_core::name::{InstanceId, ServiceName};
+use sengu_core::record::MasterRecord;
 use sengu_core::time::Time;
 
+use super::agent::service_name;
 use super::agent::{Agent, Running};
 use super::client::Client;
 use super::clock::HostClock;
+use super::converge::ForEver;
+use super::coverage::Coverage;
 use super::crash::CrashPoint;
 use super::database::{Ask, Database, Reply};
+use super::deed::{Back, Deed};
 use super::driver::Caller;
-use super::fact::{Fact, Id, Layout};
+use super::fact::{Fact, Id};
 use super::invariants::{Judges, Violation};
+use super::layout::{lay_databases, lay_out};
+use super::mend::Mend;
 use super::options::Options;
 use super::random::Random;
 use super::schedule::{MILLI, Micros, SECOND, Schedule};
@@ -37,10 +45,24 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// The same for a line that a story's reader wants to see.
+macro_rules! note {
+    ($world:expr, $($text:tt)*) => {
+        if $world.trace.on {
+            let at = $world.now;
+            $world.trace.note(at, format_args!($($text)*));
+        }
+    };
+}
+pub(crate) use note;
+
+/// So long after something happened clients and readers are quick.
+const LIVELY: Micros = 5 * SECOND;
+
 /// One life of one host's agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Life {
-    /// The host.
+    /// The agent's place: its host's number, or the one after all hosts for a double.
     pub(crate) host: usize,
     /// Which life.
     pub(crate) number: u64,
@@ -56,7 +78,7 @@ pub(crate) enum Happening {
     /// An agent's regular tick.
     Tick { life: Life },
     /// A tick that the core asked for.
-    Wake { life: Life },
+    Wake { life: Life, when: Time },
     /// An agent reads the whole store.
     Load { life: Life },
     /// A probe is due.
@@ -67,6 +89,8 @@ pub(crate) enum Happening {
     ActionDeadline { life: Life, id: ActionId },
     /// The fence thread's time has come.
     FenceTimer { life: Life, epoch: u64, index: usize },
+    /// A fence's first rung is tried again.
+    FenceAgain { life: Life, run: u64 },
     /// A fence's first rung had its share of the budget.
     FenceRung { life: Life, run: u64 },
     /// A fence's budget is spent.
@@ -93,14 +117,16 @@ pub(crate) enum Happening {
     CopyDone { db: usize, life: u64, epoch: u64 },
     /// A source's end was heard of.
     LinkLost { db: usize, life: u64, epoch: u64 },
+    /// A copy tells its source what it has received.
+    Acknowledgement { source: usize, life: u64, replica: usize, epoch: u64, upto: usize },
+    /// A stopped applier goes on.
+    ApplierGoesOn { db: usize },
     /// A master says something to its replicas.
     Ping { db: usize, life: u64 },
     /// A supervisor starts a process.
     ProcessStart { db: usize },
     /// A process that was told to end is gone.
-    ProcessEnd { db: usize, life: u64 },
-    /// A stopped process goes on.
-    ProcessGoesOn { db: usize, life: u64 },
+    ProcessEnd { db: usize, life: u64, back: Back },
     /// A request reaches the store.
     StoreArrive { life: Life, sent: Time, request: Request },
     /// The store's answer reaches an agent.
@@ -111,24 +137,18 @@ pub(crate) enum Happening {
     ClientActs { client: usize },
     /// A client gives up waiting.
     ClientTimeout { client: usize, call: u64 },
-    /// A person asks for something.
-    PersonActs,
     /// A person ends what was asked for.
     PersonEnds { key: String },
-    /// Something breaks.
-    FaultStrikes,
-    /// A host can reach the store again.
-    StoreHeals { host: usize },
-    /// Two hosts can reach each other again.
-    ReplicationHeals { hosts: (usize, usize) },
-    /// A host's watch is as quick as before.
-    WatchHeals { host: usize },
-    /// A host's power is back.
-    HostReturns { host: usize },
-    /// A stopped agent goes on.
-    AgentGoesOn { life: Life },
+    /// The next thing that the plan has for this world.
+    Deed { index: usize },
+    /// Something broken is mended.
+    Mend(Mend),
+    /// An agent that must not go on ends, once its fences are done.
+    AgentEnds { life: Life, why: String },
     /// All outputs are read.
     Sample,
+    /// Queues and lists are measured.
+    Audit,
 }
 
 /// A stream of chance for each purpose.
@@ -139,7 +159,6 @@ pub(crate) struct Streams {
     pub(crate) agent: Random,
     pub(crate) store: Random,
     pub(crate) client: Random,
-    pub(crate) person: Random,
     pub(crate) fault: Random,
 }
 
@@ -165,9 +184,27 @@ pub(crate) struct World {
     pub(crate) store_cut: BTreeSet<usize>,
     /// No more faults.
     pub(crate) calm: bool,
+    /// What stays broken when all is mended.
+    pub(crate) for_ever: ForEver,
+    /// The services' names.
+    pub(crate) names: Vec<ServiceName>,
+    /// The databases' names, as agents say them.
+    pub(crate) instance_ids: Vec<InstanceId>,
+    /// Something happened lately: clients and readers are quick until then.
+    lively_until: Micros,
+    deeds: Vec<Deed>,
+    /// The store will be restored: snapshots are kept.
+    pub(crate) restores: bool,
+    /// It was.
+    pub(crate) restored: bool,
+    pub(crate) coverage: Coverage,
+    /// Writes of the first service that were acknowledged, if somebody reads the story.
+    pub(crate) acknowledged: Vec<u64>,
+    /// Processes that agents ended.
+    pub(crate) kills: usize,
     pub(crate) trace: Trace,
     pub(crate) judges: Judges,
-    pub(crate) last_state: BTreeMap<usize, MasterState>,
+    pub(crate) last_master: BTreeMap<usize, Rc<MasterRecord>>,
     pub(crate) crash: CrashPoint,
     numbers: u64,
 }
@@ -182,11 +219,11 @@ impl World {
             agent: stream("agent"),
             store: stream("store"),
             client: stream("client"),
-            person: stream("person"),
             fault: stream("fault"),
         };
         let mut clocks = stream("clock");
-        let hosts = options.hosts + options.watchers;
+        // One place more, for the double that a host may get.
+        let hosts = options.hosts + options.watchers + 1;
         let agents = (0..hosts)
             .map(|host| Agent::new(host, HostClock::draw(&mut clocks, options.drift)))
             .collect();
@@ -198,6 +235,8 @@ impl World {
             random,
             store: Store::default(),
             addresses: databases.iter().enumerate().map(|(db, it)| (it.address, db)).collect(),
+            names: (0..options.services).map(service_name).collect(),
+            instance_ids: databases.iter().map(|it| it.id.full()).collect(),
             databases,
             agents,
             clients: Vec::new(),
@@ -207,9 +246,17 @@ impl World {
             cut: BTreeSet::new(),
             store_cut: BTreeSet::new(),
             calm: true,
+            for_ever: ForEver::Nothing,
+            lively_until: 0,
+            deeds: Vec::new(),
+            restores: false,
+            restored: false,
+            coverage: Coverage::default(),
+            acknowledged: Vec::new(),
+            kills: 0,
             trace: Trace::new(trace),
             judges: Judges::new(&layout),
-            last_state: BTreeMap::new(),
+            last_master: BTreeMap::new(),
             crash: CrashPoint::default(),
             numbers: 0,
             options,
@@ -239,17 +286,28 @@ impl World {
 
     /// Tells the invariants a fact.
     pub(crate) fn tell(&mut self, fact: Fact) {
+        match &fact {
+            Fact::Acknowledged { instance: Id { service: 0, .. }, serial, .. } if self.trace.on => {
+                self.acknowledged.push(*serial);
+            }
+            Fact::Killed { .. } => self.kills += 1,
+            _ => {}
+        }
         if let Fact::Master { service, record: Some(record) } = &fact {
-            self.last_state.insert(*service, record.state.clone());
+            let before = self.last_master.insert(*service, Rc::clone(record));
+            self.coverage.master(before.as_deref(), record);
+            self.liven();
         }
         let limits = self.judges.limits.len();
+        let known = self.judges.violation.is_some();
         self.judges.take(self.now, &fact);
         for index in limits..self.judges.limits.len() {
             let (limit, breach) = self.judges.limits[index].clone();
             say!(self, "LIMIT {} ({limit}): {}", breach.slug, breach.text);
         }
-        if let Some(Violation { slug, text, .. }) = self.judges.violation.clone() {
-            say!(self, "VIOLATION of {slug}: {text}");
+        if let Some(Violation { slug, text, .. }) = self.judges.violation.clone().filter(|_| !known)
+        {
+            note!(self, "VIOLATION of {slug}: {text}");
         }
     }
 
@@ -283,6 +341,26 @@ impl World {
         }
     }
 
+    /// How many hosts there are; a double's place comes after them.
+    pub(crate) fn hosts(&self) -> usize {
+        self.agents.len() - 1
+    }
+
+    /// The host that an agent runs on.
+    pub(crate) fn place(&self, agent: usize) -> usize {
+        self.agents[agent].host
+    }
+
+    /// The agents' places on one host.
+    pub(crate) fn slots_of(&self, host: usize) -> Vec<usize> {
+        (0..self.agents.len()).filter(|slot| self.agents[*slot].host == host).collect()
+    }
+
+    /// An agent's clocks: its host's.
+    pub(crate) fn clock(&self, agent: usize) -> HostClock {
+        self.agents[self.place(agent)].clock
+    }
+
     /// The databases of one service.
     pub(crate) fn of_service(&self, service: usize) -> Vec<usize> {
         (0..self.databases.len()).filter(|db| self.databases[*db].id.service == service).collect()
@@ -298,18 +376,19 @@ impl World {
             Happening::AgentStart { host } => self.start_agent(host),
             Happening::Turn { life } => self.turn(life),
             Happening::Tick { life } => self.tick(life),
-            Happening::Wake { life } => self.wake(life),
+            Happening::Wake { life, when } => self.wake(life, when),
             Happening::Load { life } => self.load(life),
             Happening::ProbeDue { life, db } => self.probe_due(life, db),
             Happening::ProbeTimeout { life, db, call } => self.probe_timeout(life, db, call),
             Happening::ActionDeadline { life, id } => self.action_deadline(life, id),
             Happening::FenceTimer { life, epoch, index } => self.fence_timer(life, epoch, index),
+            Happening::FenceAgain { life, run } => self.fence_again(life, run),
             Happening::FenceRung { life, run } => self.fence_rung(life, run),
             Happening::FenceSpent { life, run } => self.fence_spent(life, run),
             Happening::Killed { life, run } => self.killed(life, run),
             Happening::HookEnd { life, id } => self.hook_end(life, id),
             Happening::ExitSeen { life, db, boot } => self.exit_arrives(life, db, boot),
-            Happening::AgentGoesOn { life } => self.agent_goes_on(life),
+            Happening::AgentEnds { life, why } => self.agent_ends(life, why),
             Happening::StoreArrive { life, sent, request } => {
                 self.store_arrive(life, sent, request);
             }
@@ -319,22 +398,23 @@ impl World {
             }
             Happening::ClientActs { client } => self.client_acts(client),
             Happening::ClientTimeout { client, call } => self.client_timeout(client, call),
-            Happening::PersonActs => self.person_acts(),
             Happening::PersonEnds { key } => self.person_ends(&key),
-            Happening::FaultStrikes => self.fault_strikes(),
-            Happening::StoreHeals { host } => self.heal_store(host),
-            Happening::ReplicationHeals { hosts } => self.heal_replication(hosts),
-            Happening::WatchHeals { host } => self.agents[host].watch_late = 0,
-            Happening::HostReturns { host } => self.return_host(host),
+            Happening::Deed { index } => self.strike(&self.deeds[index].clone()),
+            Happening::Mend(what) => self.mend(what),
             Happening::Sample => self.sample(),
+            Happening::Audit => self.audit(),
             other => self.happen_at_database(other),
         }
     }
 
     fn happen_at_database(&mut self, happening: Happening) {
         match happening {
+            Happening::Acknowledgement { source, life, replica, epoch, upto } => {
+                self.acknowledgement((source, life), replica, epoch, upto);
+            }
+            Happening::ApplierGoesOn { db } => self.apply_relay(db),
             Happening::Arrive { db, life, session, call, ask } => match ask {
-                Ask::Feed { .. } => self.feed_arrives(db, life, session, ask),
+                Ask::Feed { .. } | Ask::Ship { .. } => self.feed_arrives(db, life, session, ask),
                 ask => self.arrive(db, life, session, call, ask),
             },
             Happening::Work { db, life } => self.work(db, life),
@@ -350,15 +430,10 @@ impl World {
             Happening::LinkLost { db, life, epoch } => self.link_lost(db, life, epoch),
             Happening::Ping { db, life } => self.ping(db, life),
             Happening::ProcessStart { db } => self.start_process(db),
-            Happening::ProcessEnd { db, life } => {
+            Happening::ProcessEnd { db, life, back } => {
                 if self.databases[db].life(life).is_some() {
                     self.end_process(db, "it was told to");
-                    self.plan_restart(db);
-                }
-            }
-            Happening::ProcessGoesOn { db, life } => {
-                if self.databases[db].life(life).is_some() {
-                    self.stop_process(db, false);
+                    self.plan_restart(db, back);
                 }
             }
             other => unreachable!("{other:?} is no database's"),
@@ -376,83 +451,28 @@ impl World {
         }
     }
 
-    /// Outputs are read on every host, at any time between two steps of its agent.
-    fn sample(&mut self) {
-        self.tell(Fact::Moment);
-        for host in 0..self.agents.len() {
-            for service in 0..self.options.services {
-                self.read_output(host, service);
-            }
+    /// Something happened: whoever looks, looks often for a while.
+    pub(crate) fn liven(&mut self) {
+        self.lively_until = self.now + LIVELY;
+    }
+
+    /// Did something happen lately?
+    pub(crate) fn lively(&self) -> bool {
+        self.now < self.lively_until
+    }
+
+    /// What the plan has for this world.
+    pub(crate) fn plan_deeds(&mut self, deeds: &[(Micros, Deed)]) {
+        for (at, deed) in deeds {
+            let index = self.deeds.len();
+            self.deeds.push(deed.clone());
+            self.restores |= matches!(deed, Deed::Restore(_));
+            self.schedule.plan((*at).max(self.now), Happening::Deed { index });
         }
-        let wait = self.random.client.between(20 * MILLI, 60 * MILLI);
-        self.plan(wait, Happening::Sample);
     }
 
     /// The life of an agent, if it is still that one.
     pub(crate) fn life(&mut self, life: Life) -> Option<&mut Running> {
         self.agents[life.host].life.as_mut().filter(|running| running.number == life.number)
-    }
-
-    fn begin(&mut self) {
-        for service in 0..self.options.services {
-            let all = self.of_service(service);
-            let master = all[self.random.database.index(all.len())];
-            let history = self.random.database.any();
-            for db in all {
-                self.place(db, master, history);
-            }
-        }
-        for host in 0..self.agents.len() {
-            let wait = self.random.agent.between(0, SECOND / 2);
-            self.plan(wait, Happening::AgentStart { host });
-        }
-        self.lay_clients();
-        self.plan(0, Happening::Sample);
-    }
-
-    /// A database as it stands before sengu comes: one master, the others follow it.
-    fn place(&mut self, db: usize, master: usize, history: u64) {
-        self.start_process(db);
-        let source = self.databases[master].address;
-        let process = self.databases[db].process.as_mut().expect("it was just started");
-        process.copy.history = history;
-        process.copy.provable = true;
-        process.source = (db != master).then_some(source);
-        let life = process.life;
-        self.tell_writable(db);
-        if db != master {
-            self.plan(5 * MILLI, Happening::Connect { db, life });
-        }
-    }
-}
-
-fn lay_databases(options: &Options) -> Vec<Database> {
-    let mut databases = Vec::new();
-    for service in 0..options.services {
-        for number in 0..options.instances {
-            let host = if options.hosts == 1 { 0 } else { number };
-            let octet = u8::try_from(host + 1).unwrap_or(u8::MAX);
-            let port = 6379 + 100 * service + if options.hosts == 1 { number } else { 0 };
-            let address =
-                SocketAddr::from(([10, 0, 0, octet], u16::try_from(port).unwrap_or(u16::MAX)));
-            let fenced = options.unfenced != Some(number);
-            let id = Id { service, number };
-            databases.push(Database::new(id, host, address, fenced, options.priorities[number]));
-        }
-    }
-    databases
-}
-
-fn lay_out(options: &Options, databases: &[Database]) -> Layout {
-    let micros = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-    let patience = 2 * micros(options.probe.0 + options.probe.1)
-        + micros(options.fence())
-        + micros(options.policy.hung_after)
-        + 3 * SECOND;
-    Layout {
-        hosts: databases.iter().map(|database| (database.id, database.host)).collect(),
-        unfenced: databases.iter().filter(|it| !it.starts_fenced).map(|it| it.id).collect(),
-        lease: micros(options.judge.lease()),
-        patience,
     }
 }

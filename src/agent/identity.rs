@@ -42,7 +42,7 @@ pub fn remember(data_dir: &Path, services: &BTreeSet<ServiceName>) -> io::Result
 }
 
 /// Replaces a small file whole.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut file = fs::File::create(&fresh)?;

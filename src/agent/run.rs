@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use sengu_core::event::Event;
+use sengu_core::explain::Explanation;
 use sengu_core::name::{InstanceId, InstanceName, ServiceName};
 use sengu_core::policy::DatabaseKind;
 use sengu_core::report::ServiceReport;
@@ -24,12 +25,16 @@ use tokio::task::JoinHandle;
 use super::instance::Instance;
 use super::turn::{EVENTS, Parts, Query, Turner};
 use super::{identity, storing};
+use crate::audit::{self, Audit};
 use crate::board::Board;
 use crate::config::{Config, ServiceConfig};
 use crate::database::Database;
+use crate::database::mysql::{MysqlConfig, MysqlDatabase};
 use crate::database::redis::{RedisConfig, RedisDatabase};
 use crate::hook::{Hooks, Teller};
-use crate::http;
+use crate::http::{self, Recorders};
+use crate::journal::Journal;
+use crate::journal::witness::Witness;
 use crate::operator;
 use crate::probe::{Checks, Folders, Setup, Sources, Target};
 use crate::store::Store;
@@ -78,6 +83,10 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let store: Arc<dyn Store> = Arc::new(store);
     let start = identity::random()?;
     let view = Arc::new(View::default());
+    let journal = Arc::new(Journal::new(&start));
+    let audit = Audit::open(&config.data_dir, audit::Bounds::default())
+        .with_context(|| format!("the audit in {} cannot be opened", config.data_dir.display()))?;
+    let audit = Arc::new(audit);
     let board = Arc::new(Board::default());
     let (events, received) = mpsc::channel(EVENTS);
     let (queries, asked) = mpsc::channel(QUERIES);
@@ -89,13 +98,21 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
     let teller = teller(&parts, &view, &config, &stopped);
-    let turner =
-        Turner::new(parts, Arc::clone(&store), Arc::clone(&view), data_dir, events.clone());
+    let witness = Witness::new(Arc::clone(&journal));
+    let turner = Turner::new(
+        parts,
+        Arc::clone(&store),
+        Arc::clone(&view),
+        witness,
+        data_dir,
+        events.clone(),
+    );
     let mut turning = tokio::spawn(turner.run(received, asked));
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
+    let recording = (journal, Arc::clone(&audit));
     let Checking { checks, context, folders } =
-        Checking::start(&config, &view, &store, &board, &stopped);
+        Checking::start(&config, &view, &store, &board, recording, &stopped);
     let dns = crate::dns::serve(
         &config.dns,
         &config.datacenter,
@@ -134,6 +151,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     socket.ended().await;
     http.ended().await;
     templates.ended().await;
+    audit.end();
     turning.abort();
     result
 }
@@ -164,6 +182,7 @@ impl Checking {
         view: &Arc<View>,
         store: &Arc<dyn Store>,
         board: &Arc<Board>,
+        (journal, audit): (Arc<Journal>, Arc<Audit>),
         stopped: &watch::Receiver<bool>,
     ) -> Self {
         let targets = Target::all(config);
@@ -175,8 +194,9 @@ impl Checking {
         let checks = Checks::start(definitions, targets.clone(), sources, Setup::of(config));
         let checks = Arc::new(checks);
         let (view, store) = (Arc::clone(view), Arc::clone(store));
-        let context = http::Context::new(config, view, store, Arc::clone(board));
-        let context = Arc::new(context.with_checks(Arc::clone(&checks)));
+        let recorders = Recorders { journal, audit, checks: Some(Arc::clone(&checks)) };
+        let context = http::Context::new(config, view, store, Arc::clone(board), recorders);
+        let context = Arc::new(context);
         let registered = &context.registered;
         tokio::spawn(Arc::clone(registered).run(ended(stopped.clone())));
         let folders = Folders::new(
@@ -269,6 +289,16 @@ impl Assembly {
                         });
                         Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
                     }
+                    DatabaseKind::Mysql => {
+                        let driver = MysqlDatabase::new(MysqlConfig {
+                            name: instance.clone(),
+                            address: place.address,
+                            credentials: settings.credentials.clone(),
+                            tls: settings.tls.clone(),
+                            fence_runtime: Some(self.fences.clone()),
+                        });
+                        Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
+                    }
                 };
                 let (interval, timeout) = (settings.interval, settings.timeout);
                 let (board, events) = (Arc::clone(&self.board), self.events.clone());
@@ -336,6 +366,15 @@ impl operator::Agent for Desk {
 
     async fn report(&self, service: &ServiceName, _now: Now) -> Option<ServiceReport> {
         self.ask(Some(service.clone())).await.pop()
+    }
+
+    async fn explain(&self, service: &ServiceName, now: Now) -> Option<Explanation> {
+        let (reply, answer) = oneshot::channel();
+        self.queries.send(Query::Copy(reply)).await.ok()?;
+        let (machine, service) = (answer.await.ok()?, service.clone());
+        // A rehearsal takes a moment; the loop must not wait for it.
+        let told = tokio::task::spawn_blocking(move || machine.explain(now, &service));
+        told.await.ok()?
     }
 
     async fn would_switch(

@@ -55,13 +55,20 @@ pub fn send(
 ) {
     let (store, events) = (Arc::clone(store), events.clone());
     tokio::spawn(async move {
-        let sent = clock::time();
+        let (sent, began) = (clock::time(), std::time::Instant::now());
         let outcome = match tokio::time::timeout(within, store.txn(txn)).await {
             Ok(Ok(reply)) => TxnOutcome::Answered { sent, reply },
             Ok(Err(StoreError::Refused(why))) => TxnOutcome::Refused(why),
             Ok(Err(StoreError::Unknown(why) | StoreError::Broken(why))) => TxnOutcome::Unknown(why),
             Err(_) => TxnOutcome::Unknown("it did not answer in time".to_owned()),
         };
+        let word = match &outcome {
+            TxnOutcome::Answered { reply, .. } if reply.succeeded => "done",
+            TxnOutcome::Answered { .. } => "compared",
+            TxnOutcome::Refused(_) => "refused",
+            TxnOutcome::Unknown(_) => "unknown",
+        };
+        crate::metrics::get().stored(word, began.elapsed());
         // The loop has ended if nobody listens; then there is nothing to tell.
         let _ = events.send(Event::Done { id, outcome: Outcome::Txn(outcome) }).await;
     });

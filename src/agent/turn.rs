@@ -22,9 +22,10 @@ use sengu_core::time::{Now, Time};
 use tokio::sync::{mpsc, oneshot};
 
 use super::instance::Instance;
-use super::{identity, storing};
+use super::{identity, quarantine, storing};
 use crate::clock;
 use crate::hook::Hooks;
+use crate::journal::witness::Witness;
 use crate::store::Store;
 use crate::view::View;
 
@@ -39,6 +40,8 @@ const JUMP: Duration = Duration::from_millis(500);
 pub enum Query {
     /// Every service, or one.
     Report(Option<ServiceName>, oneshot::Sender<Vec<ServiceReport>>),
+    /// A copy of the machine, to be asked and run on elsewhere.
+    Copy(oneshot::Sender<Machine>),
     /// Whom a switchover would move to, or why it would be refused.
     WouldSwitch(ServiceName, Option<InstanceName>, oneshot::Sender<Result<InstanceName, String>>),
     /// A new configuration of the core, with its instances and hooks.
@@ -61,6 +64,7 @@ pub struct Turner {
     parts: Parts,
     store: Arc<dyn Store>,
     view: Arc<View>,
+    witness: Witness,
     data_dir: PathBuf,
     events: mpsc::Sender<Event>,
     /// Commands under way, so that each is answered even if its instance goes.
@@ -78,6 +82,7 @@ impl Turner {
         parts: Parts,
         store: Arc<dyn Store>,
         view: Arc<View>,
+        witness: Witness,
         data_dir: PathBuf,
         events: mpsc::Sender<Event>,
     ) -> Self {
@@ -87,6 +92,7 @@ impl Turner {
             parts,
             store,
             view,
+            witness,
             data_dir,
             events,
             commanded: BTreeMap::new(),
@@ -146,6 +152,7 @@ impl Turner {
             self.step(Event::Fresh { sent: now.time })?;
         }
         self.turned = now;
+        self.witness.shows(clock::now(), self.machine.catalog());
         self.view.publish(Arc::clone(self.machine.catalog()));
         Ok(())
     }
@@ -193,7 +200,10 @@ impl Turner {
         if let Event::Done { id, .. } = &event {
             self.commanded.remove(id);
         }
-        let actions = self.machine.step(clock::now(), event);
+        let now = clock::now();
+        self.witness.sees(now, &event, self.machine.catalog());
+        let actions = self.machine.step(now, event);
+        self.witness.decides(now, &actions);
         let mut exit = None;
         for action in actions {
             if let Action::Exit(why) = action {
@@ -262,6 +272,14 @@ impl Turner {
                     }
                 });
             }
+            Action::Keep { instance, strays } => {
+                let data_dir = self.data_dir.clone();
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = quarantine::keep(&data_dir, &instance, strays.as_deref()) {
+                        tracing::warn!(%instance, %error, "its own transactions could not be listed");
+                    }
+                });
+            }
             // Deadlines exist only under a shared judge, and no shared store is built in.
             Action::Arm(_) | Action::Exit(_) => {}
         }
@@ -310,6 +328,10 @@ impl Turner {
                 };
                 // Who asked may have gone.
                 let _ = reply.send(reports);
+            }
+            Query::Copy(reply) => {
+                // Who asked may have gone.
+                let _ = reply.send(self.machine.clone());
             }
             Query::WouldSwitch(service, to, reply) => {
                 // Who asked may have gone.

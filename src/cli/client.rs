@@ -20,6 +20,9 @@ const MAX_ANSWER: usize = 64 << 20;
 /// How long an answer may take beyond what the call itself waits for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A stream that said nothing for so long is broken: it says at least every 15 s that it is there.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// Why a call brought nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
@@ -58,6 +61,8 @@ pub(super) struct Client {
 pub(super) struct Answer {
     /// Its body.
     pub(super) body: Vec<u8>,
+    /// The index to wait above, where there is one.
+    pub(super) index: Option<u64>,
 }
 
 impl Client {
@@ -90,6 +95,19 @@ impl Client {
         understood(&self.call(Method::GET, path, None, within)?.body)
     }
 
+    /// Asks for something, and waits until its index is above this one, for at most so long.
+    pub(super) fn follow<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        above: u64,
+        wait: Duration,
+    ) -> Result<(T, u64), ClientError> {
+        let join = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{join}index={above}&wait={}ms", wait.as_millis().max(1));
+        let answer = self.call(Method::GET, &path, None, wait + PATIENCE)?;
+        Ok((understood(&answer.body)?, answer.index.unwrap_or(above).max(1)))
+    }
+
     /// Sends JSON.
     pub(super) fn post<T: DeserializeOwned>(
         &self,
@@ -115,9 +133,11 @@ impl Client {
         self.runtime.block_on(async {
             let response = request.send().await.map_err(|error| self.unreachable(&error))?;
             let status = response.status();
+            let index = response.headers().get("x-consul-index");
+            let index = index.and_then(|index| index.to_str().ok()?.parse().ok());
             let body = self.read(response).await?;
             if status.is_success() {
-                return Ok(Answer { body });
+                return Ok(Answer { body, index });
             }
             let words = refusal(&body).unwrap_or_else(|| format!("the agent answered {status}"));
             Err(match status {
@@ -125,6 +145,43 @@ impl Client {
                 _ if status.is_server_error() => ClientError::Failed(words),
                 _ => ClientError::Refused(words),
             })
+        })
+    }
+
+    /// Reads a stream of server-sent events until its other end ends it; `told` gets the data of
+    /// each event. A stream that says nothing for long is taken for broken.
+    pub(super) fn stream(&self, path: &str, mut told: impl FnMut(&str)) -> Result<(), ClientError> {
+        let request = self.http.get(format!("{}{path}", self.base));
+        self.runtime.block_on(async {
+            let answered = tokio::time::timeout(PATIENCE, request.send()).await;
+            let late = || ClientError::Unreachable {
+                place: self.place.clone(),
+                reason: "no answer in time".to_owned(),
+            };
+            let mut response =
+                answered.map_err(|_| late())?.map_err(|error| self.unreachable(&error))?;
+            if !response.status().is_success() {
+                let body = self.read(response).await?;
+                let words = refusal(&body).unwrap_or_else(|| "the agent refused".to_owned());
+                return Err(ClientError::Refused(words));
+            }
+            let mut rest: Vec<u8> = Vec::new();
+            loop {
+                let chunk = tokio::time::timeout(SILENCE, response.chunk()).await;
+                // A connection that breaks off is an end, too: the agent may have been killed.
+                let Ok(Ok(Some(chunk))) = chunk else { return Ok(()) };
+                rest.extend_from_slice(&chunk);
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    let line = String::from_utf8_lossy(&line);
+                    if let Some(data) = line.trim_end().strip_prefix("data: ") {
+                        told(data);
+                    }
+                }
+                if rest.len() > MAX_ANSWER {
+                    return Err(ClientError::Strange("a line of it has no end".to_owned()));
+                }
+            }
         })
     }
 

@@ -1,8 +1,14 @@
-//! `sengu explain`: everything that sengu knows of one service, and what it would do next and why.
+//! `sengu explain`: everything that sengu knows of one service, what it would do next and why, and
+//! what each safety rule says now.
+//!
+//! What would happen is rehearsed by the agent with the code that decides; this only prints it.
+
+mod inputs;
 
 use clap::Args;
-use sengu_core::name::{ServiceName, Term};
-use sengu_core::record::{Ask, HookStand, MasterState, Phase, Stand};
+use sengu_core::explain::{Explanation, Rehearsal, RuleReport, RuleVerdict};
+use sengu_core::name::ServiceName;
+use sengu_core::record::{Ask, HookStand, Phase, Stand};
 use sengu_core::report::{InstanceReport, RequestReport, ServiceReport};
 
 use super::client::segment;
@@ -11,6 +17,10 @@ use super::words;
 use super::{Exit, Global};
 
 /// Explain one service: what is seen, what would happen if the master failed, and why
+///
+/// Prints every input of the decisions, each safety rule with what it says now, and a rehearsal:
+/// the agent runs a copy of its own decisions on, supposing that the master's process ends now.
+/// Nothing is changed by that.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The service
@@ -19,17 +29,18 @@ pub(super) struct Options {
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     let path = format!("/v1/sengu/explain/{}", segment(options.service.as_str()));
-    let report: ServiceReport = global.agent()?.get(&path)?;
+    let told: Explanation = global.agent()?.get(&path)?;
     if global.json {
-        print::json(&report);
+        print::json(&told);
     } else {
-        print::text(&explain(&report, &Look::of_stdout()));
+        print::text(&explain(&told, &Look::of_stdout()));
     }
     Ok(Exit::Done)
 }
 
 /// The whole explanation.
-pub(super) fn explain(report: &ServiceReport, look: &Look) -> String {
+pub(super) fn explain(told: &Explanation, look: &Look) -> String {
+    let report = &told.report;
     let mut text = look.strong(&headline(report, look)) + "\n";
     let mut block = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
@@ -41,11 +52,52 @@ pub(super) fn explain(report: &ServiceReport, look: &Look) -> String {
     block("now", report.doing.iter().cloned().collect());
     block("policy", report.policy.iter().flat_map(words::policy).collect());
     block("instances", report.instances.iter().flat_map(instance).collect());
-    block("if the master failed now", next(report));
+    block(&format!("suppose {}", told.next.suppose), next(&told.next, look));
     block("what sengu does not do", report.refusals.clone());
+    block("rules", told.rules.iter().map(|rule| one_rule(rule, look)).collect());
     block("requests", requests(report, look));
     block("last move", last(report, look));
+    block("inputs", inputs::lines(&report.service, &told.inputs, look));
     text
+}
+
+/// What the rehearsal came to.
+fn next(next: &Rehearsal, look: &Look) -> Vec<String> {
+    let mut lines: Vec<String> = next
+        .steps
+        .iter()
+        .map(|step| format!("{:>9}  {}", format!("+{}", words::seconds(step.after_ms)), step.text))
+        .collect();
+    match &next.serves {
+        Some(serves) => {
+            let lost = next.loss.as_deref().unwrap_or("unknown");
+            let line = format!(
+                "{} at {} would be master (term {}); lost: {lost}",
+                serves.instance, serves.address, serves.term
+            );
+            lines.push(look.calm(&line));
+        }
+        None => {
+            lines.push(look.alarm("nobody would be master:"));
+            lines.extend(next.stays.iter().map(|why| format!("  {why}")));
+        }
+    }
+    if next.serves.is_some() && !next.provided.is_empty() {
+        lines.push(format!("provided that {}", next.provided.join(", ")));
+    }
+    lines
+}
+
+fn one_rule(rule: &RuleReport, look: &Look) -> String {
+    let word = rule.verdict.word();
+    let word = match rule.verdict {
+        RuleVerdict::Stops => look.alarm(word),
+        RuleVerdict::Holds => look.calm(word),
+        RuleVerdict::Idle => word.to_owned(),
+    };
+    // Colours have no width, and the three words all have five letters but one.
+    let pad = " ".repeat(5 - rule.verdict.word().len().min(5));
+    format!("{:22}  {word}{pad}  {}", rule.rule, rule.facts)
 }
 
 fn headline(report: &ServiceReport, look: &Look) -> String {
@@ -75,18 +127,6 @@ fn instance(instance: &InstanceReport) -> Vec<String> {
     }
     let unfit = instance.unfit.iter().map(|why| format!("  would not be promoted: {why}"));
     std::iter::once(line).chain(unfit).collect()
-}
-
-fn next(report: &ServiceReport) -> Vec<String> {
-    let released = report.state == MasterState::Unmanaged.word();
-    if report.term == Term(0) || released {
-        return vec![format!("sengu would do nothing: `sengu adopt {}` lets it", report.service)];
-    }
-    if report.ranking.is_empty() {
-        return vec!["nobody could take over".into()];
-    }
-    let names: Vec<_> = report.ranking.iter().map(ToString::to_string).collect();
-    vec![format!("tried in this order: {}", names.join(", "))]
 }
 
 fn requests(report: &ServiceReport, look: &Look) -> Vec<String> {

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use sengu_core::explain::{
+    Explanation, Inputs, Rehearsal, RehearsedStep, RuleReport, RuleVerdict, Serves,
+};
 use sengu_core::name::{InstanceName, ServiceName, Term};
 use sengu_core::observation::Role;
 use sengu_core::policy::{Failover, Policy};
@@ -64,6 +67,48 @@ pub(super) fn well() -> ServiceReport {
         requests: Vec::new(),
         last: Some(TermReport { term: Term(8), record: failover() }),
     }
+}
+
+/// What `explain` gets of a report: one rule that stops, and inputs of one instance.
+pub(super) fn explained(report: ServiceReport) -> Explanation {
+    let next = match report.master {
+        Some(_) => Rehearsal {
+            suppose: "the process of cache2 ends now".into(),
+            steps: vec![RehearsedStep { after_ms: 0, text: "cache3 takes term 9".into() }],
+            serves: Some(Serves { instance: name("cache3"), term: Term(9), address: address(13) }),
+            loss: Some("nothing".into()),
+            stays: Vec::new(),
+            provided: vec!["cache2 is not started again meanwhile".into()],
+        },
+        None => Rehearsal {
+            suppose: "nothing else happens".into(),
+            stays: vec!["no candidate: `b1`: a full copy onto it was under way".into()],
+            ..Rehearsal::default()
+        },
+    };
+    let rule = |rule: &str, verdict, facts: &str| RuleReport {
+        rule: rule.into(),
+        verdict,
+        facts: facts.into(),
+    };
+    let rules = vec![
+        rule("named-is-serving", RuleVerdict::Holds, "cache2 is named"),
+        rule("hook-once", RuleVerdict::Idle, "no hook ran in term 8"),
+        rule("starts-fenced", RuleVerdict::Stops, "cache3: not looked at yet"),
+    ];
+    let inputs = Inputs {
+        revision: 41,
+        judge: "alone".into(),
+        lease_ms: 6000,
+        store_answered_ms: 12,
+        doubted_ms: None,
+        beat_ms: None,
+        record: None,
+        instances: BTreeMap::new(),
+        finals: BTreeMap::new(),
+        unreadable: BTreeMap::new(),
+    };
+    Explanation { report, next, rules, inputs }
 }
 
 /// `bar`, where nobody is master and nobody can take over.

@@ -1,17 +1,25 @@
-//! `sengu history`: the story of each term: cause, steps with their times, loss, who asked, hooks.
+//! `sengu history`: the story of each term: cause, steps with their times, how long no write was
+//! taken, loss, who asked, hooks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Args;
 use sengu_core::name::{ServiceName, Term};
 use sengu_core::record::{HistoryRecord, Step};
 use sengu_core::report::TermReport;
+use serde::Serialize;
 
-use super::client::segment;
+use super::client::{Client, ClientError, segment};
 use super::print::{self, Look};
 use super::words;
 use super::{Exit, Global};
 
 /// Columns of the longest bar.
 const BAR: u64 = 30;
+
+/// How long one look waits for news.
+const WAIT: Duration = Duration::from_secs(60);
 
 /// Show how mastership of a service has moved
 #[derive(Debug, Args)]
@@ -20,26 +28,130 @@ pub(super) struct Options {
     service: ServiceName,
     /// The newest so many terms
     #[arg(long, value_name = "NUMBER", default_value_t = 10,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = clap::value_parser!(u32).range(0..=1000))]
     limit: u32,
+    /// Go on with each new term as it ends; with --json one line a change
+    #[arg(long, short)]
+    follow: bool,
+}
+
+/// A term as programs get it: the record, and what follows from it.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    report: &'a TermReport,
+    /// So long nobody took writes, in milliseconds; none where it cannot be told.
+    write_closed_ms: Option<u64>,
+    /// `none`, `some`, `bounded` or `unknown`.
+    loss_verdict: &'static str,
+}
+
+impl<'a> Told<'a> {
+    fn of(report: &'a TermReport) -> Self {
+        let record = &report.record;
+        Self { report, write_closed_ms: write_closed(record), loss_verdict: loss(record) }
+    }
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     let service = &options.service;
-    let path = format!("/v1/sengu/history/{}?limit={}", segment(service.as_str()), options.limit);
-    let mut terms: Vec<TermReport> = global.agent()?.get(&path)?;
+    let path = format!("/v1/sengu/history/{}", segment(service.as_str()));
+    let agent = global.agent()?;
+    let (mut terms, index): (Vec<TermReport>, u64) =
+        agent.follow(&format!("{path}?limit={}", options.limit), 0, WAIT)?;
     terms.sort_by_key(|told| std::cmp::Reverse(told.term));
+    let look = Look::of_stdout();
+    if options.follow {
+        terms.reverse();
+        for report in &terms {
+            tell(global, report, &look);
+        }
+        return follow(global, &agent, &path, &terms, index, &look);
+    }
     if global.json {
-        print::json(&terms);
+        print::json(&terms.iter().map(Told::of).collect::<Vec<_>>());
     } else if terms.is_empty() {
         print::text(&format!("{service}: no term yet; `sengu adopt {service}` begins the first"));
     } else {
-        let look = Look::of_stdout();
         let stories: Vec<_> =
             terms.iter().map(|told| term(told.term, &told.record, &look)).collect();
         print::text(&stories.join("\n"));
     }
     Ok(Exit::Done)
+}
+
+fn tell(global: &Global, report: &TermReport, look: &Look) {
+    if global.json {
+        print::line(&Told::of(report));
+    } else {
+        print::text(&term(report.term, &report.record, look));
+    }
+}
+
+/// For ever, or until the agent is gone.
+fn follow(
+    global: &Global,
+    agent: &Client,
+    path: &str,
+    shown: &[TermReport],
+    mut index: u64,
+    look: &Look,
+) -> anyhow::Result<Exit> {
+    let mut known: BTreeMap<Term, HistoryRecord> =
+        shown.iter().map(|told| (told.term, told.record.clone())).collect();
+    let path = format!("{path}?limit=50");
+    loop {
+        let (mut terms, now): (Vec<TermReport>, u64) = match agent.follow(&path, index, WAIT) {
+            Err(ClientError::Absent(words)) => anyhow::bail!(words),
+            answer => answer?,
+        };
+        // A restored store may have gone back.
+        index = if now < index { 0 } else { now };
+        terms.sort_by_key(|told| told.term);
+        let newest = terms.last().map(|told| told.term);
+        let oldest = known.keys().next_back().copied().unwrap_or_default();
+        for report in terms {
+            if known.get(&report.term) == Some(&report.record)
+                || (report.term < oldest && !known.contains_key(&report.term))
+            {
+                continue;
+            }
+            let over = ended(&report.record) || newest > Some(report.term);
+            // People are told of a term when it is over, and of nothing twice.
+            let told = known.get(&report.term).is_some_and(ended);
+            if global.json || (over && !told) {
+                tell(global, &report, look);
+            }
+            known.insert(report.term, report.record);
+        }
+        while known.len() > 200 {
+            known.pop_first();
+        }
+    }
+}
+
+fn ended(record: &HistoryRecord) -> bool {
+    record.steps.iter().any(|step| step.name == "serving")
+}
+
+/// How long nobody took writes: from the first sign to the new master's opening.
+fn write_closed(record: &HistoryRecord) -> Option<u64> {
+    let first = record.steps.first().filter(|step| step.name != "serving")?;
+    record.from.as_ref()?;
+    let open = record.steps.iter().find(|step| step.name == "serving")?;
+    u64::try_from(open.at.0 - first.at.0).ok()
+}
+
+/// The loss in one word.
+fn loss(record: &HistoryRecord) -> &'static str {
+    let words = record.loss.as_str();
+    match words {
+        _ if words.starts_with("nothing") => "none",
+        _ if words.starts_with("unknown, at most") => "bounded",
+        "" => "unknown",
+        _ if words.starts_with("unknown") => "unknown",
+        _ => "some",
+    }
 }
 
 /// One term.
@@ -50,6 +162,9 @@ pub(super) fn term(number: Term, record: &HistoryRecord, look: &Look) -> String 
     let mut text = format!("{}: {}\n", look.strong(&title), words::cause(&record.cause));
     text += &steps(&record.steps);
     let mut line = |line: &str| text.push_str(&format!("  {line}\n"));
+    if let Some(closed) = write_closed(record) {
+        line(&format!("no writes for {}", words::seconds(closed)));
+    }
     line(&format!("lost: {}", record.loss));
     if let Some(by) = &record.asked_by {
         line(&format!("asked by {by}"));

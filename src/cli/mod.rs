@@ -5,6 +5,7 @@
 
 mod adopt;
 mod agent;
+mod audit;
 #[cfg(test)]
 pub(crate) mod bless;
 mod check;
@@ -13,6 +14,7 @@ mod completions;
 mod config;
 mod dns;
 mod drain;
+mod events;
 mod exit;
 mod explain;
 mod failover;
@@ -104,6 +106,8 @@ enum Command {
     Status(status::Options),
     Explain(explain::Options),
     History(history::Options),
+    Events(events::Options),
+    Audit(audit::Options),
     Adopt(adopt::Options),
     Release(release::Options),
     Switchover(switchover::Options),
@@ -150,6 +154,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(options) => status::run(global, &options),
         Command::Explain(options) => explain::run(global, &options),
         Command::History(options) => history::run(global, &options),
+        Command::Events(options) => events::run(global, &options),
+        Command::Audit(options) => audit::run(global, &options),
         Command::Adopt(options) => adopt::run(global, options),
         Command::Release(options) => release::run(global, options),
         Command::Switchover(options) => switchover::run(global, options),
@@ -201,6 +207,12 @@ fn fail(error: &anyhow::Error) -> Exit {
 #[must_use]
 pub fn command() -> clap::Command {
     CommandLine::command()
+}
+
+/// The story of a failover, for tests of what is made of one.
+#[cfg(test)]
+pub(crate) fn failover_fixture() -> sengu_core::record::HistoryRecord {
+    fixture::failover()
 }
 
 #[cfg(test)]

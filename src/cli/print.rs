@@ -15,6 +15,8 @@ use serde::Serialize;
 pub(super) struct Look {
     /// Columns; `None`: as wide as it gets.
     pub(super) width: Option<u16>,
+    /// Lines of one screen; `None`: no end.
+    pub(super) height: Option<u16>,
     /// Whether colours help.
     pub(super) colors: bool,
     /// The zone of times.
@@ -27,8 +29,10 @@ impl Look {
     /// For standard output as it is.
     pub(super) fn of_stdout() -> Self {
         let terminal = stdout().is_terminal();
+        let size = rustix::termios::tcgetwinsize(stdout()).ok().filter(|_| terminal);
         Self {
-            width: terminal.then(|| width(rustix::termios::tcgetwinsize(stdout()).ok())),
+            width: terminal.then(|| width(size)),
+            height: size.map(|size| size.ws_row).filter(|rows| *rows >= 10),
             colors: terminal && no_color_unset(),
             zone: TimeZone::system(),
             now: crate::clock::wall(),
@@ -104,6 +108,11 @@ pub(super) fn json<T: Serialize + ?Sized>(data: &T) {
     text(&serde_json::to_string_pretty(data).expect("reports hold only what JSON can say"));
 }
 
+/// Data to standard output, as one line of JSON.
+pub(super) fn line<T: Serialize + ?Sized>(data: &T) {
+    text(&serde_json::to_string(data).expect("reports hold only what JSON can say"));
+}
+
 /// A line to standard error: progress, or why not.
 pub(super) fn note(line: &str) {
     let _ = writeln!(stderr().lock(), "{}", line.trim_end());
@@ -118,7 +127,7 @@ pub(super) mod tests {
 
     /// The same everywhere: no colours, UTC.
     pub(in crate::cli) fn look(width: Option<u16>) -> Look {
-        Look { width, colors: false, zone: TimeZone::UTC, now: NOW }
+        Look { width, height: None, colors: false, zone: TimeZone::UTC, now: NOW }
     }
 
     #[test]

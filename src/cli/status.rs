@@ -12,6 +12,10 @@ use super::words;
 use super::{Exit, Global};
 use crate::config::count;
 
+/// Lines of a screen that are no rows: the first line, a blank, the header, the last line and the
+/// prompt.
+const BESIDE: usize = 6;
+
 /// Services told by name in the first line.
 const TOLD: usize = 3;
 
@@ -20,6 +24,9 @@ const TOLD: usize = 3;
 pub(super) struct Options {
     /// Only these services
     services: Vec<ServiceName>,
+    /// All services, even if they do not fit the screen
+    #[arg(long)]
+    all: bool,
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
@@ -34,7 +41,9 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     if global.json {
         print::json(&reports);
     } else {
-        print::text(&screen(&reports, &Look::of_stdout()));
+        let mut look = Look::of_stdout();
+        look.height = look.height.filter(|_| !options.all);
+        print::text(&screen(&reports, &look));
     }
     Ok(Exit::Done)
 }
@@ -54,7 +63,8 @@ fn screen(reports: &[ServiceReport], look: &Look) -> String {
     table.set_header([
         "service", "state", "master", "term", "since", "replicas", "policy", "problems",
     ]);
-    for report in reports {
+    let (shown, left) = fitting(reports, look);
+    for report in shown {
         table.add_row(row(report, look));
     }
     text.push('\n');
@@ -62,7 +72,30 @@ fn screen(reports: &[ServiceReport], look: &Look) -> String {
         text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
         text.push('\n');
     }
+    if left > 0 {
+        text += &format!("and {} more that need nobody; `sengu status --all`\n", left);
+    }
     text
+}
+
+/// What fits one screen: those that need somebody, then those where something goes on, then the
+/// others as far as there is room; and how many are left out.
+fn fitting<'a>(reports: &'a [ServiceReport], look: &Look) -> (Vec<&'a ServiceReport>, usize) {
+    let room = look.height.map_or(usize::MAX, |rows| usize::from(rows).saturating_sub(BESIDE));
+    if reports.len() <= room {
+        return (reports.iter().collect(), 0);
+    }
+    let calm = |report: &&ServiceReport| report.problems.is_empty();
+    let urgency = |report: &&ServiceReport| {
+        (calm(report), report.doing.is_none(), report.master.is_some(), !paused(report))
+    };
+    let needing = reports.iter().filter(|report| !calm(report)).count();
+    let mut shown: Vec<&ServiceReport> = reports.iter().collect();
+    // Stable: within one urgency the order of names stays.
+    shown.sort_by_key(urgency);
+    shown.truncate(room.max(needing));
+    let left = reports.len() - shown.len();
+    (shown, left)
 }
 
 /// Is anything wrong?

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 
 use super::print;
 use super::{Exit, Global};
+use crate::audit::{self, Deed, Via, Who};
 use crate::store::archive;
 
 /// Export, import, verify and revive the embedded store
@@ -47,20 +48,53 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
         Some(folder) => folder.clone(),
         None => global.configuration()?.data_dir,
     };
-    let told = match &options.verb {
-        Verb::Export { file: None } => export(&folder, &mut BufWriter::new(stdout().lock()))?,
-        Verb::Export { file: Some(file) } => export(&folder, &mut create(file)?)?,
-        Verb::Import { file: None } => import(&folder, &mut BufReader::new(stdin().lock()))?,
+    let told = carry_out(&folder, &options.verb);
+    note(&folder, &options.verb, &told);
+    // An export to standard output must hold nothing else.
+    print::note(&told?);
+    Ok(Exit::Done)
+}
+
+/// Who did what to the store, for the audit; a look changes nothing and is not written down.
+fn note(folder: &Path, verb: &Verb, told: &anyhow::Result<String>) {
+    let word = match verb {
+        Verb::Export { .. } => "export",
+        Verb::Import { .. } => "import",
+        Verb::Incarnate => "incarnate",
+        Verb::Verify => return,
+    };
+    let (good, outcome) = match told {
+        Ok(told) => (true, told.clone()),
+        Err(error) => (false, format!("failed: {error:#}")),
+    };
+    // A folder that is no agent's is not made one by this.
+    if !folder.is_dir() {
+        return;
+    }
+    let deed = Deed {
+        at: crate::clock::wall(),
+        via: Via::Command,
+        who: Who::own(),
+        what: format!("store {word}"),
+        good,
+        outcome,
+        ms: 0,
+    };
+    audit::note_alone(folder, deed);
+}
+
+fn carry_out(folder: &Path, verb: &Verb) -> anyhow::Result<String> {
+    Ok(match verb {
+        Verb::Export { file: None } => export(folder, &mut BufWriter::new(stdout().lock()))?,
+        Verb::Export { file: Some(file) } => export(folder, &mut create(file)?)?,
+        Verb::Import { file: None } => import(folder, &mut BufReader::new(stdin().lock()))?,
         Verb::Import { file: Some(file) } => {
             let input = File::open(file).with_context(|| format!("cannot read {}", file.display()));
-            import(&folder, &mut BufReader::new(input?))?
+            import(folder, &mut BufReader::new(input?))?
         }
-        Verb::Verify => verify(&folder)?,
-        Verb::Incarnate => incarnate(&folder)?,
-    };
-    // An export to standard output must hold nothing else.
-    print::note(&told);
-    Ok(Exit::Done)
+        Verb::Verify => verify(folder)?,
+        Verb::Incarnate => incarnate(folder)?,
+    })
 }
 
 /// A new file that only its owner can read: records may hold what others should not see.

@@ -25,6 +25,11 @@ fn good_lines_are_taken() {
         "status foo bar --json",
         "explain foo",
         "history foo --limit 3",
+        "history foo --follow",
+        "status --all",
+        "events",
+        "events foo --follow --kind master --kind named",
+        "audit --follow --via http --json",
         "adopt foo --master a --comment x --wait 5",
         "release foo",
         "switchover foo --to b --dry-run",
@@ -73,7 +78,9 @@ fn bad_lines_are_refused() {
         "dns x nothing",
         "hook run afterwards foo",
         "hook run before-failover foo --old a",
-        "history foo --limit 0",
+        "history foo --limit 1001",
+        "events --kind nothing",
+        "events --limit 0",
     ] {
         assert!(parse(line).is_err(), "{line:?} passed");
     }

@@ -198,7 +198,12 @@ pub const SERVICE: Section = Section {
     about: "A service with instances on this host. NAME is one DNS label. The hosts of one \
             service must agree on everything but instances and credentials.",
     keys: &[
-        required("kind", "\"redis\"", "The database: `redis` (Redis or Valkey)."),
+        required(
+            "kind",
+            "\"redis\"",
+            "The database: `redis` (Redis or Valkey) or `mysql` (MySQL or MariaDB; `mariadb` means \
+             the same, the server tells which it is).",
+        ),
         fixed(
             "failover",
             "\"manual\"",
@@ -208,14 +213,17 @@ pub const SERVICE: Section = Section {
             "loss",
             "\"bounded\"",
             "What a failover may lose: `bounded` (writes that no replica had received; told after \
-             each failover).",
+             each failover) or `none` (nothing acknowledged; MySQL and MariaDB with \
+             semi-synchronous replication).",
         ),
         found(
             "credentials",
             "\"/etc/sengu/redis.secret\"",
             "none",
             "File with the password on its first line, or with lines `user = …` and \
-             `password = …`. Only its owner may be able to read it.",
+             `password = …`; for MySQL and MariaDB, which ask for a user, also \
+             `replication_user = …` and `replication_password = …`, the account that copies log \
+             in to their source with. Only its owner may be able to read it.",
         ),
         found(
             "credentials_env",
@@ -223,11 +231,13 @@ pub const SERVICE: Section = Section {
             "none",
             "Environment variable of the agent with the same content; instead of `credentials`.",
         ),
-        fixed(
+        found(
             "rejoin",
-            "\"resync\"",
+            "\"ask\"",
+            "`resync` for Redis, `ask` for MySQL and MariaDB",
             "An old master whose history is not part of the new one: `resync` (the new master's \
-             data replaces its own) or `ask` (it stays fenced until a person decides).",
+             data replaces its own; Redis only) or `ask` (it stays fenced until a person \
+             decides).",
         ),
         fixed(
             "kill",
@@ -244,6 +254,12 @@ pub const SERVICE: Section = Section {
             "candidate_wait",
             "\"1s\"",
             "How long a failover waits for a copy that has not told its position: 100ms to 60s.",
+        ),
+        fixed(
+            "acknowledgements",
+            "1",
+            "With `loss = \"none\"`: so many copies must have a commit before it is acknowledged: 1 \
+             to 8 (MariaDB: 1).",
         ),
         fixed("max_attempts", "5", "How many copies one failover tries: 1 to 100."),
         fixed("interval", "\"1s\"", "How often each instance is asked for its role: 100ms to 60s."),

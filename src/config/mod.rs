@@ -37,6 +37,9 @@ pub const DEFAULT_PATH: &str = "/etc/sengu/sengu.toml";
 /// The agent's socket, unless the file names another.
 pub const DEFAULT_SOCKET: &str = "/run/sengu/sengu.sock";
 
+/// Where the store is kept, unless the file names another folder.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/sengu";
+
 /// Everything an agent was told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -108,17 +111,37 @@ pub struct ServiceConfig {
 }
 
 /// A user and password, from a file or the environment. Never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Credentials {
-    /// ACL user; none: the default user.
+    /// The user. Redis without one: the default user; MySQL and MariaDB always have one.
     pub user: Option<String>,
+    /// Its password.
+    pub password: String,
+    /// MySQL and MariaDB: what a copy logs in to its source with.
+    pub replication: Option<ReplicationLogin>,
+}
+
+/// What a copy logs in to its source with (MySQL, MariaDB). Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReplicationLogin {
+    /// The replication account's user.
+    pub user: String,
     /// Its password.
     pub password: String,
 }
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .field("replication", &self.replication)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ReplicationLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplicationLogin").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -309,6 +332,15 @@ pub fn socket(path: &Path) -> PathBuf {
     let (table, _) = toml::de::DeTable::parse_recoverable(&text);
     let written = table.get_ref().get("socket").and_then(|value| value.get_ref().as_str());
     PathBuf::from(written.unwrap_or(DEFAULT_SOCKET))
+}
+
+/// The data folder that a file names, in the same way.
+#[must_use]
+pub fn data_dir(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+    let written = table.get_ref().get("data_dir").and_then(|value| value.get_ref().as_str());
+    PathBuf::from(written.unwrap_or(DEFAULT_DATA_DIR))
 }
 
 #[cfg(test)]

@@ -50,10 +50,11 @@ fn service(
     taken: &mut Taken,
 ) -> ServiceConfig {
     let kind = kind(table);
+    let family = kind.unwrap_or(DatabaseKind::Redis);
     let timeout = between(table, "timeout", 10, 30_000, Duration::from_millis(500));
     let interval = between(table, "interval", 100, 60_000, Duration::from_secs(1));
-    let policy = policy(table, timeout);
-    let credentials = secret(table, setting);
+    let policy = policy(table, family, timeout);
+    let credentials = secret(table, setting, kind);
     let tls = table.table("tls", &keys::TLS).map(|table| tls(&table, setting));
     let mut instances = BTreeMap::new();
     for (instance, below) in table.named("instance", &keys::INSTANCE) {
@@ -74,20 +75,25 @@ fn service(
         table.note(&table.at, message, "this service", Some(&help));
     }
     table.finish();
-    ServiceConfig { kind, policy, credentials, tls, interval, timeout, instances }
+    ServiceConfig { kind: family, policy, credentials, tls, interval, timeout, instances }
 }
 
-fn kind(table: &Table<'_>) -> DatabaseKind {
+/// `None` if it is wrong or missing, which is noted.
+fn kind(table: &Table<'_>) -> Option<DatabaseKind> {
     if !table.has("kind") {
         table.missing("kind");
     }
-    let words = [("redis", DatabaseKind::Redis)];
+    let words = [
+        ("redis", DatabaseKind::Redis),
+        ("mysql", DatabaseKind::Mysql),
+        ("mariadb", DatabaseKind::Mysql),
+    ];
     let found = table.word("kind", &words, |kind| match kind {
-        "mysql" | "mariadb" => Some(format!("kind \"{kind}\" is not supported yet; use \"redis\"")),
         "valkey" => Some("for Valkey write kind \"redis\": it speaks the same".into()),
+        "percona" => Some("for Percona Server write kind \"mysql\": it speaks the same".into()),
         _ => None,
     });
-    found.map_or(DatabaseKind::Redis, |found| found.value)
+    found.map(|found| found.value)
 }
 
 fn between(
@@ -101,21 +107,36 @@ fn between(
     table.duration(name, bounds).map_or(preset, |found| found.value)
 }
 
-fn policy(table: &Table<'_>, timeout: Duration) -> Policy {
-    let preset = Policy::default();
-    let failover = [("auto", Failover::Auto), ("manual", Failover::Manual)];
-    let failover = table.word("failover", &failover, |word| {
-        (word == "external").then(|| "external is not supported yet; use manual".to_owned())
-    });
-    let loss = table.word("loss", &[("bounded", Loss::Bounded)], |word| {
+/// What a family cannot promise or do is a mistake, with the reason.
+fn promises(table: &Table<'_>, kind: DatabaseKind) -> (Loss, Rejoin) {
+    let redis = kind == DatabaseKind::Redis;
+    let losses = [("bounded", Loss::Bounded), ("none", Loss::None)];
+    let loss = table.word("loss", if redis { &losses[..1] } else { &losses }, |word| {
         (word == "none").then(|| {
             "redis cannot promise loss = \"none\": it acknowledges writes before any replica has \
              them; use \"bounded\""
                 .to_owned()
         })
     });
-    let rejoin =
-        table.word("rejoin", &[("resync", Rejoin::Resync), ("ask", Rejoin::Ask)], |_| None);
+    let rejoins = [("ask", Rejoin::Ask), ("resync", Rejoin::Resync)];
+    let rejoin = table.word("rejoin", if redis { &rejoins } else { &rejoins[..1] }, |word| {
+        (word == "resync").then(|| {
+            "rejoin = \"resync\" is for redis: sengu cannot copy a MySQL server over another; use \
+             \"ask\" (docs/mysql.md tells how to make such a server a copy again)"
+                .to_owned()
+        })
+    });
+    let preset = if redis { Rejoin::Resync } else { Rejoin::Ask };
+    (loss.map_or(Loss::Bounded, |found| found.value), rejoin.map_or(preset, |found| found.value))
+}
+
+fn policy(table: &Table<'_>, kind: DatabaseKind, timeout: Duration) -> Policy {
+    let preset = Policy::default();
+    let failover = [("auto", Failover::Auto), ("manual", Failover::Manual)];
+    let failover = table.word("failover", &failover, |word| {
+        (word == "external").then(|| "external is not supported yet; use manual".to_owned())
+    });
+    let (loss, rejoin) = promises(table, kind);
     let max_lag = table.duration("max_lag", Duration::ZERO..=24 * HOUR);
     let hung = table.duration("hung_after", Duration::from_secs(1)..=HOUR / 6);
     if let Some(hung) = hung.as_ref().filter(|hung| hung.value < timeout) {
@@ -124,10 +145,16 @@ fn policy(table: &Table<'_>, timeout: Duration) -> Policy {
     }
     let wait = between(table, "candidate_wait", 100, 60_000, preset.candidate_wait);
     let attempts = table.whole("max_attempts", 1..=100);
+    let acks = table.whole("acknowledgements", 1..=8);
+    if let Some(acks) = acks.as_ref().filter(|acks| loss != Loss::None && acks.value > 1) {
+        let message = "`acknowledgements` counts only with `loss = \"none\"`".to_owned();
+        table.note(&acks.at, message, "here", Some("take it out, or set `loss = \"none\"`"));
+    }
     let mut policy = Policy {
         failover: failover.map_or(preset.failover, |found| found.value),
-        loss: loss.map_or(preset.loss, |found| found.value),
-        rejoin: rejoin.map_or(preset.rejoin, |found| found.value),
+        loss,
+        acks: acks.map_or(preset.acks, |found| found.value),
+        rejoin,
         kill: table.flag("kill").unwrap_or(preset.kill),
         max_lag: max_lag.map_or(preset.max_lag, |found| found.value),
         hung_after: hung.map_or(preset.hung_after, |found| found.value),
@@ -156,7 +183,17 @@ fn policy(table: &Table<'_>, timeout: Duration) -> Policy {
     policy
 }
 
-fn secret(table: &Table<'_>, setting: &Setting<'_>) -> Option<Credentials> {
+fn secret(
+    table: &Table<'_>,
+    setting: &Setting<'_>,
+    kind: Option<DatabaseKind>,
+) -> Option<Credentials> {
+    if kind == Some(DatabaseKind::Mysql)
+        && !table.has("credentials")
+        && !table.has("credentials_env")
+    {
+        table.missing("credentials");
+    }
     let file = table.text("credentials");
     let variable = table.text("credentials_env");
     if let (Some(_), Some(variable)) = (&file, &variable) {
@@ -168,7 +205,8 @@ fn secret(table: &Table<'_>, setting: &Setting<'_>) -> Option<Credentials> {
         let read = |text: &str| {
             let path = setting.folder.join(text);
             let content = setting.machine.secret(&path)?;
-            credentials::parse(&content).map_err(|error| format!("{}: {error}", path.display()))
+            let read = credentials::parse(&content).and_then(|secret| fit(secret, kind));
+            read.map_err(|error| format!("{}: {error}", path.display()))
         };
         return table.convert("credentials", file, read).map(|found| found.value);
     }
@@ -176,9 +214,26 @@ fn secret(table: &Table<'_>, setting: &Setting<'_>) -> Option<Credentials> {
         let content = setting.machine.variable(name);
         let content =
             content.ok_or_else(|| format!("the environment variable {name:?} is not set here"))?;
-        credentials::parse(&content).map_err(|error| format!("variable {name}: {error}"))
+        let read = credentials::parse(&content).and_then(|secret| fit(secret, kind));
+        read.map_err(|error| format!("variable {name}: {error}"))
     };
     table.convert("credentials_env", variable?, read).map(|found| found.value)
+}
+
+/// Does a secret hold what the database asks for?
+fn fit(secret: Credentials, kind: Option<DatabaseKind>) -> Result<Credentials, String> {
+    match kind {
+        Some(DatabaseKind::Mysql) if secret.user.is_none() => {
+            Err("mysql knows no login without a user; write lines `user = …` and `password = …`"
+                .into())
+        }
+        Some(DatabaseKind::Redis) if secret.replication.is_some() => Err(
+            "`replication_user` is for mysql: a Redis server logs in to its source with its own \
+             `masteruser` and `masterauth`"
+                .into(),
+        ),
+        _ => Ok(secret),
+    }
 }
 
 fn tls(table: &Table<'_>, setting: &Setting<'_>) -> TlsConfig {

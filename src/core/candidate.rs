@@ -1,16 +1,17 @@
 //! Who takes over: the order of the copies, and for each that is passed over the reason why.
 //!
 //! Position first: the copy that holds the most wins, whatever its priority. Among equals the
-//! lower priority number (as Redis's `replica-priority`), then the name. Two copies of which
+//! older major version, then the lower priority number (as Redis's `replica-priority`), then the name. Two copies of which
 //! neither holds all that the other holds are a refusal that names both, never a guess.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::name::InstanceName;
 use crate::position::{Covering, Position};
 use crate::record::Unfit;
+use crate::sabotage::sabotaged;
 
 /// One copy as the ranking sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,9 @@ pub struct Copy {
     pub unfit: Option<Unfit>,
     /// It was in step with a master, or was it, in this life of its process.
     pub in_step: bool,
+    /// Major version of its server, as far as known: an older one is preferred, since others of that
+    /// version could not follow a newer one.
+    pub major: Option<u32>,
     /// The lower is preferred.
     pub priority: u32,
 }
@@ -42,10 +46,17 @@ pub enum Refusal {
     Restarted,
     /// Its history was never that of a master that sengu held.
     UnknownHistory(String),
+    /// It holds these transactions, which no master wrote that sengu held.
+    Strays(String),
     /// It and another each hold something that the other lacks, or cannot be compared.
     Incomparable(InstanceName),
     /// Another copy holds more.
     Behind(InstanceName),
+    /// `loss = "none"`: it is not among those that hold every acknowledged write; only this one is
+    /// known to.
+    NotInSync(InstanceName),
+    /// `loss = "none"`: so many final positions of copies in sync are here, and so many are needed.
+    TooFewFinals(usize, usize),
     /// A person named another.
     NotAsked,
     /// It was not in step since its process started, and does not hold all that this one holds.
@@ -61,6 +72,9 @@ impl fmt::Display for Refusal {
             Self::Unfit(Unfit::NeverSynced) => f.write_str("it never had a full copy"),
             Self::Unfit(Unfit::NeverPromote) => f.write_str("its priority is 0 (never promote)"),
             Self::Unfit(Unfit::Drained) => f.write_str("it is drained"),
+            Self::Unfit(Unfit::ApplierStopped) => {
+                f.write_str("its applier is stopped with received transactions not applied")
+            }
             Self::Unfit(Unfit::Quarantined) => f.write_str("it is quarantined"),
             Self::Failed => f.write_str("its promotion failed in this incident"),
             Self::Silent => f.write_str("it gave no final position in time"),
@@ -70,10 +84,22 @@ impl fmt::Display for Refusal {
                 let id = id.get(..8).unwrap_or(id);
                 write!(f, "its history {id} belongs to no master that sengu held")
             }
+            Self::Strays(strays) => {
+                write!(f, "it has transactions that no master wrote: {}", shortened(strays))
+            }
             Self::Incomparable(other) => {
                 write!(f, "its history and that of {other} cannot be compared")
             }
             Self::Behind(other) => write!(f, "{other} holds more"),
+            Self::NotInSync(holder) => write!(
+                f,
+                "`loss = \"none\"`: it is not known to hold every acknowledged write; {holder} is"
+            ),
+            Self::TooFewFinals(have, need) => write!(
+                f,
+                "`loss = \"none\"`: {have} of the copies in sync told their final position, and \
+                 {need} are needed to know the last acknowledged write"
+            ),
             Self::NotAsked => f.write_str("another one was asked for"),
             Self::Stale(other) => write!(
                 f,
@@ -87,6 +113,15 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// A set of transactions can be long; a message is not.
+pub(crate) fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Ranking {
@@ -94,6 +129,17 @@ pub struct Ranking {
     pub order: Vec<InstanceName>,
     /// Everyone else.
     pub refusals: BTreeMap<InstanceName, Refusal>,
+}
+
+/// Who is known to hold every acknowledged write, under `loss = "none"`.
+#[derive(Debug, Clone)]
+pub struct InSync<'a> {
+    /// The master of the term: it had everything.
+    pub holder: &'a InstanceName,
+    /// The copies that together hold everything; none: the holder alone does.
+    pub copies: BTreeSet<&'a InstanceName>,
+    /// So many final positions of them show the last acknowledged write.
+    pub finals_needed: usize,
 }
 
 /// What counts in a ranking besides the copies.
@@ -108,6 +154,8 @@ pub struct Terms<'a> {
     pub asked: Option<&'a InstanceName>,
     /// Only this one takes by itself, and only if it covers every other copy.
     pub only: Option<&'a InstanceName>,
+    /// `loss = "none"`: who holds everything.
+    pub in_sync: Option<InSync<'a>>,
     /// The service has one instance.
     pub single: bool,
     /// A person accepts a copy that cannot be compared, or lacks something.
@@ -136,6 +184,7 @@ pub fn rank(copies: &[Copy], terms: &Terms<'_>) -> Ranking {
     fit.sort_by(|(a, at), (b, bt)| {
         bt.order(at)
             .unwrap_or(Ordering::Equal)
+            .then(a.major.cmp(&b.major))
             .then(a.priority.cmp(&b.priority))
             .then(a.instance.cmp(&b.instance))
     });
@@ -150,9 +199,8 @@ fn counts(copy: &Copy, position: &Position, terms: &Terms<'_>) -> bool {
 }
 
 fn known(position: &Position, histories: Option<&[Position]>) -> bool {
-    histories.is_none_or(|histories| {
-        histories.iter().any(|known| known.histories().any(|id| id == position.history()))
-    })
+    let histories = histories.filter(|_| !sabotaged!(OffsetsWithoutIds));
+    histories.is_none_or(|origins| position.strays(origins).is_none())
 }
 
 fn judge<'a>(
@@ -172,7 +220,7 @@ fn judge<'a>(
         let passes = match unfit {
             Unfit::Quarantined | Unfit::Drained => forced,
             Unfit::NeverSynced => forced || terms.single,
-            Unfit::Syncing | Unfit::NeverPromote => false,
+            Unfit::Syncing | Unfit::NeverPromote | Unfit::ApplierStopped => false,
         };
         if !passes {
             return Err(Refusal::Unfit(unfit));
@@ -190,8 +238,14 @@ fn judge<'a>(
         }
         covers_all(copy, position, copies)?;
     }
-    if !known(position, terms.histories) {
-        return Err(Refusal::UnknownHistory(position.history().to_owned()));
+    if let Some(strays) = terms.histories.and_then(|origins| position.strays(origins)) {
+        return Err(match position {
+            Position::Redis(_) => Refusal::UnknownHistory(strays),
+            Position::Mysql(_) | Position::Mariadb(_) => Refusal::Strays(strays),
+        });
+    }
+    if let Some(in_sync) = &terms.in_sync {
+        in_sync.admits(copy, position, readable, copies)?;
     }
     for (other, theirs) in readable {
         if other.instance == copy.instance {
@@ -201,7 +255,7 @@ fn judge<'a>(
             None => return Err(Refusal::Incomparable(other.instance.clone())),
             // One that failed, or must not be promoted, still holds what it holds: passing it
             // over loses that, which `loss = "bounded"` allows and the history says.
-            Some(Ordering::Less) if terms.asked.is_some() => {
+            Some(Ordering::Less) if terms.asked.is_some() || terms.in_sync.is_some() => {
                 return Err(Refusal::Behind(other.instance.clone()));
             }
             Some(Ordering::Less | Ordering::Equal | Ordering::Greater) => {}
@@ -211,6 +265,35 @@ fn judge<'a>(
         covers_all(copy, position, copies)?;
     }
     Ok(position)
+}
+
+impl InSync<'_> {
+    /// May this copy be the one that holds everything? That nobody holds more is asked beside.
+    fn admits(
+        &self,
+        copy: &Copy,
+        position: &Position,
+        readable: &[(&Copy, &Position)],
+        copies: &[Copy],
+    ) -> Result<(), Refusal> {
+        // The same life of the holder: whatever was acknowledged, it wrote.
+        let holder = copies.iter().find(|other| other.instance == *self.holder && other.in_step);
+        if let Some(wrote) = holder.and_then(|holder| holder.position.as_ref().ok())
+            && matches!(position.covers(wrote), Covering::Covers(_))
+        {
+            return Ok(());
+        }
+        if copy.instance != *self.holder && !self.copies.contains(&copy.instance) {
+            return Err(Refusal::NotInSync(self.holder.clone()));
+        }
+        // One whose position cannot be compared shows nothing: it may hold what this one lacks.
+        let told = readable.iter().filter(|(other, _)| self.copies.contains(&other.instance));
+        let told = told.count();
+        if told < self.finals_needed {
+            return Err(Refusal::TooFewFinals(told, self.finals_needed));
+        }
+        Ok(())
+    }
 }
 
 /// emptied-never-wins: one that was not in step in this life must cover every other copy, and
@@ -245,6 +328,7 @@ mod tests {
             position: Ok(Position::Redis(RedisPosition { id: id.into(), offset, second: None })),
             unfit: None,
             in_step: true,
+            major: None,
             priority,
         }
     }

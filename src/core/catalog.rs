@@ -20,6 +20,8 @@ use crate::record::{
     Ask, BeatRecord, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
     Promise, Record, RequestRecord, Stand,
 };
+use crate::sabotage::sabotaged;
+use crate::sync::SyncRecord;
 use crate::time::Time;
 
 /// What outputs are given.
@@ -87,6 +89,8 @@ pub struct ServiceView {
     pub instances: BTreeMap<InstanceName, Arc<At<InstanceRecord>>>,
     /// `finals/S/TERM/*`.
     pub finals: BTreeMap<(Term, InstanceName), Arc<At<FinalRecord>>>,
+    /// `sync/S`.
+    pub sync: Option<Arc<At<SyncRecord>>>,
     /// `requests/S/*`.
     pub requests: BTreeMap<String, Arc<At<RequestRecord>>>,
     /// `history/S/*`.
@@ -197,13 +201,18 @@ impl Catalog {
     /// Who is master of a service, as an output may say it at `now`.
     #[must_use]
     pub fn master(&self, service: &ServiceName, now: Time) -> Named<'_> {
-        match self.services.get(service) {
-            Some(_) if self.unvouched.contains(service) => {
+        let Some(view) = self.services.get(service) else {
+            return Named::Withdrawn("no such service");
+        };
+        // What the records say comes first: it tells most.
+        match view.master(now) {
+            Named::Master(..) if self.unvouched.contains(service) => {
                 Named::Withdrawn("this agent has no fresh knowledge of the master")
             }
-            Some(view) if now < self.valid_until => view.master(now),
-            Some(_) => Named::Withdrawn("the store has not answered for a lease"),
-            None => Named::Withdrawn("no such service"),
+            Named::Master(..) if now >= self.valid_until && !sabotaged!(ValidUntilNotCompared) => {
+                Named::Withdrawn("the store has not answered for a lease")
+            }
+            named => named,
         }
     }
 
@@ -304,7 +313,7 @@ impl Catalog {
 /// Which service a record belongs to.
 fn service_of(kind: &str, rest: &str) -> Option<ServiceName> {
     match kind {
-        "master" | "instances" | "finals" | "requests" | "history" => {
+        "master" | "instances" | "finals" | "requests" | "history" | "sync" => {
             ServiceName::new(rest.split('/').next()?).ok()
         }
         _ => None,
@@ -347,6 +356,7 @@ impl ServiceView {
             ("finals", [_, term, instance]) => {
                 self.finals.insert((number(term)?, name(instance)?), Arc::new(at(entry)?));
             }
+            ("sync", [_]) => self.sync = Some(Arc::new(at(entry)?)),
             ("requests", [_, id]) => {
                 self.requests.insert((*id).to_owned(), Arc::new(at(entry)?));
             }
@@ -369,6 +379,7 @@ impl ServiceView {
             ("finals", [_, term, instance]) => self
                 .finals
                 .retain(|(t, name), _| t.0.to_string() != **term || name.as_str() != *instance),
+            ("sync", [_]) => self.sync = None,
             ("requests", [_, id]) => {
                 self.requests.remove(*id);
             }
@@ -385,6 +396,7 @@ impl ServiceView {
         self.master.is_none()
             && self.instances.is_empty()
             && self.finals.is_empty()
+            && self.sync.is_none()
             && self.requests.is_empty()
             && self.history.is_empty()
             && self.unreadable.is_empty()
@@ -433,6 +445,7 @@ impl ServiceView {
         };
         match &record.state {
             MasterState::Serving => {}
+            MasterState::Taken { .. } if sabotaged!(NamedWhenTaken) => {}
             MasterState::Taken { .. } => return Named::Withdrawn("a new master is being promoted"),
             MasterState::Giving { .. } => {
                 return Named::Withdrawn("mastership is being handed over");
@@ -444,12 +457,15 @@ impl ServiceView {
             }
             MasterState::Unmanaged => return Named::Withdrawn("the service is not adopted"),
         }
-        if self.kept_until().is_some_and(|until| now >= until) {
+        let late = self.kept_until().is_some_and(|until| now >= until);
+        if late && !sabotaged!(BeatAgeNotCompared) {
             return Named::Withdrawn("no beat of the master's host came for the lease");
         }
         match self.instances.get_key_value(&record.holder.instance) {
             Some((name, at)) => match &at.record.health {
-                Health::Up | Health::Troubled(_) if at.record.writable => {
+                Health::Up | Health::Troubled(_)
+                    if at.record.writable || sabotaged!(NamedWhenTaken) =>
+                {
                     Named::Master(name, &at.record)
                 }
                 Health::Up | Health::Troubled(_) => Named::Withdrawn("the master takes no writes"),

@@ -143,7 +143,7 @@ pub enum ControlOutcome {
 }
 
 /// What a direct look at an earlier holder's address showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LookOutcome {
     /// It answers and takes writes: the veto.
     Writable,
@@ -154,7 +154,7 @@ pub enum LookOutcome {
 }
 
 /// What can be asked of the shell.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum Action {
     /// Send a txn to the store.
     Txn {
@@ -214,12 +214,20 @@ pub enum Action {
     Say(Saying),
     /// Keep in `data_dir` which services are held, for [`Config::remembered`] after a restart.
     Remember(BTreeSet<ServiceName>),
+    /// Keep in `data_dir` the list of transactions that only this copy holds, for a person to look
+    /// at; `None`: it holds none any more, remove the list.
+    Keep {
+        /// The copy.
+        instance: InstanceId,
+        /// What only it holds, as its server writes it.
+        strays: Option<String>,
+    },
     /// The agent must not go on (its id is used twice): fence is done, say why and exit.
     Exit(String),
 }
 
 /// A change of a database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Refuse writes for good: all rungs, and the kill if `kill`. Done when it reads back.
     Fence {
@@ -238,6 +246,17 @@ pub enum Command {
         /// The master.
         source: SocketAddr,
     },
+    /// As a copy: acknowledge received transactions to the master from now on, or no more. Done when
+    /// the receiver runs with it, or, for no more, cannot acknowledge any further.
+    Acknowledge {
+        /// From now on, or no more.
+        on: bool,
+    },
+    /// As a master: let each commit wait for so many acknowledgements, for ever; 0: do not wait.
+    Await {
+        /// How many.
+        count: u32,
+    },
     /// Hold writes back for so long, to shorten a wait. Never a fence.
     Pause {
         /// At most.
@@ -250,7 +269,7 @@ pub enum Command {
 }
 
 /// A deadline of the fence thread.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Armed {
     /// What it fences.
     pub instance: InstanceId,
@@ -261,7 +280,7 @@ pub struct Armed {
 }
 
 /// What a hook is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HookRun {
     /// The service.
     pub service: ServiceName,
@@ -278,7 +297,7 @@ pub struct HookRun {
 }
 
 /// One side of a move, as hooks are told it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Party {
     /// Its name.
     pub instance: InstanceName,
@@ -289,7 +308,7 @@ pub struct Party {
 }
 
 /// A line for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Saying {
     /// Needs somebody's attention.
     pub alarm: bool,

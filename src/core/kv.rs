@@ -51,7 +51,7 @@ pub struct KeyValue {
 pub type LeaseId = u64;
 
 /// A condition of a txn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Compare {
     /// The key's revision of last change; 0 holds for a key that is absent.
     Modified(Key, Revision),
@@ -62,7 +62,7 @@ pub enum Compare {
 }
 
 /// One operation of a txn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Op {
     /// Write.
     Put {
@@ -84,7 +84,7 @@ pub enum Op {
 }
 
 /// If all of `when` hold: `then`, else `otherwise`; as one.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Txn {
     /// Conditions.
     pub when: Vec<Compare>,

@@ -13,6 +13,7 @@ use crate::kv::Revision;
 use crate::name::{InstanceName, ServiceName, Term};
 use crate::policy::Judge;
 use crate::record::Promise;
+use crate::sabotage::sabotaged;
 use crate::time::Time;
 
 /// How often a holder's agent beats.
@@ -27,7 +28,10 @@ pub fn beat_interval(lease: Duration) -> Duration {
 pub fn lapse_wait(promise: &Promise) -> Option<Duration> {
     match promise {
         Promise::None => None,
-        Promise::Fence { lease_ms } => Some(Duration::from_micros(lease_ms * 1030)),
+        Promise::Fence { lease_ms } => {
+            let share = if sabotaged!(LapseTooEarly) { 600 } else { 1030 };
+            Some(Duration::from_micros(lease_ms * share))
+        }
     }
 }
 
@@ -43,7 +47,7 @@ pub fn promise(judge: Judge) -> Promise {
 }
 
 /// A term that this agent keeps, and until when it counts as kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kept {
     pub(crate) term: Term,
     /// Send of the last acknowledged beat, plus the lease.
@@ -53,7 +57,7 @@ pub(crate) struct Kept {
 }
 
 /// The one writer of this host's beat.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Beats {
     /// The beat, or the take that carries one, which is under way.
     pub(crate) busy: Option<ActionId>,

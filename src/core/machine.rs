@@ -4,23 +4,28 @@
 //! It holds no phase of its own. What a service does next is read from its records and from what
 //! was last seen of its instances, so going on after a crash is the normal path.
 
+mod rehearse;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::Catalog;
 use crate::event::{Action, ActionId, Armed, Event, Outcome, Saying, TxnOutcome};
+use crate::explain::{Inputs, RuleReport};
 use crate::kv::{Compare, Op, OpResult, Revision, Txn};
 use crate::lease::{Beats, beat_interval};
 use crate::name::{InstanceId, InstanceName, ServiceName, Term};
 use crate::policy::{Config, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
 use crate::report::ServiceReport;
-use crate::service::{Cx, Service};
+use crate::sabotage::sabotaged;
+use crate::service::{Cx, Facts, Service};
 use crate::time::{Now, Time};
 
-/// One agent's decisions. See the module.
-#[derive(Debug, Default)]
+/// One agent's decisions. See the module. A clone is cheap and goes its own way.
+#[derive(Debug, Clone, Default)]
 pub struct Machine {
     config: Option<Arc<Config>>,
     catalog: Arc<Catalog>,
@@ -35,11 +40,13 @@ pub struct Machine {
     armed: Vec<Armed>,
     remembered: BTreeSet<ServiceName>,
     node: Option<ActionId>,
+    /// It said that it must not go on: nothing more is decided.
+    ended: bool,
     out: Out,
 }
 
 /// What a step asks for, and who is told how it ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Out {
     actions: Vec<Action>,
     last: u64,
@@ -48,7 +55,7 @@ pub(crate) struct Out {
 }
 
 /// Whom an action's end is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Route {
     Beat,
     Node,
@@ -114,10 +121,13 @@ impl Machine {
 
     /// Takes one event and says what is to be done.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Action> {
+        if self.ended {
+            return Vec::new();
+        }
         self.started.get_or_insert(now.time);
         self.out.wake = None;
         let touched = self.absorb(now, event);
-        if self.config.is_some() {
+        if self.config.is_some() && !self.ended {
             let names: BTreeSet<ServiceName> = match touched {
                 Touched::All => {
                     let known = self.catalog.services().map(|(name, _)| name);
@@ -191,6 +201,23 @@ impl Machine {
             doubted: self.doubted,
         };
         service.would_switch(&cx, to)
+    }
+
+    /// What the rules say of a service, and what they say it from.
+    fn facts(&self, now: Now, name: &ServiceName) -> (Vec<RuleReport>, Inputs) {
+        let view = self.catalog.service(name).cloned().unwrap_or_default();
+        let context = Facts {
+            now,
+            name,
+            config: self.config.as_deref(),
+            view: &view,
+            catalog: &self.catalog,
+            beats: &self.beats,
+            fresh: self.fresh,
+            doubted: self.doubted,
+            service: self.services.get(name),
+        };
+        (context.rules(), context.inputs())
     }
 
     fn absorb(&mut self, now: Now, event: Event) -> Touched {
@@ -319,10 +346,13 @@ impl Machine {
         } else if self.started.is_some_and(|start| now.time >= start + lease / 2)
             && matches!(config.judge, Judge::Shared { .. })
             && config.remembered.contains(name)
+            && !sabotaged!(UnansweredStartGoesOn)
         {
             // No answer of the store: what this host held may be another's by now.
             service.fence_unanswered(&mut cx);
-        } else if let Some(start) = self.started {
+        } else if let Some(start) = self.started
+            && now.time < start + lease / 2
+        {
             cx.out.wake(start + lease / 2);
         }
     }
@@ -411,6 +441,7 @@ impl Machine {
             let record = view.and_then(|view| view.master.as_ref()).map(|at| &at.record);
             record.is_some_and(|record| {
                 record.term == kept.term
+                    && (naming.contains_key(name) || !sabotaged!(LateBeatDisarms))
                     && services.get(name).is_some_and(|own| own.must_fence(record, config))
             })
         });
@@ -473,6 +504,7 @@ impl Machine {
                     && record.term == *term
                     && self.services.get(name).is_some_and(|own| own.keeps(&record, &config))
                 {
+                    let sent = if sabotaged!(DeadlineFromReceipt) { now.time } else { sent };
                     self.beats.extend(name, *term, sent, lease);
                 }
             }
@@ -499,6 +531,7 @@ impl Machine {
             return;
         }
         let host = &config.host;
+        self.ended = true;
         self.out.actions.push(Action::Exit(format!(
             "another agent beats as host `{host}`: two agents share one data_dir or one id; \
              everything held here is fenced; give each host its own data_dir and host name"
@@ -551,6 +584,7 @@ impl Machine {
     fn arm(&mut self) {
         let Some(config) = &self.config else { return };
         let Judge::Shared { fence, .. } = config.judge else { return };
+        let fence = if sabotaged!(FenceAtTheDeadline) { Duration::ZERO } else { fence };
         // Unknown how it ended: it stands until a record of its term, or a later one, is seen.
         self.beats.taking.take_if(|(name, _, kept)| {
             let view = self.catalog.service(name);
@@ -615,6 +649,22 @@ pub(crate) fn beat_txn(
     };
     let revision: Revision = beats.revision;
     (Compare::Modified(Arc::clone(&key), revision), Op::Put { key, value: beat.encode(), lease: 0 })
+}
+
+/// All that later decisions hang on, with the catalog by its revision and by when things came:
+/// two machines on one store that hash alike decide alike, which a search over all orders needs.
+/// Not the configuration.
+impl Hash for Machine {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { catalog, loaded, started, fresh, doubted, services, beats, out, .. } = self;
+        (catalog.revision, loaded, started, fresh, doubted).hash(state);
+        for (name, view) in catalog.services() {
+            let host = view.master.as_ref().map(|at| at.record.holder.host.as_str());
+            let beat = host.and_then(|host| catalog.beat(host)).map(|beat| beat.received);
+            (name, view.master_received, view.beat_received, beat).hash(state);
+        }
+        (services, beats, &self.armed, &self.remembered, &self.node, out).hash(state);
+    }
 }
 
 /// Which services an event may have changed.

@@ -64,7 +64,7 @@ pub enum Answer {
 }
 
 /// What the process behind an instance does, by `/proc`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Process {
     /// Not looked at, or not found on this host.
@@ -83,13 +83,14 @@ pub enum Process {
 }
 
 /// The state of an instance, as it told it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InstanceState {
     /// Follows somebody or not.
     pub role: Role,
     /// Takes writes from clients.
     pub writable: bool,
-    /// Whom it follows.
+    /// Whom it follows. `None` also where a source is configured and the receiver was stopped on
+    /// purpose (MySQL, MariaDB): it follows nobody until it is told to.
     pub source: Option<SocketAddr>,
     /// The link to its source is up and in step (Redis `connected`).
     pub link_up: bool,
@@ -97,10 +98,20 @@ pub struct InstanceState {
     pub syncing: bool,
     /// Its data came from no source and it is no master: nothing to promote.
     pub never_synced: bool,
-    /// How far it has received.
+    /// How far it has received; always includes what it has applied.
     pub received: Position,
     /// How far it has applied; what counts once it was detached.
     pub applied: Position,
+    /// Why its replication does not go on although it should, in words: a receiver or an applier
+    /// that stopped with an error.
+    pub trouble: Option<String>,
+    /// Its applier is stopped (MySQL, MariaDB): what it received stays unapplied.
+    pub applier_stopped: bool,
+    /// Semi-synchronous replication as it stands now, where the database has it.
+    pub semi_sync: Option<SemiSync>,
+    /// What would hold up or break a planned move now, in words: long transactions, prepared XA
+    /// branches, table locks, running DDL. At most [`OBSTACLES`].
+    pub obstacles: Vec<String>,
     /// Time since it last heard its source.
     pub silent_for: Option<Duration>,
     /// The server's own word on promotion (Redis `replica-priority`); 0 is never.
@@ -111,17 +122,37 @@ pub struct InstanceState {
     pub settings: Settings,
 }
 
+/// So many obstacles are told at most.
+pub const OBSTACLES: usize = 8;
+
+/// Semi-synchronous replication on one server: both of its sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct SemiSync {
+    /// As a master: each commit waits for so many acknowledgements; 0: it does not wait.
+    pub awaits: u32,
+    /// As a copy: it acknowledges what it receives.
+    pub acknowledges: bool,
+    /// As a master: so many acknowledging copies are attached now.
+    pub clients: u32,
+    /// As a master: so many sessions wait for an acknowledgement now.
+    pub waiting: u32,
+}
+
 /// What `auto` asks of an instance besides its role.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Settings {
     /// Its own file starts it fenced.
     pub starts_fenced: Verdict,
     /// The agent may signal its process.
     pub killable: Verdict,
+    /// It is set up so that mastership can move: GTIDs, binary log, no filters, grants (Redis: good).
+    pub replication: Verdict,
+    /// It is set up so that `loss = "none"` holds: semi-sync that never falls back, durable logs.
+    pub lossless: Verdict,
 }
 
 /// Good, or what is wrong and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Not looked at yet.
@@ -138,6 +169,18 @@ impl Verdict {
     #[must_use]
     pub fn is_good(&self) -> bool {
         *self == Self::Good
+    }
+}
+
+impl InstanceState {
+    /// How far this copy has come once it receives nothing more: MySQL and MariaDB apply what they
+    /// received, Redis throws away what it had not applied.
+    #[must_use]
+    pub fn held(&self) -> &Position {
+        match &self.applied {
+            Position::Redis(_) => &self.applied,
+            Position::Mysql(_) | Position::Mariadb(_) => &self.received,
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Rejoin {
 pub enum DatabaseKind {
     /// Redis or Valkey.
     Redis,
+    /// MySQL or MariaDB; which of them, the server tells.
+    Mysql,
 }
 
 /// The decisions of one service's owner.
@@ -62,6 +64,8 @@ pub struct Policy {
     pub failover: Failover,
     /// What a failover may lose.
     pub loss: Loss,
+    /// With `loss = "none"`: a commit waits for so many acknowledgements.
+    pub acks: u32,
     /// What happens to an old master that cannot be proven clean.
     pub rejoin: Rejoin,
     /// May the agent kill a process that it cannot fence otherwise?
@@ -109,6 +113,7 @@ impl Default for Policy {
         Self {
             failover: Failover::Manual,
             loss: Loss::Bounded,
+            acks: 1,
             rejoin: Rejoin::Resync,
             kill: true,
             max_lag: Duration::from_secs(10),

@@ -1,24 +1,50 @@
 //! How far a copy has come, typed by database, and when two of them can be compared.
 //!
 //! Two numbers of two histories say nothing about each other: a Redis offset counts only within
-//! one replication id. What cannot be compared is [`Covering::Incomparable`], never a guess.
+//! one replication id; a MySQL or MariaDB position is a set of transactions, each named with the
+//! server that wrote it. What cannot be compared is [`Covering::Incomparable`], never a guess.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gtid::{GtidSet, GtidState};
+use crate::sabotage::sabotaged;
+
 /// How far a copy has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Position {
     /// Redis and Valkey.
     Redis(RedisPosition),
+    /// MySQL with GTIDs.
+    Mysql(MysqlPosition),
+    /// MariaDB with GTIDs.
+    Mariadb(MariadbPosition),
+}
+
+/// What a MySQL server holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MysqlPosition {
+    /// Its own `server_uuid`, lower case: what it writes as a master carries this.
+    pub server: String,
+    /// `gtid_executed`, with `Retrieved_Gtid_Set` where the received is meant.
+    pub set: GtidSet,
+}
+
+/// What a MariaDB server holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MariadbPosition {
+    /// Its own `server_id`.
+    pub server: u32,
+    /// `gtid_binlog_state`, with `Gtid_IO_Pos` where the received is meant.
+    pub state: GtidState,
 }
 
 /// A Redis history: `master_replid` and offset, and the history it grew out of
 /// (`master_replid2`, valid up to `second_repl_offset`), as `INFO replication` tells them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RedisPosition {
     /// `master_replid`.
     pub id: String,
@@ -30,7 +56,7 @@ pub struct RedisPosition {
 }
 
 /// The history that a copy had before it was promoted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ancestor {
     /// `master_replid2`.
     pub id: String,
@@ -41,7 +67,7 @@ pub struct Ancestor {
 /// Whether one copy holds all that another holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Covering {
-    /// Everything, and perhaps more: by so many units (bytes for Redis).
+    /// Everything, and perhaps more: by so many units ([`Position::unit`]).
     Covers(u64),
     /// It lacks something: so many units.
     Lacks(u64),
@@ -55,6 +81,84 @@ impl Position {
     pub fn covers(&self, other: &Self) -> Covering {
         match (self, other) {
             (Self::Redis(mine), Self::Redis(theirs)) => mine.covers(theirs),
+            (Self::Mysql(mine), Self::Mysql(theirs)) => {
+                counted(theirs.set.minus(&mine.set).count(), || mine.set.minus(&theirs.set).count())
+            }
+            (Self::Mariadb(mine), Self::Mariadb(theirs)) => {
+                counted(theirs.state.count_beyond(&mine.state), || {
+                    mine.state.count_beyond(&theirs.state)
+                })
+            }
+            (Self::Redis(_) | Self::Mysql(_) | Self::Mariadb(_), _) => Covering::Incomparable,
+        }
+    }
+
+    /// What a number of units is a number of.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        match self {
+            Self::Redis(_) => "bytes",
+            Self::Mysql(_) | Self::Mariadb(_) => "transactions",
+        }
+    }
+
+    /// So many units behind, a copy gets the rest while its master is being fenced.
+    #[must_use]
+    pub fn near(&self) -> u64 {
+        match self {
+            Self::Redis(_) => 1 << 20,
+            Self::Mysql(_) | Self::Mariadb(_) => 200,
+        }
+    }
+
+    /// What this copy holds that no master wrote that sengu held: it came from neither the copies
+    /// that were promoted (`origins`, the newest last) nor the holder of the newest. `None`: nothing.
+    ///
+    /// For transactions this is exact and names them. A Redis history either is one that a master
+    /// had, or is strange as a whole.
+    #[must_use]
+    pub fn strays(&self, origins: &[Self]) -> Option<String> {
+        match self {
+            Self::Redis(mine) => {
+                let known = origins.iter().any(|origin| origin.histories().any(|id| id == mine.id));
+                (!known).then(|| mine.id.clone())
+            }
+            Self::Mysql(mine) => {
+                let Some(Self::Mysql(origin)) = origins.last() else {
+                    return Some(mine.set.to_string());
+                };
+                let strays = mine.set.minus(&origin.set).without_server(&origin.server);
+                (!strays.is_empty()).then(|| strays.to_string())
+            }
+            Self::Mariadb(mine) => {
+                let Some(Self::Mariadb(origin)) = origins.last() else {
+                    return Some(mine.state.to_string());
+                };
+                let strays = mine.state.minus(&origin.state).without_server(origin.server);
+                (!strays.is_empty()).then(|| strays.to_string())
+            }
+        }
+    }
+
+    /// Is every part of this copy also part of that master's data, as far as a position tells it?
+    /// `origin` is where the master's term began.
+    #[must_use]
+    pub fn part_of(&self, origin: &Self) -> bool {
+        match self {
+            Self::Redis(_) => matches!(origin.covers(self), Covering::Covers(_)),
+            Self::Mysql(_) | Self::Mariadb(_) => {
+                self.strays(std::slice::from_ref(origin)).is_none()
+            }
+        }
+    }
+
+    /// How many origins a master record keeps: a chain of Redis ids must be remembered, a set of
+    /// transactions holds all earlier ones.
+    #[must_use]
+    pub fn origins_kept(&self) -> usize {
+        match self {
+            Self::Redis(_) => 16,
+            Self::Mysql(_) | Self::Mariadb(_) => 1,
         }
     }
 
@@ -69,21 +173,31 @@ impl Position {
         }
     }
 
-    /// The id of the history this position counts in.
+    /// The id of the history that a write to this server would go on with: Redis's replication
+    /// id, the server's own UUID or number.
     #[must_use]
-    pub fn history(&self) -> &str {
+    pub fn history(&self) -> String {
         match self {
-            Self::Redis(position) => &position.id,
+            Self::Redis(position) => position.id.clone(),
+            Self::Mysql(position) => position.server.clone(),
+            Self::Mariadb(position) => position.server.to_string(),
         }
     }
 
-    /// The ids of all histories that this copy shares.
-    pub fn histories(&self) -> impl Iterator<Item = &str> {
-        match self {
-            Self::Redis(position) => std::iter::once(position.id.as_str())
-                .chain(position.second.as_ref().map(|ancestor| ancestor.id.as_str())),
-        }
+    /// The ids of all histories that this server went on with, as far as it tells.
+    pub fn histories(&self) -> impl Iterator<Item = String> {
+        let second = if let Self::Redis(position) = self {
+            position.second.as_ref().map(|ancestor| ancestor.id.clone())
+        } else {
+            None
+        };
+        std::iter::once(self.history()).chain(second)
     }
+}
+
+/// So many units that one lacks; if none, so many that it has more.
+fn counted(lacks: u64, more: impl FnOnce() -> u64) -> Covering {
+    if lacks == 0 { Covering::Covers(more()) } else { Covering::Lacks(lacks) }
 }
 
 impl RedisPosition {
@@ -95,7 +209,7 @@ impl RedisPosition {
                 Covering::Lacks(theirs - mine)
             }
         };
-        if self.id == other.id {
+        if self.id == other.id || sabotaged!(OffsetsWithoutIds) {
             return measured(self.offset, other.offset);
         }
         if let Some(ancestor) = &self.second
@@ -125,6 +239,8 @@ impl fmt::Display for Position {
             Self::Redis(position) => {
                 write!(f, "{}:{}", position.id.get(..8).unwrap_or(&position.id), position.offset)
             }
+            Self::Mysql(position) => position.set.fmt(f),
+            Self::Mariadb(position) => position.state.fmt(f),
         }
     }
 }
@@ -162,5 +278,53 @@ mod tests {
         assert_eq!(promoted.covers(&at("a", 105)), Covering::Lacks(5));
         assert_eq!(at("a", 100).covers(&promoted), Covering::Lacks(20));
         assert_eq!(at("a", 105).order(&promoted), None, "both have something of their own");
+    }
+
+    const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+    const B: &str = "c80aa942-71ca-11e1-9e33-9562c80aa942";
+
+    fn mysql(server: &str, set: &str) -> Position {
+        let set = set.parse().expect("good");
+        Position::Mysql(MysqlPosition { server: server.into(), set })
+    }
+
+    fn mariadb(server: u32, state: &str) -> Position {
+        let state = state.parse().expect("good");
+        Position::Mariadb(MariadbPosition { server, state })
+    }
+
+    #[test]
+    fn transactions_compare_as_sets() {
+        let (ahead, behind) = (mysql(A, &format!("{A}:1-10")), mysql(B, &format!("{A}:1-7")));
+        assert_eq!(ahead.covers(&behind), Covering::Covers(3));
+        assert_eq!(behind.covers(&ahead), Covering::Lacks(3));
+        let other = mysql(B, &format!("{A}:1-7,{B}:1"));
+        assert_eq!(ahead.order(&other), None, "both have something of their own");
+        assert_eq!(mariadb(1, "0-1-12").order(&mariadb(2, "0-1-11,0-2-12")), None);
+        assert_eq!(mariadb(1, "0-1-12,1-1-4").order(&mariadb(2, "0-1-14,1-1-3")), None);
+        assert_eq!(ahead.covers(&mariadb(1, "0-1-12")), Covering::Incomparable);
+    }
+
+    #[test]
+    fn strays_are_what_no_master_wrote() {
+        let origins = [mysql(A, &format!("{B}:1-5,{A}:1"))];
+        assert_eq!(mysql(B, &format!("{B}:1-4,{A}:1-900")).strays(&origins), None);
+        let errant = mysql(B, &format!("{B}:1-6,{A}:1-3"));
+        assert_eq!(errant.strays(&origins), Some(format!("{B}:6")));
+        assert!(!errant.part_of(&origins[0]));
+        let origins = [mariadb(2, "0-1-98,0-2-99")];
+        assert_eq!(mariadb(1, "0-1-98,0-2-150").strays(&origins), None);
+        assert_eq!(mariadb(1, "0-1-100").strays(&origins), Some("0-1-100".to_owned()));
+        assert_eq!(at("x", 5).strays(&[at("y", 0)]), Some("x".to_owned()));
+        assert_eq!(at("x", 5).strays(&[grown("y", 9, "x", 7)]), None);
+    }
+
+    #[test]
+    fn positions_stand_in_records_as_servers_write_them() {
+        for position in [mysql(A, &format!("{A}:1-10:12")), mariadb(7, "0-7-3,1-7-9")] {
+            let json = serde_json::to_string(&position).expect("said");
+            assert!(json.contains(&position.to_string()), "{json}");
+            assert_eq!(serde_json::from_str::<Position>(&json).expect("read"), position);
+        }
     }
 }

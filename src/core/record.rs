@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::kv::Key;
 use crate::name::{BootId, HostName, InstanceName, ServiceName, Term};
-use crate::observation::{Process, Role, Verdict};
+use crate::observation::{Process, Role, SemiSync, Verdict};
 use crate::policy::{DatabaseKind, Policy};
 use crate::position::Position;
 use crate::time::Wall;
@@ -44,6 +44,11 @@ pub mod key {
     #[must_use]
     pub fn r#final(service: &ServiceName, term: Term, instance: &InstanceName) -> Key {
         format!("finals/{service}/{term}/{instance}").into()
+    }
+    /// `sync/S`.
+    #[must_use]
+    pub fn sync(service: &ServiceName) -> Key {
+        format!("sync/{service}").into()
     }
     /// `requests/S/ID`.
     #[must_use]
@@ -152,7 +157,7 @@ pub enum MasterState {
 }
 
 /// Why a term ended or began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// `sengu adopt`.
@@ -257,6 +262,9 @@ pub struct InstanceRecord {
     pub policy: Policy,
     /// The life of its process.
     pub boot_id: Option<BootId>,
+    /// Its server's version, as it told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Its role; `None` before the first answer.
     pub role: Option<Role>,
     /// Takes writes.
@@ -280,6 +288,18 @@ pub struct InstanceRecord {
     /// The life of its process in which it was last in step with the master, or was it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_step: Option<BootId>,
+    /// What is wrong with its replication though it answers, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// How it is set up for replication.
+    #[serde(default)]
+    pub replication: Verdict,
+    /// Whether it can keep `loss = "none"`.
+    #[serde(default)]
+    pub lossless: Verdict,
+    /// Semi-synchronous replication there, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub semi_sync: Option<SemiSync>,
     /// Set apart: why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<String>,
@@ -341,7 +361,7 @@ pub struct FinalRecord {
 }
 
 /// Why a copy must not be promoted, as its own agent knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unfit {
     /// A full copy was under way when it was detached: its data is half of something.
@@ -354,6 +374,8 @@ pub enum Unfit {
     Drained,
     /// It is set apart.
     Quarantined,
+    /// It received transactions that it does not apply: its applier is stopped.
+    ApplierStopped,
 }
 
 /// What a person or a tool asked for: `requests/S/ID`.
@@ -561,7 +583,7 @@ pub struct Step {
 }
 
 /// Where the hooks of one phase stand. Written before they start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookStand {
     /// Started; without an outcome after a restart it is `unknown` and is not run again.
@@ -583,7 +605,7 @@ pub enum HookStand {
 }
 
 /// How the hooks of one phase ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookOutcome {
     /// All exited with 0, or failed and may.
@@ -641,6 +663,14 @@ pub enum Owner {
 impl Record for MasterRecord {}
 impl Record for BeatRecord {}
 impl Record for InstanceRecord {}
+impl InstanceRecord {
+    /// The first number of its version.
+    #[must_use]
+    pub fn major(&self) -> Option<u32> {
+        self.version.as_deref()?.split('.').next()?.parse().ok()
+    }
+}
+
 impl Record for FinalRecord {}
 impl Record for RequestRecord {}
 impl Record for HistoryRecord {}

@@ -49,7 +49,7 @@ impl Sub<Duration> for Time {
 pub struct Wall(pub i64);
 
 /// Both clocks, read together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Now {
     /// CLOCK_BOOTTIME: every decision.
     pub time: Time,

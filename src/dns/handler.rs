@@ -65,6 +65,7 @@ impl RequestHandler for Handler {
         request: &Request,
         mut handle: R,
     ) -> ResponseInfo {
+        let began = std::time::Instant::now();
         let mut metadata = Metadata::response_from_request(&request.metadata);
         let _permit = match (request.protocol(), self.0.datagrams.try_acquire()) {
             (Protocol::Udp, Err(_)) => {
@@ -80,6 +81,7 @@ impl RequestHandler for Handler {
         response.fit(&request.queries, limit);
 
         let metadata = response.metadata;
+        counted(request.protocol(), metadata.response_code, began.elapsed());
         let message = MessageResponseBuilder::new(&request.queries, response.edns.as_ref()).build(
             metadata,
             &response.answers,
@@ -92,6 +94,18 @@ impl RequestHandler for Handler {
             info(metadata)
         })
     }
+}
+
+fn counted(protocol: Protocol, code: ResponseCode, took: std::time::Duration) {
+    let protocol = if protocol == Protocol::Udp { "udp" } else { "tcp" };
+    let code = match code {
+        ResponseCode::NoError => "noerror",
+        ResponseCode::NXDomain => "nxdomain",
+        ResponseCode::ServFail => "servfail",
+        ResponseCode::Refused => "refused",
+        _ => "other",
+    };
+    crate::metrics::get().resolved(protocol, code, took);
 }
 
 fn info(metadata: Metadata) -> ResponseInfo {

@@ -7,6 +7,7 @@ use sengu_core::consul::Refusal;
 use sengu_core::kv::Revision;
 use serde::Serialize;
 
+use super::signals::note;
 use crate::store::StoreError;
 
 /// An error, as Consul's clients read it: a status, and a plain text that they match on.
@@ -40,7 +41,10 @@ impl From<StoreError> for Trouble {
 
 impl IntoResponse for Trouble {
     fn into_response(self) -> Response {
-        text(status(self.status), self.text)
+        let outcome = format!("refused: {}", self.text);
+        let mut response = text(status(self.status), self.text);
+        note(&mut response, None, Some(outcome));
+        response
     }
 }
 
@@ -62,6 +66,15 @@ pub(crate) fn json(code: StatusCode, value: &impl Serialize, pretty: bool) -> Re
         }
         Err(error) => Trouble::new(500, format!("the answer is no JSON: {error}")).into_response(),
     }
+}
+
+/// The answer to a write: `true` if it was done.
+pub(crate) fn truth(done: bool) -> Response {
+    let mut response = json(StatusCode::OK, &done, false);
+    if !done {
+        note(&mut response, None, Some("not done: the condition did not hold".to_owned()));
+    }
+    response
 }
 
 /// What Consul's clients read from the headers of a read. `index` is never 0 on the wire.

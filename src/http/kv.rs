@@ -6,11 +6,16 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
-use sengu_core::consul::kv;
+use sengu_core::catalog::Catalog;
+use sengu_core::consul::directory::Directory;
+use sengu_core::consul::{Found, Otherwise, Plan, Refusal, derived, kv};
+use sengu_core::kv::{Compare, Txn};
 
 use super::Shell;
-use super::answer::{Trouble, json};
+use super::answer::{Trouble, json, truth};
 use super::query::Params;
 use super::read::{Topic, answer_if_there, read};
 use super::write::write;
@@ -29,6 +34,9 @@ fn key_of(uri: &Uri) -> Result<String, Trouble> {
 pub(crate) async fn get(State(shell): State<Arc<Shell>>, uri: Uri) -> Result<Response, Trouble> {
     let params = Params::of(&uri)?;
     let key = key_of(&uri)?;
+    if derived::is_here(&key) {
+        return derived_get(&shell, &params, &key).await;
+    }
     if params.has("keys") {
         // Consul takes the misspelling of its first clients too.
         let separator = params.first("separator").or_else(|| params.first("seperator"));
@@ -50,27 +58,60 @@ pub(crate) async fn get(State(shell): State<Arc<Shell>>, uri: Uri) -> Result<Res
     }
     answer_if_there(&shell, &params, Topic::Kv, |directory| {
         let found = kv::get(directory.catalog(), &key);
-        sengu_core::consul::Found { index: found.index, body: found.body.map(|pair| [pair]) }
+        Found { index: found.index, body: found.body.map(|pair| [pair]) }
+    })
+    .await
+}
+
+/// What is made of the master records, under `sengu/`.
+async fn derived_get(shell: &Shell, params: &Params, key: &str) -> Result<Response, Trouble> {
+    if params.has("keys") || params.has("recurse") {
+        let keys = params.has("keys");
+        let (pairs, meta) =
+            read(shell, params, Topic::Directory, |directory| derived::under(directory, key))
+                .await?;
+        if pairs.is_empty() {
+            return Ok(meta.on(StatusCode::NOT_FOUND.into_response()));
+        }
+        let names: Vec<&String> = pairs.iter().map(|pair| &pair.key).collect();
+        let pretty = params.has("pretty");
+        return Ok(meta.on(if keys {
+            json(StatusCode::OK, &names, pretty)
+        } else {
+            json(StatusCode::OK, &pairs, pretty)
+        }));
+    }
+    if params.has("raw") {
+        let run = |directory: &Directory<'_>| derived::get(directory, key);
+        let (pair, meta) = read(shell, params, Topic::Directory, run).await?;
+        let value = pair.and_then(|pair| STANDARD.decode(pair.value?).ok());
+        return Ok(meta.on(value.map_or_else(|| StatusCode::NOT_FOUND.into_response(), plain)));
+    }
+    answer_if_there(shell, params, Topic::Directory, |directory| {
+        let found = derived::get(directory, key);
+        Found { index: found.index, body: found.body.map(|pair| [pair]) }
     })
     .await
 }
 
 async fn raw(shell: &Shell, params: &Params, key: &str) -> Result<Response, Trouble> {
-    let run = |directory: &sengu_core::consul::directory::Directory<'_>| {
-        kv::raw(directory.catalog(), key)
-    };
+    let run = |directory: &Directory<'_>| kv::raw(directory.catalog(), key);
     let (body, meta) = read(shell, params, Topic::Kv, run).await?;
     let Some(bytes) = body else {
         return Ok(meta.on(StatusCode::NOT_FOUND.into_response()));
     };
-    // Whatever was stored, a browser must not run it.
+    Ok(meta.on(plain(bytes.to_vec())))
+}
+
+/// Bytes as they are; whatever was stored, a browser must not run it.
+fn plain(bytes: Vec<u8>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/plain"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CONTENT_SECURITY_POLICY, "sandbox"),
     ]
     .map(|(name, value): (HeaderName, &'static str)| (name, HeaderValue::from_static(value)));
-    Ok(meta.on((headers, bytes.to_vec()).into_response()))
+    (headers, bytes).into_response()
 }
 
 /// `PUT`: `true` if it was written.
@@ -88,17 +129,37 @@ pub(crate) async fn put(
     let flags = params.number("flags")?.unwrap_or_default();
     let cas = cas(&params)?;
     let value = super::body::read(&headers, body).await?;
-    if let Some(session) = params.first("acquire") {
-        let session: String = session.chars().take(80).collect();
-        return Err(Trouble::new(500, format!("invalid session {session:?}")));
-    }
-    if params.has("release") {
-        // Nobody holds a lock, so nobody can give one back.
-        return Ok(json(StatusCode::OK, &false, false));
-    }
     let request = kv::Put { key: &key, value: &value, flags, cas };
-    let done = write(&shell, |directory| kv::put(directory.catalog(), &request)).await?;
-    Ok(json(StatusCode::OK, &done, false))
+    let done = if let Some(session) = params.first("acquire") {
+        locked(&shell, |catalog| kv::acquire(catalog, &request, session)).await?
+    } else if let Some(session) = params.first("release") {
+        locked(&shell, |catalog| kv::release(catalog, &request, session)).await?
+    } else {
+        write(&shell, |directory| kv::put(directory.catalog(), &request)).await?
+    };
+    Ok(truth(done))
+}
+
+/// A write that takes a lock or gives it back; one that there is no plan for is not done. A
+/// session was made a moment ago, perhaps on this connection: the newest catalog counts.
+async fn locked(
+    shell: &Shell,
+    plan: impl Fn(&Catalog) -> Result<Option<Plan>, Refusal>,
+) -> Result<bool, Trouble> {
+    if plan(&*shell.catalog()?)?.is_none() {
+        return Ok(false);
+    }
+    write(shell, |directory| {
+        // Lost meanwhile: a plan that cannot be done is answered with `false`.
+        Ok(plan(directory.catalog())?.unwrap_or_else(never))
+    })
+    .await
+}
+
+/// A plan that changes nothing and is answered with `false`.
+fn never() -> Plan {
+    let when = vec![Compare::Present("sessions/none".into())];
+    Plan { txn: Txn { when, ..Txn::default() }, otherwise: Otherwise::False }
 }
 
 /// `DELETE`: one entry, or all under a prefix.
@@ -112,7 +173,7 @@ pub(crate) async fn delete(State(shell): State<Arc<Shell>>, uri: Uri) -> Result<
         if params.has("recurse") { kv::delete_tree(&key) } else { kv::delete(&key, cas) }
     })
     .await?;
-    Ok(json(StatusCode::OK, &done, false))
+    Ok(truth(done))
 }
 
 /// `cas` given without a number is an error, not a write without a condition.

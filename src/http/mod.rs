@@ -11,11 +11,15 @@ mod balancer;
 pub(crate) mod body;
 mod catalog;
 mod check;
+pub(crate) mod events;
 mod kv;
 pub(crate) mod query;
 pub(crate) mod read;
 mod registration;
 pub(crate) mod server;
+mod session;
+pub(crate) mod signals;
+mod txn;
 pub(crate) mod write;
 
 #[cfg(test)]
@@ -24,10 +28,15 @@ pub(crate) mod testing;
 mod tests;
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{get, put};
 use sengu_core::catalog::Catalog;
 use sengu_core::consul::directory::Place;
@@ -35,12 +44,15 @@ use sengu_core::kv::Revision;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::audit::Audit;
 use crate::board::Board;
 use crate::config::{Config, HttpConfig};
+use crate::journal::Journal;
 use crate::probe::{Checks, Registered, Scripts};
 use crate::store::Store;
 use crate::view::View;
 use answer::Trouble;
+use query::Params;
 use server::{Limits, Listener, Server};
 
 /// How long a writer waits until this agent's catalog has what it wrote.
@@ -58,9 +70,24 @@ pub struct Context {
     pub place: Place,
     /// How old a look may be that still counts for `/replica`.
     pub look_age: Duration,
+    /// The last events of this agent.
+    pub journal: Arc<Journal>,
+    /// Where changes are written down.
+    pub audit: Arc<Audit>,
     /// The checks that clients registered with this agent.
     pub registered: Arc<Registered>,
-    /// The checks of files.
+    /// The checks, where any run.
+    pub checks: Option<Arc<Checks>>,
+}
+
+/// What records what happens, beside the servers.
+#[derive(Debug, Clone)]
+pub struct Recorders {
+    /// The last events of this agent.
+    pub journal: Arc<Journal>,
+    /// Where changes are written down.
+    pub audit: Arc<Audit>,
+    /// The checks, where any run.
     pub checks: Option<Arc<Checks>>,
 }
 
@@ -68,7 +95,13 @@ impl Context {
     /// From the configuration: a look counts for three intervals and a timeout of the slowest
     /// service, and at least for 5 s.
     #[must_use]
-    pub fn new(config: &Config, view: Arc<View>, store: Arc<dyn Store>, board: Arc<Board>) -> Self {
+    pub fn new(
+        config: &Config,
+        view: Arc<View>,
+        store: Arc<dyn Store>,
+        board: Arc<Board>,
+        recorders: Recorders,
+    ) -> Self {
         let place = Place {
             host: config.host.clone(),
             address: config.address,
@@ -85,15 +118,11 @@ impl Context {
             board,
             place,
             look_age: ages.max().unwrap_or_default().max(Duration::from_secs(5)),
+            journal: recorders.journal,
+            audit: recorders.audit,
             registered: Arc::new(registered),
-            checks: None,
+            checks: recorders.checks,
         }
-    }
-
-    /// The same, with the checks of files.
-    #[must_use]
-    pub fn with_checks(self, checks: Arc<Checks>) -> Self {
-        Self { checks: Some(checks), ..self }
     }
 }
 
@@ -175,6 +204,8 @@ pub(crate) struct Shell {
     pub(crate) context: Arc<Context>,
     /// Turns `true` when the server ends: waiting reads answer at once.
     pub(crate) stopping: watch::Receiver<bool>,
+    /// Readers of the event stream.
+    pub(crate) readers: Arc<AtomicUsize>,
     clock: Mutex<ClockSigns>,
 }
 
@@ -188,7 +219,7 @@ struct ClockSigns {
 
 impl Shell {
     pub(crate) fn new(context: Arc<Context>, stopping: watch::Receiver<bool>) -> Self {
-        Self { context, stopping, clock: Mutex::default() }
+        Self { context, stopping, readers: Arc::default(), clock: Mutex::default() }
     }
 
     /// The newest catalog; without one, what Consul says without a leader.
@@ -231,6 +262,7 @@ impl Shell {
 }
 
 fn router(shell: Arc<Shell>) -> Router {
+    let audit = Arc::clone(&shell.context.audit);
     let kv = || get(kv::get).put(kv::put).delete(kv::delete);
     Router::new()
         .route("/v1/kv", kv())
@@ -253,6 +285,13 @@ fn router(shell: Arc<Shell>) -> Router {
         .route("/v1/health/node/{*name}", get(catalog::health_node))
         .route("/v1/health/state/", get(catalog::missing_state))
         .route("/v1/health/state/{*state}", get(catalog::health_state))
+        .route("/v1/session/create", put(session::create))
+        .route("/v1/session/renew/{id}", put(session::renew))
+        .route("/v1/session/destroy/{id}", put(session::destroy))
+        .route("/v1/session/info/{id}", get(session::info))
+        .route("/v1/session/list", get(session::list))
+        .route("/v1/session/node/{node}", get(session::node))
+        .route("/v1/txn", put(txn::put))
         .route("/v1/status/leader", get(agent::leader))
         .route("/v1/status/peers", get(agent::peers))
         .route("/v1/agent/self", get(agent::own))
@@ -261,8 +300,21 @@ fn router(shell: Arc<Shell>) -> Router {
         .route("/replica/{service}", get(balancer::replica))
         .route("/check/{name}", get(check::check))
         .route("/health", get(balancer::health))
+        .route("/metrics", get(signals::metrics))
+        .route("/v1/sengu/events", get(follow))
         .merge(registration::routes())
         .fallback(answer::unknown_path)
         .method_not_allowed_fallback(answer::wrong_method)
+        .layer(from_fn_with_state(audit, signals::audited))
+        .layer(from_fn(signals::count))
         .with_state(shell)
+}
+
+/// The journal, as a stream.
+async fn follow(
+    State(shell): State<Arc<Shell>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Trouble> {
+    events::events(&shell, &headers, &Params::of(&uri)?).await
 }

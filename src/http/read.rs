@@ -20,7 +20,7 @@ use super::Shell;
 use super::answer::{Meta, Trouble, json};
 use super::query::{Blocking, Consistency, Params};
 use super::server::stopped;
-use crate::clock;
+use crate::{clock, metrics};
 
 /// What a view is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,10 @@ pub(crate) enum Topic {
     Kv,
     /// What operators asked for.
     Requests,
+    /// The stories of terms.
+    History,
+    /// Consul's sessions.
+    Sessions,
     /// Nodes, services and checks; also changes by the clock.
     Directory,
 }
@@ -37,8 +41,10 @@ impl Topic {
     /// Moves whenever a record that views of this topic are made of changes.
     fn stamp(self, catalog: &Catalog) -> Revision {
         let kinds: &[&str] = match self {
-            Self::Kv => &["kv", "kvmeta"],
+            Self::Kv => &["kv", "kvmeta", "sessions"],
             Self::Requests => &["requests"],
+            Self::History => &["history"],
+            Self::Sessions => &["sessions"],
             Self::Directory => &KINDS,
         };
         kinds.iter().map(|kind| catalog.changed(kind)).max().unwrap_or_default()
@@ -104,6 +110,7 @@ pub(crate) async fn read<T>(
         }
         let seen = (topic.stamp(&catalog), look.count);
         drop(found);
+        let _waiting = Waiting::begin();
         // Until something that the view is made of has changed.
         let mut until = look.until;
         drop(catalog);
@@ -123,6 +130,22 @@ pub(crate) async fn read<T>(
     }
 }
 
+/// Counts a reader that waits, for as long as it does.
+struct Waiting;
+
+impl Waiting {
+    fn begin() -> Self {
+        metrics::get().http_waiting.inc();
+        Self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        metrics::get().http_waiting.dec();
+    }
+}
+
 /// A directory at one moment, with what the clock does to it.
 struct Look<'a> {
     directory: Directory<'a>,
@@ -135,7 +158,9 @@ impl<'a> Look<'a> {
     fn take(shell: &'a Shell, catalog: &'a Catalog, topic: Topic) -> Self {
         let directory = Directory::new(catalog, clock::time(), &shell.context.place);
         match topic {
-            Topic::Kv | Topic::Requests => Self { directory, floor: 0, count: 0, until: None },
+            Topic::Kv | Topic::Requests | Topic::History | Topic::Sessions => {
+                Self { directory, floor: 0, count: 0, until: None }
+            }
             Topic::Directory => {
                 let (floor, count) = shell.clock_signs(directory.signs(), catalog.revision);
                 Self { directory, floor, count, until: directory.changes_at() }

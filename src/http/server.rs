@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,14 @@ impl Default for Limits {
 
 /// Who is at the other end of a unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PeerUser(pub(crate) u32);
+pub(crate) struct PeerUser {
+    pub(crate) uid: u32,
+    pub(crate) pid: Option<i32>,
+}
+
+/// Who is at the other end of a TCP connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 
 /// Where connections come from.
 #[derive(Debug)]
@@ -61,7 +69,7 @@ pub(crate) enum Listener {
 }
 
 enum Connection {
-    Tcp(TcpStream),
+    Tcp(TcpStream, PeerAddress),
     Unix(UnixStream, PeerUser),
 }
 
@@ -69,16 +77,17 @@ impl Listener {
     async fn accept(&self) -> io::Result<Connection> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 // A client that takes nothing of its answer for a minute is gone.
                 socket2::SockRef::from(&stream)
                     .set_tcp_user_timeout(Some(Duration::from_secs(60)))?;
-                Ok(Connection::Tcp(stream))
+                Ok(Connection::Tcp(stream, PeerAddress(peer)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                let user = PeerUser(stream.peer_cred()?.uid());
+                let peer = stream.peer_cred()?;
+                let user = PeerUser { uid: peer.uid(), pid: peer.pid() };
                 Ok(Connection::Unix(stream, user))
             }
         }
@@ -165,14 +174,15 @@ impl Doors {
 
     async fn connection(self: Arc<Self>, connection: Connection) {
         match connection {
-            Connection::Tcp(stream) => self.seat(stream, None).await,
-            Connection::Unix(stream, user) => self.seat(stream, Some(user)).await,
+            Connection::Tcp(stream, peer) => self.seat(stream, peer).await,
+            Connection::Unix(stream, user) => self.seat(stream, user).await,
         }
     }
 
-    async fn seat<S>(&self, stream: S, user: Option<PeerUser>)
+    async fn seat<S, P>(&self, stream: S, peer: P)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Copy + Send + Sync + 'static,
     {
         let Ok(_seat) = Arc::clone(&self.seats).try_acquire_owned() else {
             if let Ok(_refusal) = Arc::clone(&self.refusals).try_acquire_owned() {
@@ -183,9 +193,7 @@ impl Doors {
         let router = self.router.clone();
         let service = tower::service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
-            if let Some(user) = user {
-                request.extensions_mut().insert(user);
-            }
+            request.extensions_mut().insert(peer);
             router.clone().oneshot(request)
         });
         let connection = http1::Builder::new()

@@ -26,9 +26,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::server::Limits;
 use super::{Context, HttpServer, serve_within};
+use crate::audit::Audit;
 use crate::board::Board;
 use crate::clock;
 use crate::config::HttpConfig;
+use crate::journal::Journal;
 use crate::probe::{Registered, Scripts};
 use crate::store::{Batch, Store, StoreError, Watch};
 use crate::view::View;
@@ -39,11 +41,42 @@ pub(crate) struct MapStore {
     state: Mutex<(Revision, BTreeMap<Key, KeyValue>)>,
     batches: mpsc::UnboundedSender<Batch>,
     failure: Mutex<Option<StoreError>>,
+    /// Leases that stand, with their time; they end when a test says so.
+    leases: Mutex<BTreeMap<LeaseId, Duration>>,
 }
 
 impl MapStore {
     pub(crate) fn fail(&self, error: Option<StoreError>) {
         *self.failure.lock().expect("no panic") = error;
+    }
+
+    /// The newest revision.
+    pub(crate) fn txn_revision(&self) -> Revision {
+        self.state.lock().expect("no panic").0
+    }
+
+    /// The leases that stand.
+    pub(crate) fn leases(&self) -> BTreeMap<LeaseId, Duration> {
+        self.leases.lock().expect("no panic").clone()
+    }
+
+    /// A lease runs out: its keys go, at one revision.
+    pub(crate) fn run_out(&self, lease: LeaseId) {
+        self.leases.lock().expect("no panic").remove(&lease);
+        let mut state = self.state.lock().expect("no panic");
+        let (revision, map) = &mut *state;
+        let keys: Vec<Key> =
+            map.values().filter(|entry| entry.lease == lease).map(|e| e.key.clone()).collect();
+        if keys.is_empty() {
+            return;
+        }
+        *revision += 1;
+        let mut changes = Vec::new();
+        for key in keys {
+            map.remove(&key);
+            changes.push(Change { revision: *revision, key, now: None });
+        }
+        self.batches.send(Batch { revision: *revision, changes }).expect("the pump runs");
     }
 }
 
@@ -84,15 +117,19 @@ impl Store for MapStore {
         Err(StoreError::Refused("not in this test".to_owned()))
     }
 
-    async fn grant(&self, _: Duration) -> Result<(LeaseId, Duration), StoreError> {
-        Err(StoreError::Refused("not in this test".to_owned()))
+    async fn grant(&self, ttl: Duration) -> Result<(LeaseId, Duration), StoreError> {
+        let mut leases = self.leases.lock().expect("no panic");
+        let id = leases.keys().next_back().map_or(1, |last| last + 1);
+        leases.insert(id, ttl);
+        Ok((id, ttl))
     }
 
-    async fn keep(&self, _: LeaseId) -> Result<bool, StoreError> {
-        Ok(false)
+    async fn keep(&self, lease: LeaseId) -> Result<bool, StoreError> {
+        Ok(self.leases.lock().expect("no panic").contains_key(&lease))
     }
 
-    async fn revoke(&self, _: LeaseId) -> Result<(), StoreError> {
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.run_out(lease);
         Ok(())
     }
 }
@@ -158,6 +195,7 @@ impl Rig {
             state: Mutex::new((0, BTreeMap::new())),
             batches,
             failure: Mutex::new(None),
+            leases: Mutex::default(),
         });
         let view = Arc::new(View::default());
         let mut empty = Catalog::default();
@@ -188,6 +226,8 @@ impl Rig {
             board: Arc::new(Board::default()),
             place,
             look_age: Duration::from_secs(5),
+            journal: Arc::new(Journal::new("test")),
+            audit: Arc::new(Audit::off()),
             registered: Arc::new(registered),
             checks: None,
         });
@@ -344,6 +384,7 @@ pub(crate) fn instance(name: &str, role: Role) -> InstanceRecord {
         priority: 100,
         policy: Policy::default(),
         boot_id: None,
+        version: None,
         role: Some(role),
         writable: role == Role::Master,
         source: (role == Role::Replica).then(|| "10.0.0.1:6379".parse().expect("an address")),
@@ -355,6 +396,10 @@ pub(crate) fn instance(name: &str, role: Role) -> InstanceRecord {
         starts_fenced: Verdict::Good,
         killable: Verdict::Good,
         in_step: None,
+        trouble: None,
+        replication: Verdict::Good,
+        lossless: Verdict::Good,
+        semi_sync: None,
         quarantine: None,
         unknown: Map::new(),
     }

@@ -1,7 +1,7 @@
 //! Writes: make a plan from the newest catalog, let the store do it, and answer once this
 //! agent's own catalog has it, so that a client reads what it wrote.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sengu_core::consul::directory::Directory;
 use sengu_core::consul::{Plan, Refusal, Verdict};
@@ -9,7 +9,8 @@ use sengu_core::kv::{Txn, TxnReply};
 
 use super::Shell;
 use super::answer::Trouble;
-use crate::clock;
+use crate::store::StoreError;
+use crate::{clock, metrics};
 
 /// How often a plan is made again because its picture was old.
 const ATTEMPTS: u32 = 8;
@@ -38,7 +39,18 @@ pub(crate) async fn write(
 
 /// Sends one txn and waits a bounded time for its answer.
 pub(crate) async fn send(shell: &Shell, txn: Txn) -> Result<TxnReply, Trouble> {
-    match tokio::time::timeout(STORE_WAIT, shell.context.store.txn(txn)).await {
+    let (began, reads) = (Instant::now(), txn.only_reads());
+    let answered = tokio::time::timeout(STORE_WAIT, shell.context.store.txn(txn)).await;
+    if !reads {
+        let outcome = match &answered {
+            Ok(Ok(reply)) if reply.succeeded => "done",
+            Ok(Ok(_)) => "compared",
+            Ok(Err(StoreError::Refused(_))) => "refused",
+            Ok(Err(_)) | Err(_) => "unknown",
+        };
+        metrics::get().stored(outcome, began.elapsed());
+    }
+    match answered {
         Ok(reply) => Ok(reply?),
         Err(_) => Err(Trouble::new(
             500,

@@ -21,15 +21,20 @@ pub(super) struct User(pub(super) String);
 /// Root, and the user that the agent itself runs as.
 pub(super) fn admitted(peer: Option<PeerUser>, own: u32) -> Result<User, Trouble> {
     match peer {
-        Some(PeerUser(uid)) if uid == 0 || uid == own => {
-            Ok(User(name(Path::new(PASSWD), uid).unwrap_or_else(|| uid.to_string())))
+        Some(PeerUser { uid, .. }) if uid == 0 || uid == own => {
+            Ok(User(name_of(uid).unwrap_or_else(|| uid.to_string())))
         }
-        Some(PeerUser(uid)) => Err(Trouble::new(
+        Some(PeerUser { uid, .. }) => Err(Trouble::new(
             403,
             format!("user id {uid} may not use the operator's socket: run this as root"),
         )),
         None => Err(Trouble::new(403, "the other end of the socket cannot be told")),
     }
+}
+
+/// The name of a user id on this host, if it has one.
+pub(super) fn name_of(uid: u32) -> Option<String> {
+    name(Path::new(PASSWD), uid)
 }
 
 /// The name of a user id in a passwd file: `name:password:uid:…`.
@@ -51,10 +56,13 @@ mod tests {
     #[test]
     fn only_root_and_the_agents_own_user_are_admitted() {
         let own = 4_000_000_000;
-        assert_eq!(admitted(Some(PeerUser(0)), 0).expect("root").0, "root");
-        assert_eq!(admitted(Some(PeerUser(0)), own).expect("root").0, "root");
-        assert_eq!(admitted(Some(PeerUser(own)), own).expect("own").0, "4000000000");
-        for peer in [Some(PeerUser(1000)), None] {
+        assert_eq!(admitted(Some(PeerUser { uid: 0, pid: None }), 0).expect("root").0, "root");
+        assert_eq!(admitted(Some(PeerUser { uid: 0, pid: None }), own).expect("root").0, "root");
+        assert_eq!(
+            admitted(Some(PeerUser { uid: own, pid: None }), own).expect("own").0,
+            "4000000000"
+        );
+        for peer in [Some(PeerUser { uid: 1000, pid: None }), None] {
             assert_eq!(admitted(peer, 0).expect_err("a stranger").status, 403);
         }
     }

@@ -219,7 +219,7 @@ fn standing(ask: &Ask) -> bool {
     }
 }
 
-fn word(ask: &Ask) -> &'static str {
+pub(super) fn word(ask: &Ask) -> &'static str {
     match ask {
         Ask::Adopt { .. } => "adopt",
         Ask::Release => "release",

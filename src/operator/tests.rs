@@ -1,10 +1,12 @@
 //! A real socket, a fixed agent behind it, and the plans of requests.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sengu_core::explain::{Explanation, Inputs, Rehearsal};
 use sengu_core::name::{InstanceName, ServiceName, Term};
 use sengu_core::record::{
     Ask, Cause, FORMAT, HistoryRecord, Promise, Record, RequestRecord, Stand, key,
@@ -49,6 +51,22 @@ impl Agent for Fixed {
     }
     async fn report(&self, name: &ServiceName, _: Now) -> Option<ServiceReport> {
         (*name == service()).then(report)
+    }
+    async fn explain(&self, name: &ServiceName, now: Now) -> Option<Explanation> {
+        let report = self.report(name, now).await?;
+        let inputs = Inputs {
+            revision: 1,
+            judge: "alone".to_owned(),
+            lease_ms: 6000,
+            store_answered_ms: 0,
+            doubted_ms: None,
+            beat_ms: None,
+            record: None,
+            instances: BTreeMap::new(),
+            finals: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+        };
+        Some(Explanation { report, next: Rehearsal::default(), rules: vec![], inputs })
     }
     async fn would_switch(
         &self,
@@ -184,9 +202,9 @@ async fn history_is_newest_first_and_bounded() {
             steps: vec![],
             loss: "nothing".to_owned(),
             ranking: vec![],
-            refusals: std::collections::BTreeMap::new(),
+            refusals: BTreeMap::new(),
             asked_by: None,
-            hooks: std::collections::BTreeMap::new(),
+            hooks: BTreeMap::new(),
             unknown: Map::new(),
         };
         running.rig.put(key::history(&service(), Term(term)), record.encode()).await;
@@ -307,7 +325,7 @@ fn past(rig: &Rig, number: u32, stand: Stand) -> (String, RequestRecord) {
         at: Wall(wall.0 - 100_000 + i64::from(number)),
         until: Wall(wall.0 - 50_000),
         stand,
-        hooks: std::collections::BTreeMap::new(),
+        hooks: BTreeMap::new(),
         unknown: Map::new(),
     };
     (format!("{number:013}-00000000"), record)

@@ -218,7 +218,9 @@ impl Check {
         let probes = join_all(looks).await;
         let now = clock::now();
         let mut found = self.found();
-        let change = found.condition.add(now, Judged::all(&probes));
+        let judged = Judged::all(&probes);
+        crate::metrics::get().probed(judged.status.as_str());
+        let change = found.condition.add(now, judged);
         found.probes = probes;
         let output = found.condition.at(now).output;
         drop(found);

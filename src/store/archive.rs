@@ -21,6 +21,7 @@ use sengu_core::record::{
     BeatRecord, FinalRecord, HistoryRecord, InstanceRecord, MasterRecord, NodeRecord, Record,
     RequestRecord,
 };
+use sengu_core::sync::SyncRecord;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -293,6 +294,7 @@ fn decode(kind: &str, value: &[u8]) -> Result<(), String> {
         "instances" => InstanceRecord::decode(value).map(|_| ()),
         "finals" => FinalRecord::decode(value).map(|_| ()),
         "requests" => RequestRecord::decode(value).map(|_| ()),
+        "sync" => SyncRecord::decode(value).map(|_| ()),
         "history" => HistoryRecord::decode(value).map(|_| ()),
         "nodes" => NodeRecord::decode(value).map(|_| ()),
         // Values of clients, and a record in front of them that is not JSON.

@@ -109,6 +109,7 @@ impl Stage {
             priority: 100,
             policy: Default::default(),
             boot_id: None,
+            version: None,
             role: Some(if source.is_some() { Role::Replica } else { Role::Master }),
             writable: source.is_none(),
             source,
@@ -120,6 +121,10 @@ impl Stage {
             starts_fenced: Verdict::Good,
             killable: Verdict::Good,
             in_step: None,
+            trouble: None,
+            replication: Verdict::Good,
+            lossless: Verdict::Good,
+            semi_sync: None,
             quarantine: None,
             unknown: Default::default(),
         };

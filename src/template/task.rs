@@ -230,6 +230,7 @@ impl Task {
         if self.catalog().is_none() {
             return;
         }
+        let (began, writes) = (std::time::Instant::now(), self.status.borrow().writes);
         let mut outcome = Ok(Attempt::Again);
         for _ in 0..ATTEMPTS {
             outcome = self.attempt().await;
@@ -237,6 +238,13 @@ impl Task {
                 break;
             }
         }
+        let word = match &outcome {
+            Ok(Attempt::Settled) if self.status.borrow().writes > writes => "written",
+            Ok(Attempt::Settled) => "same",
+            Ok(Attempt::Again) | Err(_) => "failed",
+        };
+        let file = self.config.destination.display().to_string();
+        crate::metrics::get().rendered(&file, word, began.elapsed());
         let now = clock::now();
         let error = match outcome {
             Ok(Attempt::Settled) => {

@@ -13,7 +13,7 @@ fn pair(seed: u64) -> (World, usize, usize) {
     let mut options = Options::story(seed, false);
     options.hosts = 2;
     options.instances = 2;
-    options.clients = (0, 0, 0);
+    options.clients = (0, 0, 0, 0);
     let mut world = World::new(options, false);
     world.run_until(SECOND);
     for host in 0..2 {

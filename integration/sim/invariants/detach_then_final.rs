@@ -44,7 +44,9 @@ impl Invariant for DetachThenFinal {
                     self.finals.remove(instance);
                 }
             }
-            Fact::Promoted { instance, .. } | Fact::Exited { instance } => {
+            Fact::Promoted { instance, .. }
+            | Fact::Exited { instance }
+            | Fact::Hand { instance } => {
                 self.finals.remove(instance);
             }
             Fact::Received { instance, life } => {

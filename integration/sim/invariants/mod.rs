@@ -5,16 +5,23 @@
 //! store did. A breach that the trace explains by a documented limit (an agent dead or stopped
 //! while its database ran) is told apart from one that nothing explains.
 
+mod all_bounded;
 mod detach_then_final;
+mod emptied_never_wins;
+mod failed_once;
 mod fence_in_time;
+mod fields_survive;
 mod hook_once;
 mod loss_is_said;
 mod named_is_serving;
+mod no_needless_move;
 mod nothing_older_runs;
 mod one_giver;
 mod planned_loses_nothing;
 mod proven_before_promoted;
+mod refusals_are_said;
 mod starts_fenced;
+mod veto_stands;
 mod w;
 mod watched;
 
@@ -67,6 +74,8 @@ pub(crate) struct Judges {
     pub(crate) violation: Option<Violation>,
     /// How often each limit explained a breach.
     pub(crate) limits: Vec<(&'static str, Violation)>,
+    /// The one that judges nothing, to see what then goes unseen.
+    muted: Option<String>,
 }
 
 impl Judges {
@@ -84,19 +93,43 @@ impl Judges {
             Box::new(planned_loses_nothing::PlannedLosesNothing::default()),
             Box::new(loss_is_said::LossIsSaid::default()),
             Box::new(hook_once::HookOnce::default()),
+            Box::new(no_needless_move::NoNeedlessMove::new(layout)),
+            Box::new(veto_stands::VetoStands::new(layout)),
+            Box::new(emptied_never_wins::EmptiedNeverWins::default()),
+            Box::new(failed_once::FailedOnce::default()),
+            Box::new(refusals_are_said::RefusalsAreSaid::default()),
+            Box::new(all_bounded::AllBounded),
+            Box::new(fields_survive::FieldsSurvive),
         ];
-        Self { rules, violation: None, limits: Vec::new() }
+        Self { rules, violation: None, limits: Vec::new(), muted: None }
+    }
+
+    /// Lets one rule judge nothing.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn mute(&mut self, slug: Option<&str>) {
+        self.muted = slug.map(str::to_owned);
+    }
+
+    /// A rule did not hold: the first is kept.
+    pub(crate) fn breach(&mut self, violation: Violation) {
+        if self.muted.as_deref() != Some(violation.slug) {
+            self.violation = self.violation.take().or(Some(violation));
+        }
     }
 
     /// Shows a fact to every rule.
     pub(crate) fn take(&mut self, at: Micros, fact: &Fact) {
+        let mut firm = Vec::new();
         for rule in &mut self.rules {
             let Err(breach) = rule.take(at, fact) else { continue };
             let violation = Violation { slug: rule.slug(), at, text: breach.text };
             match breach.limit {
                 Some(limit) => self.limits.push((limit, violation)),
-                None => self.violation = self.violation.take().or(Some(violation)),
+                None => firm.push(violation),
             }
+        }
+        for violation in firm {
+            self.breach(violation);
         }
     }
 }
@@ -105,7 +138,6 @@ impl Judges {
 pub(crate) mod tests {
     //! What the rules' own tests share: a short way to write a history.
 
-    use std::collections::BTreeSet;
     use std::rc::Rc;
 
     use sengu_core::name::{BootId, HostName, InstanceName, Term};
@@ -125,8 +157,8 @@ pub(crate) mod tests {
     pub(crate) fn layout() -> Layout {
         Layout {
             hosts: (0..3).map(|n| (Id { service: 0, number: n }, n)).collect(),
-            unfenced: BTreeSet::from([Id { service: 0, number: 2 }]),
             lease: 4 * SECOND,
+            quiet: true,
             patience: 3 * SECOND,
         }
     }

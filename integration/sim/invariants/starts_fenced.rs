@@ -104,6 +104,21 @@ impl StartsFenced {
     }
 }
 
+/// May this fact put an instance in the wrong?
+fn matters(fact: &Fact) -> bool {
+    matches!(
+        fact,
+        Fact::Writable { .. }
+            | Fact::Master { .. }
+            | Fact::Agent { .. }
+            | Fact::Loaded { .. }
+            | Fact::Reach { .. }
+            | Fact::Stopped { .. }
+            | Fact::Started { .. }
+            | Fact::Moment
+    )
+}
+
 impl Invariant for StartsFenced {
     fn slug(&self) -> &'static str {
         "starts-fenced"
@@ -111,6 +126,9 @@ impl Invariant for StartsFenced {
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
         self.note(at, fact);
+        if self.since.is_empty() && !matters(fact) {
+            return Ok(());
+        }
         let wrong: BTreeSet<Id> = self.open.iter().copied().filter(|id| self.wrong(*id)).collect();
         self.since.retain(|id, _| wrong.contains(id));
         for id in wrong {

@@ -14,6 +14,10 @@ use super::super::schedule::Micros;
 const LIMIT: &str = "an agent was dead or stopped while its database ran";
 /// What explains a breach of an instance that was not made ready for sengu.
 const OPEN: &str = "an instance came back taking writes, since its own file starts it so";
+/// What explains a breach of an instance that somebody opened.
+const HAND: &str = "a person opened an instance by hand";
+/// What explains a breach on a host that stood still.
+const GUEST: &str = "a guest stood still and went on";
 
 #[derive(Debug, Default)]
 struct Host {
@@ -22,14 +26,16 @@ struct Host {
     up: Option<Micros>,
     /// Has read the store since it ran again.
     loaded: Option<Micros>,
+    /// Its guest stood still.
+    guest: bool,
 }
 
 /// All hosts' agents.
 #[derive(Debug)]
 pub(crate) struct Watched {
     hosts: BTreeMap<usize, Host>,
-    /// Instances whose own file does not start them fenced, and when they started.
-    opened: BTreeMap<Id, Micros>,
+    /// Instances that were opened without sengu, when, and by what.
+    opened: BTreeMap<Id, (Micros, &'static str)>,
     layout: Layout,
 }
 
@@ -43,7 +49,7 @@ impl Watched {
     pub(crate) fn take(&mut self, at: Micros, fact: &Fact) {
         match *fact {
             Fact::Agent { host, running: false } => {
-                self.hosts.insert(host, Host { down: true, up: None, loaded: None });
+                self.hosts.insert(host, Host { down: true, ..Host::default() });
             }
             Fact::Agent { host, running: true } => {
                 if let Some(host) = self.hosts.get_mut(&host) {
@@ -51,8 +57,22 @@ impl Watched {
                     host.up = Some(at);
                 }
             }
-            Fact::Started { instance } if self.layout.unfenced.contains(&instance) => {
-                self.opened.insert(instance, at);
+            Fact::Guest { host, paused: true } => {
+                let guest = Host { down: true, guest: true, ..Host::default() };
+                self.hosts.insert(host, guest);
+            }
+            Fact::Guest { host, paused: false } => {
+                if let Some(host) = self.hosts.get_mut(&host) {
+                    host.down = false;
+                    host.up = Some(at);
+                    host.loaded = Some(at);
+                }
+            }
+            Fact::Started { instance, open: true } => {
+                self.opened.insert(instance, (at, OPEN));
+            }
+            Fact::Hand { instance } => {
+                self.opened.insert(instance, (at, HAND));
             }
             Fact::Stalled { host, span } => {
                 let patience = self.layout.patience;
@@ -73,9 +93,10 @@ impl Watched {
 
     /// The limit that explains what this instance did, if one does.
     pub(crate) fn limit(&self, at: Micros, instance: Id) -> Option<&'static str> {
-        let opened = self.opened.get(&instance);
-        if opened.is_some_and(|opened| at < *opened + self.layout.patience) {
-            return Some(OPEN);
+        if let Some((opened, why)) = self.opened.get(&instance)
+            && at < *opened + self.layout.patience
+        {
+            return Some(why);
         }
         let host = self.hosts.get(self.layout.hosts.get(&instance)?)?;
         let unwatched = host.down
@@ -83,7 +104,7 @@ impl Watched {
                 Some(loaded) => at < loaded.max(up) + self.layout.patience,
                 None => at < up + self.layout.lease + self.layout.patience,
             });
-        unwatched.then_some(LIMIT)
+        unwatched.then_some(if host.guest { GUEST } else { LIMIT })
     }
 }
 
@@ -96,8 +117,8 @@ mod tests {
     #[test]
     fn an_instance_that_its_own_file_opens_is_told_apart_for_a_while() {
         let mut watched = Watched::new(&layout());
-        watched.take(SECOND, &Fact::Started { instance: r(3) });
-        watched.take(SECOND, &Fact::Started { instance: r(2) });
+        watched.take(SECOND, &Fact::Started { instance: r(3), open: true });
+        watched.take(SECOND, &Fact::Started { instance: r(2), open: false });
         assert_eq!(watched.limit(2 * SECOND, r(3)), Some(OPEN));
         assert_eq!(watched.limit(2 * SECOND, r(2)), None);
         assert_eq!(watched.limit(5 * SECOND, r(3)), None);

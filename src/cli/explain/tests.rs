@@ -5,7 +5,7 @@ use crate::cli::fixture;
 use crate::cli::print::tests::look;
 
 fn check(report: &ServiceReport, wanted: &str) {
-    let shown = explain(report, &look(None));
+    let shown = explain(&fixture::explained(report.clone()), &look(None));
     assert_eq!(shown.trim_end(), wanted.trim_matches('\n'), "\n{shown}");
 }
 
@@ -24,8 +24,15 @@ instances
   cache2 at 10.0.0.12:6379 on db12: master, takes writes, up, 5f3a91c0:48210
   cache3 at 10.0.0.13:6379 on db13: replica, takes no writes, up, in step, 5f3a91c0:48210
 
-if the master failed now
-  tried in this order: cache3
+suppose the process of cache2 ends now
+   +0.000 s  cache3 takes term 9
+  cache3 at 10.0.0.13:6379 would be master (term 9); lost: nothing
+  provided that cache2 is not started again meanwhile
+
+rules
+  named-is-serving        holds  cache2 is named
+  hook-once               idle   no hook ran in term 8
+  starts-fenced           stops  cache3: not looked at yet
 
 last move
   term 8  03:12:07  cache1 → cache2: the master's process exited
@@ -36,11 +43,15 @@ last move
     promoted      1.20 s  ██████████████████████████████
     serving       0.12 s  ███
     whole         1.84 s
+    no writes for 1.84 s
     lost: nothing
     ranking: cache2, cache3
     passed over: cache4: 41 s behind (limit 10 s)
     hook before-failover: done in 0.90 s, with warnings:
       /usr/local/bin/page: exit code 1
+
+inputs
+  store: embedded, revision 41, answered 0.012 s ago, lease 6.00 s
 ",
     );
 }
@@ -63,14 +74,23 @@ instances
   b1 at 10.0.0.11:6379 on db11: replica, takes no writes, silent: no answer for 12 s, copying
     would not be promoted: a full copy was under way
 
-if the master failed now
-  nobody could take over
+suppose nothing else happens
+  nobody would be master:
+    no candidate: `b1`: a full copy onto it was under way
 
 what sengu does not do
   failover: b1 is half of a copy; wait until it is done
 
+rules
+  named-is-serving        holds  cache2 is named
+  hook-once               idle   no hook ran in term 8
+  starts-fenced           stops  cache3: not looked at yet
+
 requests
   pause: root@db1 asked for a pause at 03:50:00 (new switch), until 04:50:00: in force
+
+inputs
+  store: embedded, revision 41, answered 0.012 s ago, lease 6.00 s
 ",
     );
 }

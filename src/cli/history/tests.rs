@@ -24,6 +24,7 @@ term 8  03:12:07  cache1 → cache2: the master's process exited
   promoted      1.20 s  ██████████████████████████████
   serving       0.12 s  ███
   whole         1.84 s
+  no writes for 1.84 s
   lost: nothing
   ranking: cache2, cache3
   passed over: cache4: 41 s behind (limit 10 s)
@@ -80,4 +81,22 @@ term 8  cache1 → cache2: the master's process exited
   hook failed-failover: nobody knows how it ended; it is not run again
 ",
     );
+}
+
+#[test]
+fn programs_get_what_follows_from_the_record() {
+    let report = TermReport { term: Term(8), record: failover() };
+    let told = serde_json::to_value(Told::of(&report)).expect("JSON");
+    assert_eq!(told["write_closed_ms"], 1840);
+    assert_eq!(told["loss_verdict"], "none");
+    assert_eq!((&told["term"], &told["to"]), (&8.into(), &"cache2".into()));
+    let word = |words: &str| {
+        let mut record = failover();
+        record.loss = words.to_owned();
+        loss(&record)
+    };
+    assert_eq!(word("nothing: it has all that the old master had"), "none");
+    assert_eq!(word("120 bytes of the old master's writes"), "some");
+    assert_eq!(word("unknown, at most the writes of the last 900 ms before it"), "bounded");
+    assert_eq!(word("unknown: the histories cannot be compared"), "unknown");
 }

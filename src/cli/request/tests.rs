@@ -102,7 +102,10 @@ fn serve(socket: &Path, told: Told) -> tokio::runtime::Runtime {
             "/v1/sengu/history/{service}",
             get(|| async { Json(vec![TermReport { term: Term(8), record: fixture::failover() }]) }),
         )
-        .route("/v1/sengu/explain/{service}", get(|| async { Json(fixture::well()) }))
+        .route(
+            "/v1/sengu/explain/{service}",
+            get(|| async { Json(fixture::explained(fixture::well())) }),
+        )
         .with_state(told);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

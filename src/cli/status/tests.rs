@@ -74,3 +74,24 @@ fn what_is_being_done_is_told() {
 fn without_services_the_way_to_the_first_is_told() {
     check(&[], None, "no services yet; add a [service.NAME] to the configuration file");
 }
+
+#[test]
+fn more_services_than_a_screen_has_lines_are_told_by_need() {
+    let many: Vec<ServiceReport> = (0..40)
+        .map(|number| {
+            let mut report = if number == 33 { fixture::troubled() } else { fixture::well() };
+            report.service = ServiceName::new(&format!("s{number:02}")).expect("good");
+            report
+        })
+        .collect();
+    let mut look = look(None);
+    look.height = Some(24);
+    let shown = screen(&many, &look);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines.len() < 24, "{} lines\n{shown}", lines.len());
+    assert!(lines[0].starts_with("1 of 40 services needs you: s33"), "{shown}");
+    assert!(lines[3].starts_with("s33 "), "{shown}");
+    assert_eq!(lines[lines.len() - 1], "and 22 more that need nobody; `sengu status --all`");
+    look.height = None;
+    assert_eq!(screen(&many, &look).lines().count(), 43);
+}

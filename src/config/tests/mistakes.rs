@@ -315,29 +315,6 @@ address = "127.0.0.1:6379"
 }
 
 #[test]
-fn a_database_that_comes_later() {
-    bad(
-        r#"
-[service.foo]
-kind = "mysql"
-[service.foo.instance.a]
-address = "127.0.0.1:6379"
-"#,
-        r#"
-  x kind "mysql" is not supported yet; use "redis"
-   ,-[/etc/sengu/sengu.toml:2:8]
- 1 | [service.foo]
- 2 | kind = "mysql"
-   :        ^^^|^^^
-   :           `-- here
- 3 | [service.foo.instance.a]
-   `----
-/etc/sengu/sengu.toml has 1 mistake
-"#,
-    );
-}
-
-#[test]
 fn a_service_without_instances() {
     bad(
         r#"

@@ -2,6 +2,7 @@
 //! the exact message.
 
 mod mistakes;
+mod mysql;
 
 use std::net::IpAddr;
 
@@ -30,6 +31,10 @@ impl Machine for Fixed {
     fn secret(&self, path: &Path) -> Result<String, String> {
         match path.to_str() {
             Some("/etc/sengu/redis.secret") => Ok("user = app\npassword = hunter2\n".into()),
+            Some("/etc/sengu/mysql.secret") => Ok("user = sengu\npassword = hunter2\n\
+                 replication_user = repl\nreplication_password = hunter3\n"
+                .into()),
+            Some("/etc/sengu/bare.secret") => Ok("hunter2\n".into()),
             _ => Err(format!("cannot read {}: no such file", path.display())),
         }
     }

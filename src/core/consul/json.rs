@@ -108,7 +108,7 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 /// Lowers keys and drops `_` in them (Consul's `service_id` is `ServiceID`), except in metadata.
-fn lowered(value: Value) -> Value {
+pub(super) fn lowered(value: Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
             map.into_iter()

@@ -6,7 +6,10 @@
 //! back and each change under a prefix wakes; a removal elsewhere wakes too, which Consul's
 //! clients must bear ("spurious wake-ups").
 //!
-//! Locks (`acquire`, `release`) need sessions, which are not here: no session is known.
+//! Locks (`acquire`, `release`) are records beside the entry ([`super::session`]). An entry that was
+//! ever locked has the index of its lock, too, so that the end of a lock wakes who waits for it.
+
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +17,7 @@ use serde::Serialize;
 use serde_json::Map;
 
 use super::record::{KvMeta, key};
-use super::{Found, Otherwise, Plan, Refusal};
+use super::{Found, Otherwise, Plan, Refusal, derived, session};
 use crate::catalog::Catalog;
 use crate::kv::{Compare, KeyValue, Op, Revision, Txn};
 use crate::record::{FORMAT, Record};
@@ -22,14 +25,14 @@ use crate::record::{FORMAT, Record};
 /// The largest value, in bytes (Consul's `kv_max_value_size`).
 pub const VALUE_MAX: usize = 512 * 1024;
 
-/// The longest key, in bytes.
-pub const KEY_MAX: usize = 2048;
+/// The longest key, in bytes: what every store takes, less the prefix that it stands under.
+pub const KEY_MAX: usize = 1000;
 
 /// One entry, as Consul's clients read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Pair {
-    /// How often it was locked: never.
+    /// How often it was locked.
     pub lock_index: u64,
     /// Its key.
     pub key: String,
@@ -41,24 +44,31 @@ pub struct Pair {
     pub create_index: Revision,
     /// The revision of its last change.
     pub modify_index: Revision,
+    /// The session that holds its lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 /// One entry.
 #[must_use]
 pub fn get(catalog: &Catalog, name: &str) -> Found<Option<Pair>> {
-    match catalog.get(&key::kv(name)) {
-        Some(entry) => Found { index: entry.modified, body: Some(pair(catalog, entry)) },
-        None => Found { index: catalog.changed("kv"), body: None },
-    }
+    let found = find(catalog, name);
+    Found { index: found.index, body: found.body.map(|entry| pair(catalog, &entry)) }
 }
 
 /// One entry's bytes.
 #[must_use]
-pub fn raw(catalog: &Catalog, name: &str) -> Found<Option<std::sync::Arc<[u8]>>> {
-    match catalog.get(&key::kv(name)) {
-        Some(entry) => Found { index: entry.modified, body: Some(entry.value.clone()) },
-        None => Found { index: catalog.changed("kv"), body: None },
-    }
+pub fn raw(catalog: &Catalog, name: &str) -> Found<Option<Arc<[u8]>>> {
+    let found = find(catalog, name);
+    Found { index: found.index, body: found.body.map(|entry| entry.value.clone()) }
+}
+
+fn find(catalog: &Catalog, name: &str) -> Found<Option<Arc<KeyValue>>> {
+    let Some(entry) = catalog.get(&key::kv(name)) else {
+        return Found { index: catalog.changed("kv"), body: None };
+    };
+    let lock = if meta(catalog, name).locks > 0 { session::lock_index(catalog, name) } else { 0 };
+    Found { index: entry.modified.max(lock), body: Some(Arc::clone(entry)) }
 }
 
 /// All entries under a prefix, by key; `None` if there are none.
@@ -67,6 +77,8 @@ pub fn recurse(catalog: &Catalog, prefix: &str) -> Found<Option<Vec<Pair>>> {
     let pairs: Vec<Pair> =
         catalog.range(&key::kv(prefix)).map(|entry| pair(catalog, entry)).collect();
     let newest = pairs.iter().map(|pair| pair.modify_index).max();
+    let locked = pairs.iter().any(|pair| pair.lock_index > 0);
+    let newest = if locked { newest.max(Some(catalog.changed("sessions"))) } else { newest };
     Found { index: prefix_index(catalog, newest), body: Some(pairs).filter(|p| !p.is_empty()) }
 }
 
@@ -104,23 +116,45 @@ fn name_of(entry: &KeyValue) -> &str {
     entry.key.strip_prefix("kv/").unwrap_or(&entry.key)
 }
 
-fn pair(catalog: &Catalog, entry: &KeyValue) -> Pair {
+pub(super) fn pair(catalog: &Catalog, entry: &KeyValue) -> Pair {
     let name = name_of(entry);
+    let meta = meta(catalog, name);
     Pair {
-        lock_index: 0,
+        lock_index: meta.locks,
         key: name.to_owned(),
-        flags: flags(catalog, name),
+        flags: meta.flags,
         value: (!entry.value.is_empty()).then(|| STANDARD.encode(&entry.value)),
         create_index: entry.created,
         modify_index: entry.modified,
+        session: session::holder(catalog, name),
     }
 }
 
-fn flags(catalog: &Catalog, name: &str) -> u64 {
-    catalog
-        .get(&key::kv_meta(name))
-        .and_then(|entry| KvMeta::decode(&entry.value).ok())
-        .map_or(0, |meta| meta.flags)
+/// What belongs to an entry besides its value.
+pub(super) fn meta(catalog: &Catalog, name: &str) -> KvMeta {
+    let kept = catalog.get(&key::kv_meta(name));
+    kept.and_then(|entry| KvMeta::decode(&entry.value).ok()).unwrap_or(KvMeta {
+        format: FORMAT,
+        flags: 0,
+        locks: 0,
+        unknown: Map::new(),
+    })
+}
+
+/// Writes what belongs to an entry, where it is not what stands there; nothing where there is
+/// nothing to tell.
+pub(super) fn put_meta(catalog: &Catalog, name: &str, flags: u64, locks: u64) -> Option<Op> {
+    let at = key::kv_meta(name);
+    let stands = catalog.get(&at).is_some();
+    let old = meta(catalog, name);
+    if (flags, locks) == (0, 0) {
+        return stands.then_some(Op::Delete(at));
+    }
+    if stands && (old.flags, old.locks) == (flags, locks) {
+        return None;
+    }
+    let value = KvMeta { flags, locks, ..old }.encode();
+    Some(Op::Put { key: at, value, lease: 0 })
 }
 
 /// A write of one entry.
@@ -136,37 +170,79 @@ pub struct Put<'a> {
     pub cas: Option<Revision>,
 }
 
-/// Plans a write. Writing what is there already changes nothing, not even the index.
+/// Plans a write. Writing what is there already changes nothing, not even the index. A lock stays
+/// with whoever holds it.
 ///
 /// # Errors
-/// [`Refusal::Bad`] for a key out of bounds, [`Refusal::TooLarge`] for such a value.
+/// [`Refusal::Bad`] for a key out of bounds, [`Refusal::TooLarge`] for such a value,
+/// [`Refusal::Managed`] for a key of sengu's own.
 pub fn put(catalog: &Catalog, put: &Put<'_>) -> Result<Plan, Refusal> {
-    check_key(put.key)?;
-    check_size(put.value.len())?;
-    let (key, meta) = (key::kv(put.key), key::kv_meta(put.key));
-    let seen = catalog.get(&key);
+    check_put(put)?;
+    let at = key::kv(put.key);
+    let seen = catalog.get(&at);
+    let old = seen.map(|_| meta(catalog, put.key)).unwrap_or(meta(&Catalog::default(), ""));
     let same = seen
-        .filter(|entry| *entry.value == *put.value && flags(catalog, put.key) == put.flags)
+        .filter(|entry| *entry.value == *put.value && old.flags == put.flags)
         .filter(|entry| put.cas.is_none_or(|cas| cas == entry.modified));
     if let Some(entry) = same {
-        let when = vec![Compare::Modified(key.clone(), entry.modified)];
+        let when = vec![Compare::Modified(at.clone(), entry.modified)];
         let otherwise = if put.cas.is_some() { Otherwise::False } else { Otherwise::Again };
         return Ok(Plan {
-            txn: Txn { when, then: vec![Op::Get(key)], otherwise: vec![] },
+            txn: Txn { when, then: vec![Op::Get(at)], otherwise: vec![] },
             otherwise,
         });
     }
-    let meta = match put.flags {
-        0 => Op::Delete(meta),
-        flags => Op::Put {
-            key: meta,
-            value: KvMeta { format: FORMAT, flags, unknown: Map::new() }.encode(),
-            lease: 0,
-        },
+    let mut when: Vec<Compare> =
+        put.cas.map(|cas| Compare::Modified(at.clone(), cas)).into_iter().collect();
+    let lease = seen.map_or(0, |entry| entry.lease);
+    let mut otherwise = Otherwise::False;
+    if lease != 0 && put.cas.is_none() {
+        // The lease, and what it ends, is the lock's; both must be those that were seen.
+        when.push(Compare::Modified(at.clone(), seen.map_or(0, |entry| entry.modified)));
+        otherwise = Otherwise::Again;
+    }
+    let mut then = vec![Op::Put { key: at, value: put.value.into(), lease }];
+    then.extend(put_meta(catalog, put.key, put.flags, old.locks));
+    Ok(Plan { txn: Txn { when, then, otherwise: vec![] }, otherwise })
+}
+
+fn check_put(put: &Put<'_>) -> Result<(), Refusal> {
+    check_key(put.key)?;
+    derived::check_owner(put.key)?;
+    check_size(put.value.len())
+}
+
+/// Plans a write that takes the key's lock for a session; `None`: another holds it.
+///
+/// # Errors
+/// As [`put`], and [`Refusal::Invalid`] if there is no such session.
+pub fn acquire(catalog: &Catalog, put: &Put<'_>, id: &str) -> Result<Option<Plan>, Refusal> {
+    check_put(put)?;
+    let seen = catalog.get(&key::kv(put.key));
+    let locks = seen.map_or(0, |_| meta(catalog, put.key).locks);
+    let (when, mut then, locks, lease) = match session::take(catalog, put.key, id)? {
+        session::Take::Held => return Ok(None),
+        session::Take::Own { when, lease } => (when, Vec::new(), locks, lease),
+        session::Take::Free { when, then, lease } => (when, then, locks + 1, lease),
     };
-    let when = put.cas.map(|cas| Compare::Modified(key.clone(), cas)).into_iter().collect();
-    let then = vec![Op::Put { key, value: put.value.into(), lease: 0 }, meta];
-    Ok(Plan { txn: Txn { when, then, otherwise: vec![] }, otherwise: Otherwise::False })
+    then.push(Op::Put { key: key::kv(put.key), value: put.value.into(), lease });
+    then.extend(put_meta(catalog, put.key, put.flags, locks));
+    let txn = Txn { when, then, otherwise: vec![] };
+    Ok(Some(Plan { txn, otherwise: Otherwise::Again }))
+}
+
+/// Plans a write that gives the key's lock back; `None`: this session does not hold it.
+///
+/// # Errors
+/// As [`put`].
+pub fn release(catalog: &Catalog, put: &Put<'_>, id: &str) -> Result<Option<Plan>, Refusal> {
+    check_put(put)?;
+    let Some((when, mut then)) = session::give(catalog, put.key, id) else { return Ok(None) };
+    then.push(Op::Put { key: key::kv(put.key), value: put.value.into(), lease: 0 });
+    let locks = meta(catalog, put.key).locks;
+    then.extend(put_meta(catalog, put.key, put.flags, locks));
+    let txn = Txn { when, then, otherwise: vec![] };
+    Ok(Some(Plan { txn, otherwise: Otherwise::Again }))
 }
 
 /// Plans the removal of one entry. With `cas`, a missing key counts as removed and an index of
@@ -176,8 +252,14 @@ pub fn put(catalog: &Catalog, put: &Put<'_>) -> Result<Plan, Refusal> {
 /// [`Refusal::Bad`] for a key out of bounds.
 pub fn delete(name: &str, cas: Option<Revision>) -> Result<Plan, Refusal> {
     check_key(name)?;
+    derived::check_owner(name)?;
     let key = key::kv(name);
-    let remove = vec![Op::Delete(key.clone()), Op::Delete(key::kv_meta(name))];
+    let remove = vec![
+        Op::Delete(key.clone()),
+        Op::Delete(key::kv_meta(name)),
+        Op::Delete(session::lock_key(name)),
+        Op::Delete(session::delay_key(name)),
+    ];
     let (when, then) = match cas {
         None => (vec![], remove),
         Some(0) => (vec![Compare::Modified(key.clone(), 0)], vec![Op::Get(key.clone())]),
@@ -195,7 +277,14 @@ pub fn delete_tree(prefix: &str) -> Result<Plan, Refusal> {
     if !prefix.is_empty() {
         check_key(prefix)?;
     }
-    let then = vec![Op::DeletePrefix(key::kv(prefix)), Op::DeletePrefix(key::kv_meta(prefix))];
+    derived::check_owner(prefix)?;
+    let under = [
+        key::kv(prefix),
+        key::kv_meta(prefix),
+        session::lock_key(prefix),
+        session::delay_key(prefix),
+    ];
+    let then = under.into_iter().map(Op::DeletePrefix).collect();
     Ok(Plan { txn: Txn { when: vec![], then, otherwise: vec![] }, otherwise: Otherwise::False })
 }
 

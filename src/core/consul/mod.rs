@@ -2,11 +2,11 @@
 //! a read answers, and its index) or a plan (the txn of a write), or a refusal in words.
 //!
 //! Nothing here waits, writes or reads a clock. Managed services appear as Consul services, but
-//! nobody may write them through this dialect: the plans refuse that with the reason. Consul's
-//! sessions are not here.
+//! nobody may write them through this dialect: the plans refuse that with the reason.
 
 pub mod agent;
 pub mod definition;
+pub mod derived;
 pub mod directory;
 pub mod duration;
 pub mod health;
@@ -16,9 +16,11 @@ pub mod record;
 pub mod register;
 pub mod registry;
 pub mod row;
+pub mod session;
 pub mod streak;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 
 use crate::kv::{Revision, Txn, TxnReply};
 

@@ -161,8 +161,11 @@ impl Status {
 pub struct KvMeta {
     /// See [`crate::record::FORMAT`].
     pub format: u32,
-    /// The client's own number; never 0 here.
+    /// The client's own number.
     pub flags: u64,
+    /// How often the entry was locked.
+    #[serde(default)]
+    pub locks: u64,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,

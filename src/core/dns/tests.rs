@@ -78,6 +78,7 @@ impl Store {
             priority: 100,
             policy: Policy::default(),
             boot_id: None,
+            version: None,
             role: Some(role),
             writable: role == Role::Master,
             source: (role == Role::Replica).then(|| MASTER.parse().expect("an address")),
@@ -89,6 +90,10 @@ impl Store {
             starts_fenced: Verdict::Good,
             killable: Verdict::Good,
             in_step: None,
+            trouble: None,
+            replication: Verdict::Good,
+            lossless: Verdict::Good,
+            semi_sync: None,
             quarantine: None,
             unknown: serde_json::Map::new(),
         };

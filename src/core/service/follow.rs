@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::candidate::shortened;
 use crate::catalog::At;
-use crate::event::Command;
+use crate::event::{Action, Command};
 use crate::name::InstanceName;
 use crate::policy::Rejoin;
-use crate::position::Covering;
+use crate::position::{Covering, Position};
 use crate::record::{Health, MasterRecord};
 
 use super::own::Own;
@@ -37,6 +38,10 @@ impl Service {
                 cx.out.wake(own.retry_at);
                 continue;
             }
+            if self.hush(cx, at, &name) {
+                continue;
+            }
+            let Some(own) = self.own.get_mut(&name) else { continue };
             let source = master.address;
             own.command(cx, &name, at.record.term, Command::Follow { source }, FOLLOW_WITHIN);
             cx.out.say(cx.name, false, format!("`{name}` follows `{}`", master.instance));
@@ -47,35 +52,70 @@ impl Service {
         let master = &at.record.holder;
         let Some(own) = self.own.get_mut(name) else { return Must::Nothing };
         let Some(state) = own.state() else { return Must::Nothing };
-        if state.source == Some(master.address) {
-            if !state.link_up {
+        let (source, link_up, empty) = (state.source, state.link_up, state.never_synced);
+        let closed = !state.writable && !own.busy();
+        let held = state.held().clone();
+        let proven = at.record.origins.last().is_some_and(|origin| held.part_of(origin));
+        let transactions = !matches!(held, Position::Redis(_));
+        let strays = if proven || (empty && !transactions) { None } else { self.strays(at, &held) };
+        self.keep_strays(cx, name, strays.as_deref().filter(|_| transactions));
+        if source == Some(master.address) {
+            if !link_up {
                 cx.out.wake(cx.now.time + Duration::from_millis(500));
             }
-            own.quarantine = None;
-            return Must::Nothing;
-        }
-        if own.busy() || state.writable {
-            return Must::Nothing;
-        }
-        let origin = at.record.origins.last();
-        let proven = origin
-            .is_some_and(|origin| matches!(origin.covers(&state.applied), Covering::Covers(_)));
-        if proven || state.never_synced {
-            return Must::Follow { full: state.never_synced };
-        }
-        if cx.settings.policy.rejoin == Rejoin::Ask {
-            let why = format!(
-                "its data ({}) cannot be proven part of the master's: keep a copy of it if you need \
-                 it, then set `rejoin = \"resync\"`",
-                state.applied
-            );
-            self.refuse(format!("`{name}` is quarantined: {why}"));
+            let why = strays.filter(|_| transactions).map(|strays| apart(&strays));
             if let Some(own) = self.own.get_mut(name) {
-                own.quarantine = Some(why);
+                own.quarantine = why;
             }
             return Must::Nothing;
         }
-        Must::Follow { full: true }
+        let Some(strays) = strays else {
+            return if closed { Must::Follow { full: empty } } else { Must::Nothing };
+        };
+        if !closed {
+            return Must::Nothing;
+        }
+        if !transactions && cx.settings.policy.rejoin == Rejoin::Resync {
+            return Must::Follow { full: true };
+        }
+        let why = if transactions {
+            apart(&strays)
+        } else {
+            format!(
+                "its data ({held}) cannot be proven part of the master's: keep a copy of it if you \
+                 need it, then set `rejoin = \"resync\"`"
+            )
+        };
+        self.refuse(format!("`{name}` is quarantined: {why}"));
+        if let Some(own) = self.own.get_mut(name) {
+            own.quarantine = Some(why);
+        }
+        Must::Nothing
+    }
+
+    /// What a copy here holds that the master is not known to hold. A person may have applied on
+    /// the master what only the copy had: the master's own position, where it is here, counts.
+    fn strays(&self, at: &At<MasterRecord>, held: &Position) -> Option<String> {
+        if matches!(held, Position::Redis(_)) {
+            return Some(held.to_string());
+        }
+        let master = self.own.get(&at.record.holder.instance).and_then(Own::state);
+        if master.is_some_and(|master| matches!(master.held().covers(held), Covering::Covers(_))) {
+            return None;
+        }
+        let origins: Vec<Position> = at.record.origins.last().cloned().into_iter().collect();
+        held.strays(&origins).or_else(|| Some(held.to_string()))
+    }
+
+    /// Has the shell keep the list of transactions that only this copy has, for a person.
+    fn keep_strays(&mut self, cx: &mut Cx<'_>, name: &InstanceName, strays: Option<&str>) {
+        let Some(own) = self.own.get_mut(name) else { return };
+        if own.strays.as_deref() == strays {
+            return;
+        }
+        own.strays = strays.map(str::to_owned);
+        let (instance, strays) = (cx.id(name), own.strays.clone());
+        cx.out.push(Action::Keep { instance, strays });
     }
 
     /// Another copy that is being made, or comes first by name.
@@ -133,6 +173,16 @@ impl Service {
         record.unproven.retain(|holder| !proven.contains(&&holder.instance));
         self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
     }
+}
+
+/// Why a copy with transactions of its own is set apart, and both ways out.
+fn apart(strays: &str) -> String {
+    format!(
+        "it has transactions that the master does not have: {}; apply them on the master, and it \
+         follows by itself, or copy the master's data over it (the whole list stands in the agent's \
+         data_dir, in `quarantine`)",
+        shortened(strays)
+    )
 }
 
 enum Must {

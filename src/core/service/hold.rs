@@ -9,11 +9,12 @@ use crate::lease::promise;
 use crate::name::{InstanceName, Term};
 use crate::observation::Role;
 use crate::policy::{Failover, Judge};
-use crate::position::Covering;
+use crate::position::{Covering, Position};
 use crate::record::{
     Ask, Cause, Holder, HookOutcome, HookStand, MasterRecord, MasterState, Phase, Promise, Proof,
     Stand, key,
 };
+use crate::sabotage::sabotaged;
 use crate::time::{Now, Wall};
 
 use super::own::Own;
@@ -28,8 +29,6 @@ fn promote_within(judge: Judge) -> Duration {
 }
 /// A candidate that is not open by then, its hooks apart, is given up.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
-/// How many histories a term remembers.
-const ORIGINS: usize = 16;
 
 impl Service {
     /// The record names an instance here: *taken*, *serving* or *fence-failed*.
@@ -43,11 +42,12 @@ impl Service {
             ));
             return;
         };
-        if own.gone(&holder.boot_id) {
+        let any = sabotaged!(AnotherLifeGoesOn) && own.boot_id.is_some();
+        if own.gone(&holder.boot_id) && !any {
             self.hold_gone(cx, at);
             return;
         }
-        if own.boot_id.as_ref().is_some_and(|boot| *boot != holder.boot_id) {
+        if own.boot_id.as_ref().is_some_and(|boot| *boot != holder.boot_id) && !any {
             // Another process answers at its address. The end of the one that holds the term is
             // told by the shell, which watches exactly that process; till then nothing is proven.
             self.refuse(format!(
@@ -139,9 +139,9 @@ impl Service {
             }
             return;
         }
-        let known =
-            |id: &str| at.record.origins.iter().any(|o| o.histories().any(|known| known == id));
-        if known(state.applied.history()) {
+        let history = state.applied.history();
+        let known = at.record.origins.iter().any(|o| o.histories().any(|known| known == history));
+        if known || sabotaged!(AnotherLifeGoesOn) {
             self.reopen(cx, at, undone(cx, at));
         } else {
             self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, None);
@@ -211,7 +211,12 @@ impl Service {
         }
         // Hooks have deadlines of their own; what they took does not count.
         let began = cx.view.master_received.max(cx.doubted).max(self.hook_ended);
-        let patience = began + OPEN_WITHIN;
+        let applying = own.state().is_some_and(|state| {
+            !matches!(state.applied.covers(&state.received), Covering::Covers(_))
+        });
+        // What it received is applied first; that may take as long as a lag that is allowed.
+        let extra = if applying { cx.settings.policy.max_lag } else { Duration::ZERO };
+        let patience = began + OPEN_WITHIN + extra;
         if self.hook.is_none() && !own.writable() && cx.now.time >= patience {
             self.give_up(cx, at, "it could not be opened in time");
             return;
@@ -221,8 +226,17 @@ impl Service {
             return;
         }
         let Some(own) = self.own.get(&name) else { return };
-        if own.writable() && own.state().is_some_and(|state| state.role == Role::Master) {
-            self.start_serving(cx, at, cause);
+        let unread = sabotaged!(ServingBeforeReadBack);
+        if unread || own.writable() && own.state().is_some_and(|s| s.role == Role::Master) {
+            // What was seen before the term began says nothing about it: another agent of this
+            // host may have fenced it since.
+            let since = own.known.as_ref().is_some_and(|it| it.sent >= cx.view.master_received);
+            if unread || since {
+                self.start_serving(cx, at, cause);
+            } else {
+                self.doing = Some(format!("looking at {name} once more"));
+                own.observe(cx, &name);
+            }
             return;
         }
         if let Some(phase) = before_phase(cause) {
@@ -249,7 +263,8 @@ impl Service {
             let kept = cx.beats.acknowledged(cx.name, term);
             let deadline = cx.beats.deadline(cx.name, term).filter(|_| kept);
             let left = deadline.map(|deadline| deadline.since(cx.now.time));
-            if left.is_none_or(|left| left < promote_within(cx.config.judge) + fence) {
+            let least = promote_within(cx.config.judge) + fence;
+            if left.is_none_or(|left| left < least) && !sabotaged!(PromotedWithoutTime) {
                 self.doing = Some(format!("waiting for a beat before {name} is promoted"));
                 return; // The next beat's answer brings us here again.
             }
@@ -300,9 +315,7 @@ impl Service {
         let mut record = at.record.clone();
         record.state = MasterState::Serving;
         record.since = cx.now.wall;
-        record.origins.push(state.applied.clone());
-        let extra = record.origins.len().saturating_sub(ORIGINS);
-        record.origins.drain(..extra);
+        push_origin(&mut record, state.applied.clone());
         record.failed.clear();
         if is_failover(cause) {
             record.failovers.push(cx.now.wall);
@@ -333,20 +346,20 @@ impl Service {
         }
     }
 
-    /// The server changed its replication id by itself: the record must know it.
+    /// The server changed its replication id by itself, or a person applied on it what only a copy
+    /// had: the record must know it, or its copies seem to have transactions of their own.
     fn note_history(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
         let Some(state) = self.own.get(&at.record.holder.instance).and_then(Own::state) else {
             return;
         };
-        if !state.writable
-            || at.record.origins.iter().any(|o| o.history() == state.applied.history())
-        {
+        let same = at.record.origins.iter().any(|o| o.history() == state.applied.history());
+        let transactions = !matches!(state.applied, Position::Redis(_));
+        let known = at.record.origins.last().is_some_and(|origin| state.applied.part_of(origin));
+        if !state.writable || (same && (known || !transactions)) {
             return;
         }
         let mut record = at.record.clone();
-        record.origins.push(state.applied.clone());
-        let extra = record.origins.len().saturating_sub(ORIGINS);
-        record.origins.drain(..extra);
+        push_origin(&mut record, state.applied.clone());
         self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
     }
 
@@ -403,7 +416,10 @@ impl Service {
         unproven.retain(|earlier| earlier.instance != holder.instance);
         MasterRecord {
             format: crate::record::FORMAT,
-            term: last.map_or(Term(0), |last| last.term).next(),
+            term: match last {
+                Some(last) if sabotaged!(TermReused) => last.term,
+                _ => last.map_or(Term(0), |last| last.term).next(),
+            },
             state,
             promise: if self.may_kill(cx, &holder.instance) {
                 promise(cx.config.judge)
@@ -441,7 +457,18 @@ impl Service {
                     })
             })
             .count();
-        recent.max(record.failed.len()) >= usize::try_from(most).unwrap_or(usize::MAX)
+        let spent = recent.max(record.failed.len());
+        spent >= usize::try_from(most).unwrap_or(usize::MAX) && !sabotaged!(AttemptsNotCounted)
+    }
+}
+
+/// Notes where a term's history starts.
+pub(super) fn push_origin(record: &mut MasterRecord, origin: Position) {
+    let keep = origin.origins_kept();
+    record.origins.push(origin);
+    let extra = record.origins.len().saturating_sub(keep);
+    if !sabotaged!(OriginsKept) {
+        record.origins.drain(..extra);
     }
 }
 

@@ -14,6 +14,8 @@ mod own;
 mod publish;
 mod report;
 mod request;
+mod rules;
+mod sync;
 mod take;
 mod tell;
 
@@ -30,11 +32,13 @@ use crate::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
 use crate::observation::Observation;
 use crate::policy::{Config, ServiceConfig};
 use crate::record::{Holder, MasterRecord, MasterState, Phase, Proof, Record, key};
+use crate::sabotage::sabotaged;
 use crate::time::{Now, Time};
 use crate::transition;
 
 use own::Own;
 pub(crate) use report::report;
+pub(crate) use rules::Facts;
 use tell::Place;
 
 /// What a decision may look at, and where it puts what it wants done.
@@ -77,7 +81,7 @@ fn mine(config: &Config, holder: &Holder) -> bool {
 }
 
 /// One service's volatile state: lanes, and what was last seen. Everything else is in records.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Service {
     own: BTreeMap<InstanceName, Own>,
     /// The txn under way on the master record, finals, requests and history.
@@ -102,6 +106,20 @@ pub(crate) struct Service {
     looks: BTreeMap<std::net::SocketAddr, Look>,
     /// The request that wants fresh looks, and when it was first seen.
     asked_seen: Option<(String, Time)>,
+    /// Since when the holder here waits for acknowledgements.
+    awaiting: Option<Time>,
+    /// Which copies are asked for a position, and since when.
+    asked_position: Option<(Asked, Time)>,
+    /// Since when too few acknowledging copies are attached to it.
+    short_since: Option<Time>,
+    /// Since when more copies acknowledge than stand in the record.
+    strange_since: Option<Time>,
+    /// The position at which commits wait and no acknowledgement comes, and since when.
+    stuck: Option<(crate::position::Position, Time)>,
+    /// Commits go on alone at least until then.
+    alone_until: Time,
+    /// Since when a copy that may acknowledge is not fit to.
+    unfit_since: BTreeMap<InstanceName, Time>,
     /// Since when the ranking of this incident stands, and of what.
     ranked: Option<(Vec<InstanceName>, Time)>,
     /// What is not done and why; made anew by each decision.
@@ -115,7 +133,10 @@ pub(crate) struct Service {
     said: Option<String>,
 }
 
-#[derive(Debug)]
+/// The copies of `sync/S`, and whether it wants a position of the holder.
+type Asked = (BTreeMap<InstanceName, crate::sync::Standing>, bool);
+
+#[derive(Debug, Clone, Hash)]
 struct RunningHook {
     id: ActionId,
     place: Place,
@@ -124,7 +145,7 @@ struct RunningHook {
 }
 
 /// A look at an earlier holder that was not proven stopped.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 struct Look {
     under_way: Option<ActionId>,
     /// When the last one that ended was sent, and what it showed.
@@ -216,6 +237,7 @@ impl Service {
             TxnOutcome::Unknown(_) => now.time + Duration::from_millis(50),
             TxnOutcome::Refused(_) => now.time + Duration::from_secs(1),
         };
+        let again = if sabotaged!(RetriedWithoutPause) { now.time } else { again };
         if self.writing == Some(id) {
             self.writing = None;
             self.write_after = again;
@@ -238,7 +260,8 @@ impl Service {
         holds
             && mine(config, &record.holder)
             && self.own.get(&record.holder.instance).is_some_and(|own| {
-                own.boot_id.as_ref() == Some(&record.holder.boot_id)
+                (own.boot_id.as_ref() == Some(&record.holder.boot_id)
+                    || sabotaged!(AnotherLifeGoesOn))
                     && own.fired != Some(record.term)
                     && (record.state != MasterState::Serving || own.closed < CLOSED_LOOKS)
             })
@@ -302,6 +325,10 @@ impl Service {
             MasterState::Serving => self.watch_lease(cx, at),
             MasterState::Taken { .. } => self.watch_lease(cx, at),
             MasterState::Giving { .. } => self.hand_over(cx, at),
+            MasterState::Lapsed if mine && sabotaged!(LapsedBeatenBack) => {
+                let serving = MasterRecord { state: MasterState::Serving, ..at.record.clone() };
+                self.write_master(cx, Some(at), &serving, Vec::new(), Vec::new());
+            }
             MasterState::Vacant { .. } | MasterState::Lapsed => self.incident(cx, at),
             MasterState::FenceFailed { error } => {
                 self.refuse(format!("the old master could not be fenced: {error}"));
@@ -311,6 +338,7 @@ impl Service {
         if at.record.state == MasterState::Serving {
             self.follow(cx, at);
             self.prove_stopped(cx, at);
+            self.keep_in_sync(cx, at);
         }
         self.serve_requests(cx, at);
         self.speak(cx);
@@ -326,7 +354,7 @@ impl Service {
                 && record.holder.instance == *name
                 && own.boot_id.as_ref() == Some(&record.holder.boot_id)
                 && own.fired != Some(record.term);
-            if own.writable() && !holds {
+            if own.writable() && !holds && !sabotaged!(OpenOnSightLeft) {
                 own.start_fence(cx, name, record.term, cx.settings.policy.kill);
             }
         }
@@ -426,7 +454,10 @@ impl Service {
         when: Vec<Compare>,
         then: Vec<Op>,
     ) -> Option<ActionId> {
-        if let Err(wrong) = transition::check(from.map(|at| &at.record), to) {
+        let unchecked = sabotaged!(TermReused) || sabotaged!(LapsedBeatenBack);
+        if let Err(wrong) = transition::check(from.map(|at| &at.record), to)
+            && !unchecked
+        {
             self.refuse(format!("internal error, not written: {wrong}"));
             return None;
         }
@@ -434,7 +465,11 @@ impl Service {
         let compare = Compare::Modified(Arc::clone(&key), from.map_or(0, |at| at.revision));
         let put = put(key, to);
         let txn = Txn {
-            when: std::iter::once(compare).chain(when).collect(),
+            when: Some(compare)
+                .filter(|_| !sabotaged!(RecordNotCompared))
+                .into_iter()
+                .chain(when)
+                .collect(),
             then: std::iter::once(put).chain(then).collect(),
             otherwise: Vec::new(),
         };
@@ -478,7 +513,7 @@ impl Service {
     }
 
     fn refuse(&mut self, why: String) {
-        if !self.refusals.contains(&why) {
+        if !self.refusals.contains(&why) && !sabotaged!(RefusalDropped) {
             self.refusals.push(why);
         }
     }

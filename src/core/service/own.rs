@@ -11,6 +11,7 @@ use crate::name::{BootId, InstanceId, InstanceName, Term};
 use crate::observation::{Answer, InstanceState, Observation, Process};
 use crate::position::{Covering, Position};
 use crate::record::{Health, Unfit};
+use crate::sabotage::sabotaged;
 use crate::time::{Now, Time, Wall};
 
 use super::Cx;
@@ -24,7 +25,7 @@ const ENDED_LIVES: usize = 8;
 /// How long after a failed command the next try waits.
 const RETRY: Duration = Duration::from_millis(500);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Own {
     /// The life of its process that was last seen alive.
     pub(crate) boot_id: Option<BootId>,
@@ -70,6 +71,15 @@ pub(crate) struct Own {
     pub(crate) mark: Option<(Time, Position)>,
     /// The promotion of this term failed: why.
     pub(crate) promote_failed: Option<(Term, String)>,
+    /// What only it holds, as the shell was last told.
+    pub(crate) strays: Option<String>,
+    /// Told in this life to acknowledge no more, and it cannot. That a look shows it not
+    /// acknowledging is less: its receiver may just be stopped.
+    pub(crate) quiet: Option<BootId>,
+    /// Told in this life to wait for so many acknowledgements, and done; nothing else was sent since.
+    pub(crate) awaits: Option<(BootId, u32)>,
+    /// Its process was another one when it was let in among those that acknowledge.
+    pub(crate) restarted: bool,
     /// Equal positions read in a row since the fence.
     pub(crate) reads: u32,
     /// What made it unfit when its detach was sent.
@@ -78,13 +88,13 @@ pub(crate) struct Own {
     pub(crate) detached: Option<(Term, BootId, Option<Unfit>)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Known {
     pub(crate) sent: Time,
     pub(crate) state: InstanceState,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Failing {
     pub(crate) since: Time,
     pub(crate) looks: u32,
@@ -111,6 +121,7 @@ impl Own {
     /// Is this life of its process known to have ended?
     pub(crate) fn gone(&self, boot_id: &BootId) -> bool {
         self.ended_lives.contains(boot_id)
+            || (sabotaged!(AnyExitCounts) && !self.ended_lives.is_empty())
     }
 
     /// What was seen before is old: failures are counted anew.
@@ -138,6 +149,12 @@ impl Own {
         if sent < self.acted {
             return;
         }
+        if let Some(boot_id) = self.boot_id.clone()
+            && seen.answer == Answer::Refused
+            && sabotaged!(RefusedIsDead)
+        {
+            return self.exited(now, &boot_id);
+        }
         self.observed_at = sent;
         if let Answer::State(state) = seen.answer {
             self.told(now, sent, state);
@@ -154,7 +171,9 @@ impl Own {
             quarantine: self.quarantine.take(),
             recalled: self.recalled,
             stepped: self.stepped.take(),
+            strays: self.strays.take(),
             watched: self.watched.take(),
+            restarted: self.restarted || self.boot_id.is_some(),
             process: self.process,
             acted: self.acted,
             trail: std::mem::take(&mut self.trail),
@@ -218,6 +237,7 @@ impl Own {
             return; // The one before; another life was seen since.
         }
         self.exited = Some((boot_id.clone(), now));
+        self.restarted = true;
         self.boot_id = None;
         self.known = None;
         self.failing = None;
@@ -235,10 +255,17 @@ impl Own {
                 let empty = state.never_synced.then_some(Unfit::NeverSynced);
                 self.detached = Some((term, boot_id.clone(), self.detaching.or(empty)));
             }
+            (Command::Acknowledge { on: false }, ControlOutcome::Done { boot_id, .. }) => {
+                self.quiet = Some(boot_id.clone());
+            }
+            (Command::Await { count }, ControlOutcome::Done { boot_id, .. }) => {
+                self.awaits = Some((boot_id.clone(), *count));
+            }
             (Command::Read, ControlOutcome::Done { state, .. }) => {
                 let same = self.state().is_some_and(|last| last.applied == state.applied);
                 self.reads = if same { self.reads + 1 } else { 1 };
             }
+            (Command::Pause { .. }, _) if sabotaged!(PauseIsFence) => self.reads = 1,
             (Command::Promote { .. }, ControlOutcome::Failed { error, .. }) => {
                 self.promote_failed = Some((term, error.clone()));
             }
@@ -292,6 +319,9 @@ impl Own {
 
     /// Silent for long, and its process does nothing that would explain it.
     pub(crate) fn hung(&self, now: Time, after: Duration) -> bool {
+        if sabotaged!(HungAtOnce) && self.failing.is_some() {
+            return true;
+        }
         let idle = matches!(self.process, Process::Sleeping | Process::Stopped | Process::DiskWait);
         idle && self.failing.as_ref().is_some_and(|failing| {
             failing.silent && failing.looks >= FAILURES && now >= failing.since + after
@@ -339,6 +369,24 @@ impl Own {
         }
     }
 
+    /// It acknowledges nothing, and will not when it receives again.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let acknowledges = self.state().and_then(|state| state.semi_sync);
+        self.quiet.is_some()
+            && self.quiet == self.boot_id
+            && !acknowledges.is_some_and(|semi| semi.acknowledges)
+    }
+
+    /// Its commits wait for so many acknowledgements, and no command under way or unanswered could
+    /// change that.
+    pub(crate) fn surely_awaits(&self, acks: u32) -> bool {
+        let told = self.awaits.as_ref().filter(|(boot, count)| {
+            Some(boot) == self.boot_id.as_ref() && *count == acks && !self.busy()
+        });
+        let state = self.state().and_then(|state| state.semi_sync);
+        told.is_some() && state.is_some_and(|semi| semi.awaits == acks)
+    }
+
     /// Acknowledged fenced in this life, and closed since.
     pub(crate) fn is_fenced(&self) -> bool {
         self.fenced.is_some() && self.fenced == self.boot_id && !self.writable()
@@ -368,9 +416,15 @@ impl Own {
         command: Command,
         within: Duration,
     ) {
-        if matches!(command, Command::Promote { .. }) {
+        if matches!(command, Command::Promote { .. }) && !sabotaged!(PromotionKeepsProof) {
             // Without its answer nobody knows when it runs: only a later fence is a proof again.
             self.fenced = None;
+        }
+        if command == (Command::Acknowledge { on: true }) {
+            self.quiet = None;
+        }
+        if matches!(command, Command::Await { .. } | Command::Promote { .. }) {
+            self.awaits = None;
         }
         let target: InstanceId = cx.id(instance);
         let sent = command.clone();

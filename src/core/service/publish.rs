@@ -4,11 +4,22 @@ use std::time::Duration;
 
 use crate::kv::{Compare, Key, Op, Revision, Txn};
 use crate::name::InstanceName;
+use crate::observation::{SemiSync, Settings};
 use crate::position::Covering;
 use crate::record::{FORMAT, Health, InstanceRecord, Lag, MasterState, key};
 
 use super::own::Own;
 use super::{Cx, Service, put};
+
+/// How it was judged when it last answered.
+fn judged(last: &InstanceRecord) -> Settings {
+    Settings {
+        starts_fenced: last.starts_fenced.clone(),
+        killable: last.killable.clone(),
+        replication: last.replication.clone(),
+        lossless: last.lossless.clone(),
+    }
+}
 
 impl Service {
     /// Writes the records that are not what was last seen.
@@ -86,8 +97,9 @@ impl Service {
         let at = cx.view.instances.get(name);
         let health = own.health();
         let state = own.state().filter(|_| health == Health::Up);
-        let verdicts = own.state().map(|state| state.settings.clone());
         let last = at.map(|at| &at.record);
+        let verdicts = own.state().map(|state| state.settings.clone());
+        let verdicts = verdicts.or_else(|| last.map(judged)).unwrap_or_default();
         let record = InstanceRecord {
             format: FORMAT,
             host: cx.config.host.clone(),
@@ -98,6 +110,10 @@ impl Service {
             priority: own.state().map_or(settings.priority, |s| s.priority.min(settings.priority)),
             policy: cx.settings.policy.clone(),
             boot_id: own.boot_id.clone(),
+            version: own
+                .state()
+                .map(|state| state.version.clone())
+                .or_else(|| last.and_then(|last| last.version.clone())),
             role: own.state().map(|state| state.role),
             writable: state.is_some_and(|state| state.writable)
                 || (matches!(health, Health::Troubled(_))
@@ -111,16 +127,18 @@ impl Service {
                 Health::Troubled(_) | Health::Silent(_) | Health::Exited => own.process,
             },
             health,
-            starts_fenced: verdicts
-                .as_ref()
-                .map(|verdicts| verdicts.starts_fenced.clone())
-                .or_else(|| last.map(|last| last.starts_fenced.clone()))
-                .unwrap_or_default(),
-            killable: verdicts
-                .map(|verdicts| verdicts.killable)
-                .or_else(|| last.map(|last| last.killable.clone()))
-                .unwrap_or_default(),
+            starts_fenced: verdicts.starts_fenced,
+            killable: verdicts.killable,
+            replication: verdicts.replication,
+            lossless: verdicts.lossless,
             in_step: own.stepped.clone(),
+            trouble: state.and_then(|state| state.trouble.clone()),
+            // On a busy master some commit waits in every other look; that they wait for copies that
+            // are not there is news.
+            semi_sync: state.and_then(|state| state.semi_sync).map(|semi| SemiSync {
+                waiting: u32::from(semi.waiting > 0 && semi.clients < semi.awaits),
+                ..semi
+            }),
             quarantine: own.quarantine.clone(),
             unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
         };

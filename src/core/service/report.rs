@@ -4,7 +4,7 @@ use crate::candidate::{Copy, Refusal, Terms, rank};
 use crate::catalog::{At, Catalog, Named, ServiceView};
 use crate::name::{InstanceName, ServiceName};
 use crate::observation::Role;
-use crate::policy::{Failover, Policy};
+use crate::policy::{Failover, Loss, Policy};
 use crate::record::{Health, InstanceRecord, Lag, MasterState};
 use crate::report::{InstanceReport, RequestReport, ServiceReport, TermReport};
 use crate::time::Now;
@@ -41,7 +41,8 @@ pub(crate) fn report(
         refusals.extend(standing_refusals(view, policy));
     }
     let settling = settling(view, now);
-    let problems = problems(view, withdrawn.as_deref(), service, settling.is_some());
+    let mut problems = problems(view, withdrawn.as_deref(), service, settling.is_some());
+    problems.extend(alone(view, now));
     ServiceReport {
         service: name.clone(),
         state: master.map_or("not adopted", |record| record.state.word()).to_owned(),
@@ -87,15 +88,18 @@ fn would_take(view: &ServiceView, service: &Service) -> Vec<InstanceName> {
             let state = own.and_then(super::own::Own::state);
             Copy {
                 instance: name.clone(),
-                position: state.map(|state| state.applied.clone()).ok_or(Refusal::Silent),
+                position: state.map(|state| state.held().clone()).ok_or(Refusal::Silent),
                 unfit: unfit(view, name, &at.record, own),
                 in_step: own.is_some_and(super::own::Own::in_step),
+                major: at.record.major(),
                 priority: at.record.priority,
             }
         })
         .collect();
     let single = view.instances.len() == 1;
-    let terms = Terms { histories: Some(&record.origins), single, ..Terms::default() };
+    let lossless = view.instances.values().any(|at| at.record.policy.loss == Loss::None);
+    let in_sync = lossless.then(|| super::sync::in_sync(view, record));
+    let terms = Terms { histories: Some(&record.origins), in_sync, single, ..Terms::default() };
     rank(&copies, &terms).order
 }
 
@@ -139,6 +143,22 @@ fn settling(view: &ServiceView, now: Now) -> Option<String> {
         .then(|| format!("{} turning to {}", copies.join(", "), record.holder.instance))
 }
 
+/// `loss = "none"`, and no copy could take over: after a move that is so for a while.
+fn alone(view: &ServiceView, now: Now) -> Option<String> {
+    let record = view.managed_record()?;
+    let lossless = view.instances.values().any(|at| at.record.policy.loss == Loss::None);
+    let fresh = (0..SETTLE).contains(&now.wall.0.saturating_sub(record.since.0));
+    let complete = super::sync::of_term(view, record).is_some_and(|sync| sync.record.complete);
+    let serves = record.state == MasterState::Serving && view.instances.len() > 1;
+    (lossless && serves && !fresh && !complete).then(|| {
+        format!(
+            "`loss = \"none\"`: only {} is known to have every acknowledged write; no copy could take \
+             over without loss",
+            record.holder.instance
+        )
+    })
+}
+
 fn problems(
     view: &ServiceView,
     withdrawn: Option<&str>,
@@ -163,8 +183,13 @@ fn problems(
             problems.push(format!("{name} is being copied to"));
         } else if record.role == Some(Role::Replica) && !record.link_up && view.managed() {
             problems.push(format!("{name} has no link to its master"));
+        } else if let Some(why) = &record.trouble {
+            problems.push(format!("{name}: {why}"));
         } else if record.lag == Lag::Far {
             problems.push(format!("{name} is far behind"));
+        }
+        if record.semi_sync.is_some_and(|semi| semi.waiting > 0 && semi.clients < semi.awaits) {
+            problems.push(format!("{name}: commits wait for an acknowledgement"));
         }
     }
     problems.extend(view.unreadable.iter().map(|(key, why)| format!("record {key}: {why}")));

@@ -15,6 +15,7 @@ use crate::position::Covering;
 use crate::record::{
     Ask, Cause, Health, InstanceRecord, Lag, MasterRecord, MasterState, Phase, RequestRecord, Stand,
 };
+use crate::sabotage::sabotaged;
 
 use super::hold::{HookState, request_key};
 use super::own::Own;
@@ -22,8 +23,6 @@ use super::take::Story;
 use super::tell::Place;
 use super::{Cx, Service, put};
 
-/// A target this close gets the rest while the giver is fenced: bytes.
-const NEAR: u64 = 1 << 20;
 const READ_WITHIN: Duration = Duration::from_secs(1);
 /// What cannot be done at once is refused only after this: links and looks settle. Milliseconds.
 const SETTLE: i64 = 1500;
@@ -156,7 +155,8 @@ impl Service {
         let undecided = cx.view.instances.iter().find(|(_, at)| {
             let record = &at.record;
             record.health == Health::Up
-                && [&record.starts_fenced, &record.killable].contains(&&Verdict::Unknown)
+                && [&record.starts_fenced, &record.killable, &record.replication]
+                    .contains(&&Verdict::Unknown)
         });
         if let Some((name, _)) = undecided {
             self.doing = Some(format!("looking at how {name} starts"));
@@ -306,7 +306,8 @@ impl Service {
                     self.doing = Some("looking at every instance before the switchover".to_owned());
                     return false;
                 }
-                match self.target(cx, at, to.as_ref()) {
+                let target = self.target(cx, at, to.as_ref());
+                match target.and_then(|to| self.unobstructed(at).map(|()| to)) {
                     Ok(to) => self.stand(cx, &id, request, Stand::Agreed { to }),
                     // A link that is just being made, after the move before, is given its time.
                     Err(why) if cx.now.wall.0 < request.record.at.0 + SETTLE => {
@@ -327,6 +328,19 @@ impl Service {
         }
     }
 
+    /// Does nothing on the master stand in the way of a planned move?
+    fn unobstructed(&self, at: &At<MasterRecord>) -> Result<(), String> {
+        let holder = &at.record.holder.instance;
+        let obstacles = self.own.get(holder).and_then(Own::state).map(|state| &state.obstacles);
+        match obstacles {
+            Some(obstacles) if !obstacles.is_empty() => Err(format!(
+                "on `{holder}`: {}; let it end, or end it, and ask again",
+                obstacles.join("; ")
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Fences the giver, reads its position twice, hands over.
     fn give(
         &mut self,
@@ -337,7 +351,8 @@ impl Service {
         to: &InstanceName,
     ) -> bool {
         let name = at.record.holder.instance.clone();
-        if !self.own.get(&name).is_some_and(Own::is_fenced) {
+        let paused = sabotaged!(PauseIsFence);
+        if !paused && !self.own.get(&name).is_some_and(Own::is_fenced) {
             if let Err(why) = self.near(cx, &name, to) {
                 self.doing = Some(why);
                 return false;
@@ -358,7 +373,12 @@ impl Service {
             if cx.now.time < own.retry_at {
                 cx.out.wake(own.retry_at);
             } else if own.lane.is_none() {
-                own.command(cx, &name, at.record.term, Command::Read, READ_WITHIN);
+                let command = if paused && own.reads == 0 {
+                    Command::Pause { hold: Duration::from_millis(50) }
+                } else {
+                    Command::Read
+                };
+                own.command(cx, &name, at.record.term, command, READ_WITHIN);
             }
             return true;
         }
@@ -366,7 +386,10 @@ impl Service {
         let mut record = at.record.clone();
         record.state = MasterState::Giving {
             to: to.clone(),
-            position: state.applied.clone(),
+            position: match own.trail.back() {
+                Some((_, earlier)) if sabotaged!(PositionBeforeFence) => earlier.clone(),
+                _ => state.applied.clone(),
+            },
             request: id.to_owned(),
         };
         record.since = cx.now.wall;
@@ -384,10 +407,12 @@ impl Service {
             return Err(format!("waiting for a fresh look at {to}"));
         };
         match theirs.applied.covers(&mine.applied) {
-            Covering::Covers(_) | Covering::Lacks(..=NEAR) => Ok(()),
-            Covering::Lacks(bytes) => {
+            Covering::Covers(_) => Ok(()),
+            Covering::Lacks(units) if units <= mine.applied.near() => Ok(()),
+            Covering::Lacks(units) => {
                 target.observe(cx, to);
-                Err(format!("waiting until {to} is closer: {bytes} bytes behind"))
+                let unit = mine.applied.unit();
+                Err(format!("waiting until {to} is closer: {units} {unit} behind"))
             }
             Covering::Incomparable => Err(format!("{to} does not have the master's history")),
         }
@@ -402,7 +427,10 @@ impl Service {
         let adopt = || format!("{0} is not adopted: run `sengu adopt {0}` first", cx.name);
         let at = cx.view.master.as_ref().ok_or_else(adopt)?;
         match &at.record.state {
-            MasterState::Serving => self.target(cx, at, asked),
+            MasterState::Serving => {
+                let target = self.target(cx, at, asked)?;
+                self.unobstructed(at).map(|()| target)
+            }
             MasterState::Unmanaged => Err(adopt()),
             MasterState::Taken { .. } | MasterState::Giving { .. } => {
                 Err("mastership is moving at this moment; wait until it is served".to_owned())
@@ -480,6 +508,9 @@ impl Service {
         }
         if record.syncing {
             return Err(format!("replica {name} is being copied to; wait until it is in step"));
+        }
+        if let Some(why) = &record.trouble {
+            return Err(format!("replica {name}: {why}"));
         }
         if !record.link_up {
             return Err(format!("replica {name} has no link to the master"));
@@ -571,12 +602,6 @@ fn adoptable(
     if policy.failover == Failover::External {
         wrong.push("`failover = \"external\"` is not supported yet".to_owned());
     }
-    if policy.loss == Loss::None {
-        wrong.push(
-            "`loss = \"none\"` cannot be promised for Redis: its replication is asynchronous"
-                .to_owned(),
-        );
-    }
     let instances = &cx.view.instances;
     for (name, at) in instances {
         if at.record.health != Health::Up {
@@ -584,6 +609,11 @@ fn adoptable(
         }
         if policy.failover == Failover::Auto {
             unprepared(name, &at.record, &mut wrong);
+        } else {
+            held_against(name, &[&at.record.replication], &mut wrong);
+        }
+        if policy.loss == Loss::None {
+            held_against(name, &[&at.record.lossless], &mut wrong);
         }
         if at.record.policy != *policy {
             wrong.push(format!("the policy on host {} differs from this one", at.record.host));
@@ -662,17 +692,23 @@ fn follower(name: &InstanceName, record: &InstanceRecord, master: &InstanceName)
 
 /// starts-fenced, and a kill proven possible: what `auto` asks of each instance.
 pub(super) fn unprepared(name: &InstanceName, record: &InstanceRecord, wrong: &mut Vec<String>) {
-    for verdict in [&record.starts_fenced, &record.killable] {
-        match verdict {
-            Verdict::Good => {}
-            Verdict::Bad(why) => wrong.push(format!("`{name}`: {why}")),
-            Verdict::Unknown => wrong.push(format!("`{name}`: not looked at yet")),
-        }
-    }
+    held_against(name, &[&record.starts_fenced, &record.killable, &record.replication], wrong);
     if !record.policy.kill {
         wrong.push(format!(
             "`{name}`: `auto` needs a fence that always ends: set `kill = true`, or \
              `failover = \"manual\"`"
         ));
+    }
+}
+
+fn held_against(name: &InstanceName, verdicts: &[&Verdict], wrong: &mut Vec<String>) {
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Good => {}
+            Verdict::Bad(_)
+                if sabotaged!(UnfencedFileAdopted) || sabotaged!(ExitWithoutFileCounts) => {}
+            Verdict::Bad(why) => wrong.push(format!("`{name}`: {why}")),
+            Verdict::Unknown => wrong.push(format!("`{name}`: not looked at yet")),
+        }
     }
 }

@@ -10,12 +10,14 @@ use crate::kv::{Compare, Op};
 use crate::lease::Kept;
 use crate::machine::beat_txn;
 use crate::name::InstanceName;
-use crate::policy::{Failover, Judge};
+use crate::observation::InstanceState;
+use crate::policy::{Failover, Judge, Loss};
 use crate::position::{Covering, Position};
 use crate::record::{
     Ask, Cause, FORMAT, FinalRecord, Health, HistoryRecord, HookStand, InstanceRecord,
     MasterRecord, MasterState, Phase, Proof, Step, Unfit, key,
 };
+use crate::sabotage::sabotaged;
 use crate::time::Wall;
 
 use super::hold::{is_failover, recent};
@@ -95,9 +97,15 @@ impl Service {
         let terms = Terms {
             histories: Some(at.record.origins.as_slice()),
             // A person may try again what failed.
-            failed: if mandate.request.is_some() { &[] } else { &at.record.failed },
+            failed: if mandate.request.is_some() || sabotaged!(FailedTriedAgain) {
+                &[]
+            } else {
+                &at.record.failed
+            },
             asked: mandate.asked.as_ref(),
             only: mandate.only.as_ref(),
+            in_sync: (cx.settings.policy.loss == Loss::None)
+                .then(|| super::sync::in_sync(cx.view, &at.record)),
             single,
             lossy: mandate.lossy,
         };
@@ -168,6 +176,9 @@ impl Service {
     /// proven-before-promoted: is the last holder known not to write, nor to start writing?
     fn proven(&self, cx: &Cx<'_>, record: &MasterRecord) -> Result<(), String> {
         let MasterState::Vacant { proof: Proof::Exited, .. } = &record.state else { return Ok(()) };
+        if sabotaged!(ExitWithoutFileCounts) {
+            return Ok(());
+        }
         let name = &record.holder.instance;
         let verdict = cx.view.instances.get(name).map(|at| &at.record.starts_fenced);
         match verdict {
@@ -235,6 +246,9 @@ impl Service {
 
     /// no-needless-move: does a holder that was never proven stopped still take writes?
     fn veto(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
+        if sabotaged!(VetoIgnored) {
+            return false;
+        }
         let lapsed = at.record.state == MasterState::Lapsed;
         let mut asked: Vec<crate::record::Holder> = at.record.unproven.clone();
         if lapsed {
@@ -326,7 +340,8 @@ impl Service {
             let settings = &cx.settings.instances[&name];
             let Some(own) = self.own.get_mut(&name) else { continue };
             let Some(boot_id) = own.boot_id.clone() else { continue };
-            if written.is_some_and(|at| at.record.boot_id == boot_id) || own.writable() {
+            let written = written.is_some_and(|at| at.record.boot_id == boot_id);
+            if (written && !sabotaged!(FinalWrittenAgain)) || own.writable() {
                 continue;
             }
             let Some(state) = own.detached_state(term) else {
@@ -336,9 +351,9 @@ impl Service {
             let r#final = FinalRecord {
                 format: FORMAT,
                 boot_id,
-                received: state.applied.clone(),
+                received: state.held().clone(),
                 applied: state.applied.clone(),
-                unfit: own.unfit_at_detach(),
+                unfit: own.unfit_at_detach().or_else(|| unapplied(state)),
                 in_step: own.in_step(),
                 priority: settings.priority.min(state.priority),
                 unknown: serde_json::Map::new(),
@@ -373,8 +388,11 @@ impl Service {
                             instance.record.boot_id.as_ref().is_none_or(|b| *b == r#final.boot_id)
                         }
                     };
-                    let position =
-                        if alive { Ok(r#final.applied.clone()) } else { Err(Refusal::Restarted) };
+                    let position = if alive || sabotaged!(StaleFinalCounts) {
+                        Ok(r#final.received.clone())
+                    } else {
+                        Err(Refusal::Restarted)
+                    };
                     (position, r#final.unfit, r#final.in_step, r#final.priority)
                 }
                 None => {
@@ -388,7 +406,8 @@ impl Service {
                 }
             };
             let unfit = unfit.or_else(|| set_apart(cx.view, name, &instance.record, priority));
-            copies.push(Copy { instance: name.clone(), position, unfit, in_step, priority });
+            let (instance, major) = (name.clone(), instance.record.major());
+            copies.push(Copy { instance, position, unfit, in_step, major, priority });
         }
         if !missing.is_empty() && patient {
             let list: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
@@ -449,7 +468,11 @@ impl Service {
             (Cause::Lapsed, record.since)
         };
         let mut story = Story::new(cause, Some(record.holder.instance.clone()));
-        story.loss = self.loss(cx, record, name);
+        story.loss = if cx.settings.policy.loss == Loss::None && !mandate.lossy {
+            "nothing: it holds every acknowledged write".to_owned()
+        } else {
+            self.loss(cx, record, name)
+        };
         story.ranking = ranking;
         story.asked_by.clone_from(&mandate.by);
         story.steps = vec![
@@ -462,6 +485,9 @@ impl Service {
             let revision = cx.revision(&key);
             when.push(Compare::Modified(key, revision));
         }
+        let sync = key::sync(cx.name);
+        let revision = cx.revision(&sync);
+        when.push(Compare::Modified(sync, revision));
         let pause = super::hold::request_key(cx, "pause");
         let revision = cx.revision(&pause);
         when.push(Compare::Modified(pause, revision));
@@ -506,7 +532,7 @@ impl Service {
         if record.state == MasterState::Serving
             && let Some(state) = self.own.get(name).and_then(Own::state)
         {
-            record.origins.push(state.applied.clone());
+            super::hold::push_origin(&mut record, state.applied.clone());
         }
         let mut steps = story.steps.clone();
         steps.push(Step { name: record.state.word().to_owned(), at: cx.now.wall });
@@ -524,6 +550,9 @@ impl Service {
             unknown: serde_json::Map::new(),
         };
         then.push(put(key::history(cx.name, record.term), &history));
+        if cx.settings.policy.loss == Loss::None {
+            then.push(put(key::sync(cx.name), &self.first_sync(cx, &record)));
+        }
         self.trim_history(cx, &mut then);
         if shared {
             let mut naming: BTreeMap<_, _> =
@@ -589,6 +618,11 @@ impl Service {
                 self.doing = Some(format!("waiting for {to} to take over"));
                 continue;
             }
+            if let Some(why) = self.unfit_to_receive(cx, at, &name).filter(|_| name != *giver) {
+                cx.out.wake(cx.view.master_received.max(cx.doubted) + HAND_OVER_WAIT * 3);
+                self.refuse(format!("`{name}` does not take over: {why}"));
+                continue;
+            }
             let Some(own) = self.own.get_mut(&name) else { continue };
             if !own.has_all(position) || at.record.failed.contains(&name) {
                 own.observe_while(cx, &name, waited);
@@ -612,6 +646,27 @@ impl Service {
         }
     }
 
+    /// Why a copy here must not end a hand-over, whatever it has: it was set apart, or wrote for
+    /// itself.
+    fn unfit_to_receive(
+        &self,
+        cx: &Cx<'_>,
+        at: &At<MasterRecord>,
+        name: &InstanceName,
+    ) -> Option<Refusal> {
+        let record = &cx.view.instances.get(name)?.record;
+        if let Some(unfit) = set_apart(cx.view, name, record, record.priority) {
+            return Some(Refusal::Unfit(unfit));
+        }
+        let held = self.own.get(name)?.state()?.held();
+        match held {
+            Position::Redis(_) => None,
+            Position::Mysql(_) | Position::Mariadb(_) => {
+                held.strays(&at.record.origins).map(Refusal::Strays)
+            }
+        }
+    }
+
     /// An instance here is seen to take writes and its fence is not acknowledged: nobody else is
     /// opened while that is so.
     pub(super) fn open_elsewhere(&mut self, but: Option<&InstanceName>) -> bool {
@@ -632,7 +687,7 @@ impl Service {
         let Some(taken) = cx.view.finals.get(&(record.term, name.clone())) else {
             return "unknown".to_owned();
         };
-        let position = &taken.record.applied;
+        let position = &taken.record.received;
         if let Some(before) = cx.view.history.get(&record.term)
             && before.record.cause != Cause::Adopted
             && !before.record.steps.iter().any(|step| step.name == "serving")
@@ -647,9 +702,11 @@ impl Service {
         // A later life of it may have less than what was acknowledged.
         let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
         if let Some(own) = last.filter(|own| own.record.boot_id == record.holder.boot_id) {
-            return match position.covers(&own.record.applied) {
+            return match position.covers(&own.record.received) {
                 Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
-                Covering::Lacks(units) => format!("{units} bytes of the old master's writes"),
+                Covering::Lacks(units) => {
+                    format!("{units} {} of the old master's writes", position.unit())
+                }
                 Covering::Incomparable => "unknown: the histories cannot be compared".to_owned(),
             };
         }
@@ -689,12 +746,18 @@ fn words(ranking: &Ranking) -> BTreeMap<InstanceName, String> {
     ranking.refusals.iter().map(|(name, why)| (name.clone(), why.to_string())).collect()
 }
 
+/// A copy that does not apply what it received cannot be opened with it.
+fn unapplied(state: &InstanceState) -> Option<Unfit> {
+    let behind = !matches!(state.applied.covers(&state.received), Covering::Covers(_));
+    (state.applier_stopped && behind).then_some(Unfit::ApplierStopped)
+}
+
 impl Own {
     /// Its state, if it was read back after a detach decided in this term.
-    fn detached_state(
-        &self,
-        term: crate::name::Term,
-    ) -> Option<&crate::observation::InstanceState> {
+    fn detached_state(&self, term: crate::name::Term) -> Option<&InstanceState> {
+        if sabotaged!(NoDetach) {
+            return self.state();
+        }
         let (at, boot_id, _) = self.detached.as_ref()?;
         (*at == term && self.boot_id.as_ref() == Some(boot_id)).then(|| self.state())?
     }
@@ -721,7 +784,7 @@ impl Own {
             && self.state().is_some_and(|state| {
                 !state.syncing
                     && !state.writable
-                    && matches!(state.applied.covers(position), Covering::Covers(_))
+                    && matches!(state.held().covers(position), Covering::Covers(_))
             })
     }
 }

@@ -10,6 +10,7 @@ use crate::policy::OnError;
 use crate::record::{
     Cause, Health, HistoryRecord, HookOutcome, HookStand, MasterRecord, Phase, Step, key,
 };
+use crate::sabotage::sabotaged;
 use crate::time::Now;
 
 use super::hold::{HookState, is_failover, request_key};
@@ -21,7 +22,7 @@ const FAILED_AFTER: Duration = Duration::from_secs(5);
 const HISTORY: usize = 100;
 
 /// Where a hook's start and end are recorded.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Place {
     /// `history/S/TERM`.
     History(Term),
@@ -52,12 +53,18 @@ impl Service {
         };
         let Some(stand) = stand_of(cx, place, phase) else { return HookState::Ready };
         match stand {
+            None if sabotaged!(HookStartNotRecorded) => {
+                self.launch(cx, at, place, phase);
+                HookState::Waiting
+            }
             None => {
                 let start = cx.config.start.clone();
                 self.record_hook(cx, place, phase, HookStand::Started { at: cx.now.wall, start });
                 HookState::Waiting
             }
-            Some(HookStand::Started { start, .. }) if start == cx.config.start => {
+            Some(HookStand::Started { start, .. })
+                if start == cx.config.start || sabotaged!(HookRunAgain) =>
+            {
                 self.launch(cx, at, place, phase);
                 HookState::Waiting
             }
@@ -102,6 +109,9 @@ impl Service {
         let Some((place, phase, ended)) = self.hook_end.clone() else { return };
         match stand_of(cx, &place, phase) {
             Some(Some(HookStand::Started { .. })) => self.record_hook(cx, &place, phase, ended),
+            Some(None) if sabotaged!(HookStartNotRecorded) => {
+                self.record_hook(cx, &place, phase, ended);
+            }
             Some(Some(HookStand::Ended { .. }) | None) | None => self.hook_end = None,
         }
     }

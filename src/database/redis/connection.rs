@@ -63,7 +63,7 @@ impl Dialer {
             Err(fault) => return Err(self.reason(address, fault).await),
         };
         // Not left to the library, which keeps the reason of a refusal to itself.
-        if let Some(Credentials { user, password }) = &self.credentials {
+        if let Some(Credentials { user, password, .. }) = &self.credentials {
             let mut login = redis::pipe();
             login.cmd("AUTH").arg(user.as_deref()).arg(password);
             match self.ask(&mut connection, &mut login).await {
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_password_never_stands_in_a_fault() {
-        let credentials = Credentials { user: None, password: "s3cret".to_owned() };
+        let credentials = Credentials { password: "s3cret".to_owned(), ..Credentials::default() };
         let dialer = Dialer::new(Some(&credentials), None).expect("no files to read");
         for fault in [
             Fault::Denied("WRONGPASS s3cret".to_owned()),

@@ -212,6 +212,9 @@ async fn change(command: &Command, before: &InstanceState) -> Result<Change, Fai
             expected: Expected::Anything,
         },
         Command::Read => Change { commands: Vec::new(), main: 0, expected: Expected::Anything },
+        Command::Acknowledge { .. } | Command::Await { .. } => {
+            return Err(Failure::untouched("redis has no semi-synchronous replication"));
+        }
         Command::Fence { .. } => {
             return Err(Failure::untouched("a fence does not go over the control connection"));
         }

@@ -20,7 +20,6 @@ use redis::{Pipeline, Value};
 use sengu_core::event::ControlOutcome;
 use sengu_core::name::BootId;
 use sengu_core::observation::{self, InstanceState};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connection::Session;
@@ -66,7 +65,7 @@ async fn ladder(
     within: Duration,
 ) -> ControlOutcome {
     let unsure = shared.begin_fence();
-    let process = match living(shared).await {
+    let process = match shared.lives.living().await {
         Ok(process) => process,
         Err(gone) => return ControlOutcome::Exited { boot_id: Some(gone) },
     };
@@ -88,24 +87,11 @@ async fn ladder(
         }
         Rung::Exited(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },
         Rung::Loading(reason) => shared.give_up(&reason, unsure),
-        Rung::Failed(reason) if kill => shared.kill(process, &reason, unsure, deadline).await,
+        Rung::Failed(reason) if kill => match shared.lives.kill(process, deadline).await {
+            Ok(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },
+            Err(why) => shared.give_up(&format!("{reason}; {why}"), unsure),
+        },
         Rung::Failed(reason) => shared.give_up(&reason, unsure),
-    }
-}
-
-/// The process to fence: the known one, or what came in its place. `Err` if the known one has
-/// exited and nobody listens in its place.
-async fn living(shared: &Shared) -> Result<Option<Arc<Process>>, BootId> {
-    match shared.process() {
-        Some(process) if !process.is_gone() => Ok(Some(process)),
-        None => Ok(shared.search()),
-        Some(gone) => {
-            if let Some(next) = shared.search() {
-                return Ok(Some(next));
-            }
-            let connected = timeout(LOCAL_WAIT, TcpStream::connect(shared.address)).await;
-            if matches!(connected, Ok(Ok(_))) { Ok(None) } else { Err(gone.boot_id().clone()) }
-        }
     }
 }
 
@@ -291,32 +277,6 @@ impl Shared {
         if let Some(session) = sessions.fence.take() {
             sessions.remember_unsure(&session);
         }
-    }
-
-    /// The last rung.
-    async fn kill(
-        &self,
-        process: Option<Arc<Process>>,
-        reason: &str,
-        unsure: Vec<(BootId, u64)>,
-        deadline: Instant,
-    ) -> ControlOutcome {
-        let alive = |process: &Arc<Process>| !process.is_gone();
-        let Some(process) =
-            process.or_else(|| self.process().filter(alive)).or_else(|| self.search())
-        else {
-            return self.give_up(&format!("{reason}; no process was found to kill"), unsure);
-        };
-        if let Err(error) = process.kill()
-            && !process.is_gone()
-        {
-            return self.give_up(
-                &format!("{reason}; process {} cannot be killed: {error}", process.pid()),
-                unsure,
-            );
-        }
-        let _late = timeout_at(deadline, process.exited()).await;
-        ControlOutcome::Exited { boot_id: Some(process.boot_id().clone()) }
     }
 
     /// Not fenced, and what was sent may yet be carried out.

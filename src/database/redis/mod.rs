@@ -14,7 +14,6 @@ mod connection;
 mod control;
 mod fence;
 mod file;
-mod known;
 mod observe;
 mod rehearse;
 mod reply;
@@ -33,20 +32,23 @@ use sengu_core::name::{BootId, InstanceName};
 use sengu_core::observation::{Observation, Verdict};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::connection::{Dialer, Session};
-use self::known::Known;
 use self::observe::Standing;
 use super::Database;
+use super::life::Lives;
 use crate::config::{Credentials, TlsConfig};
+use crate::process::{FindError, Process};
 
 /// Local ports that nothing is expected to listen on, the first choice first.
 const CLOSED_PORTS: [u16; 7] = [1, 2, 3, 4, 5, 6, 8];
 
 /// A local connection is accepted or refused within this.
 const LOCAL_WAIT: Duration = Duration::from_millis(50);
+
+/// A server that never answered is taken for one if its program is named like this.
+const PROGRAMS: [&str; 3] = ["redis", "valkey", "keydb"];
 
 /// Sessions whose changes may still run that are kept in mind.
 const MAX_UNSURE: usize = 32;
@@ -77,10 +79,9 @@ struct Shared {
     address: SocketAddr,
     dialer: Dialer,
     fence_runtime: Option<Handle>,
-    /// The process behind the address, as last verified.
-    known: watch::Sender<Option<Known>>,
-    /// Whose exit was told last.
-    exit_told: Mutex<Option<BootId>>,
+    /// The process behind the address, as last verified: by pid and run id, if the server told
+    /// them.
+    lives: Lives<(u32, String)>,
     sessions: Mutex<Sessions>,
     /// Held by the command that is at work: they go one after the other.
     lane: tokio::sync::Mutex<()>,
@@ -115,8 +116,7 @@ impl RedisDatabase {
             address: config.address,
             dialer,
             fence_runtime: config.fence_runtime,
-            known: watch::Sender::new(None),
-            exit_told: Mutex::default(),
+            lives: Lives::new(config.address, &PROGRAMS),
             sessions: Mutex::default(),
             lane: tokio::sync::Mutex::default(),
             standing: tokio::sync::Mutex::default(),
@@ -155,7 +155,7 @@ impl Database for RedisDatabase {
     }
 
     async fn exited(&self) -> BootId {
-        self.0.exited().await
+        self.0.lives.exited().await
     }
 
     async fn look(&self, address: SocketAddr, within: Duration) -> LookOutcome {
@@ -166,6 +166,11 @@ impl Database for RedisDatabase {
 impl Shared {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         lock(&self.sessions)
+    }
+
+    /// The process of a server that told its pid and run id.
+    fn identify(&self, pid: u32, run_id: &str) -> Result<Arc<Process>, FindError> {
+        self.lives.identify(pid, (pid, run_id.to_owned()))
     }
 
     /// Runs on the fence's runtime, wherever it is called; ends with it if that is gone.

@@ -55,7 +55,7 @@ pub(super) async fn observe(shared: &Arc<Shared>, within: Duration) -> Observati
             let server = replies.ok().and_then(|replies| server(&replies));
             let process = match server.map(|(pid, run_id)| shared.identify(pid, &run_id)) {
                 Some(found) => found.ok(),
-                None => shared.process_unasked(),
+                None => shared.lives.process_unasked(),
             };
             let answer = fault.answer();
             // Somebody answered, so it was not the one that has exited.
@@ -149,10 +149,19 @@ async fn settings(
     judge_start(shared, told, found.as_ref().ok(), deadline).await;
     match found {
         Ok(process) => last_settings(shared, process),
-        Err(error) => Settings {
-            starts_fenced: lock(&shared.starts_fenced).clone(),
-            killable: Verdict::Bad(error.to_string()),
-        },
+        Err(error) => judged(shared, Verdict::Bad(error.to_string())),
+    }
+}
+
+fn judged(shared: &Shared, killable: Verdict) -> Settings {
+    Settings {
+        starts_fenced: lock(&shared.starts_fenced).clone(),
+        killable,
+        replication: Verdict::Good,
+        lossless: Verdict::Bad(
+            "it acknowledges writes before any replica has them: use `loss = \"bounded\"`"
+                .to_owned(),
+        ),
     }
 }
 
@@ -167,7 +176,7 @@ pub(super) fn last_settings(shared: &Shared, process: &Process) -> Settings {
             shared.name
         )),
     };
-    Settings { starts_fenced: lock(&shared.starts_fenced).clone(), killable }
+    judged(shared, killable)
 }
 
 /// Reads the configuration file, aside: a hung disk leaves the last verdict and no second

@@ -120,6 +120,10 @@ fn state(info: &Info, role: Role) -> Option<InstanceState> {
         never_synced: replica && !link_up && has_nothing(info),
         received,
         applied,
+        trouble: None,
+        applier_stopped: false,
+        semi_sync: None,
+        obstacles: Vec::new(),
         silent_for: info.number(silent_for).map(Duration::from_secs).filter(|_| replica),
         priority: DEFAULT_PRIORITY,
         version: version(info),
@@ -218,6 +222,11 @@ mod tests {
         assert!(!told(&empty, "").expect("reads").state.never_synced, "an empty source's copy");
     }
 
+    fn redis(position: &Position) -> &RedisPosition {
+        let Position::Redis(position) = position else { panic!("of redis: {position}") };
+        position
+    }
+
     #[test]
     fn received_and_applied_are_told_apart() {
         let text = "role:slave\nmaster_host:db1\nmaster_port:6379\nslave_read_only:0\n\
@@ -226,8 +235,8 @@ mod tests {
                     master_replid2:aa00000000000000000000000000000000000000\n\
                     second_repl_offset:77\n";
         let told = told(text, "").expect("reads");
-        let Position::Redis(received) = &told.state.received;
-        let Position::Redis(applied) = &told.state.applied;
+        let received = redis(&told.state.received);
+        let applied = redis(&told.state.applied);
         assert_eq!((received.offset, applied.offset), (120, 100));
         assert_eq!(applied.second.as_ref().map(|second| second.until), Some(77));
         assert_eq!(told.state.silent_for, Some(Duration::from_secs(3)));
@@ -240,7 +249,7 @@ mod tests {
         let text = "role:master\nmaster_repl_offset:9\nsecond_repl_offset:-1\n\
                     master_replid2:0000000000000000000000000000000000000000\n";
         let told = told(text, "").expect("reads");
-        let Position::Redis(position) = &told.state.applied;
+        let position = redis(&told.state.applied);
         assert!(told.state.writable && told.state.source.is_none());
         assert_eq!((position.offset, &position.second), (9, &None));
         assert!(!told.short_of_replicas);

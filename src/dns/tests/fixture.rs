@@ -68,6 +68,7 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
         priority: 100,
         policy: Policy::default(),
         boot_id: None,
+        version: None,
         role: Some(Role::Master),
         writable: true,
         source: None,
@@ -79,6 +80,10 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
         starts_fenced: Verdict::Good,
         killable: Verdict::Good,
         in_step: None,
+        trouble: None,
+        replication: Verdict::Good,
+        lossless: Verdict::Good,
+        semi_sync: None,
         quarantine: None,
         unknown: serde_json::Map::new(),
     };

@@ -2,6 +2,8 @@
 
 mod agent;
 mod catalog;
+mod events;
 mod health;
 mod kv;
 mod limits;
+mod session;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use sengu_core::event::Event;
 use sengu_core::name::HostName;
 use sengu_core::policy::{Failover, Judge, Rejoin};
-use sengu_core::position::Position;
 use sengu_core::record::{Cause, MasterState, Proof};
 use sengu_core::time::Wall;
 
@@ -118,7 +117,7 @@ enum Holder {
 /// Every state in which sengu holds the service, with `cache1` as its holder.
 fn held() -> [MasterState; 6] {
     let to = instance("cache2");
-    let position = Position::Redis(position("first", 100));
+    let position = position("first", 100);
     let noticed = Wall(1_699_999_999_000);
     [
         MasterState::Taken { cause: Cause::ProcessExited },

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sengu_core::policy::{Failover, OnError};
-use sengu_core::position::Position;
 use sengu_core::record::{Ask, HookOutcome, MasterState, Phase, Stand};
 
 use crate::world::{Database, World, instance, position, service};
@@ -15,7 +14,7 @@ use crate::world::{Database, World, instance, position, service};
 fn giving_ends_when_nobody_has_the_position() {
     let mut world = World::trio(Failover::Auto);
     let to = instance("cache2");
-    let given = Position::Redis(position("first", 200));
+    let given = position("first", 200);
     let giving =
         MasterState::Giving { to: to.clone(), position: given, request: "move".to_owned() };
     world.write_master(1, giving, "cache1", &[position("first", 0)]);
@@ -85,4 +84,26 @@ fn a_hook_that_says_no_leaves_the_master_untouched() {
     assert!(world.commands().is_empty(), "no database was told anything\n{}", world.tell());
     assert_eq!(world.master().term.0, 1, "no term was begun\n{}", world.tell());
     assert_eq!(world.named().as_deref(), Some("cache1"), "it is still named\n{}", world.tell());
+}
+
+/// `cache1` hands over to `cache2`, which exits, and cannot take back itself. `cache3` has everything
+/// and is drained: it does not take over because it waited longest.
+#[test]
+fn a_drained_copy_does_not_end_a_hand_over() {
+    let mut world = World::trio(Failover::Auto);
+    world.exit("cache2");
+    world.ask_at("drain", Ask::Drain { instance: instance("cache3") }, None, Stand::Standing);
+    let giving = MasterState::Giving {
+        to: instance("cache2"),
+        position: position("first", 100),
+        request: "move".to_owned(),
+    };
+    world.database_mut("cache1").close();
+    world.write_master(1, giving, "cache1", &[position("first", 0)]);
+    let mut record = world.master();
+    record.failed = vec![instance("cache1")];
+    world.put_record(sengu_core::record::key::master(&service()), &record);
+    world.run_checked(Duration::from_secs(40), |world| {
+        assert_ne!(world.holder(), "cache3", "{}", world.tell());
+    });
 }

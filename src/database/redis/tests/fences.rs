@@ -232,7 +232,7 @@ fn config(server: &RedisServer) -> RedisConfig {
     RedisConfig {
         name: "cache1".parse().expect("a name"),
         address: server.address(),
-        credentials: Some(Credentials { user: None, password: PASSWORD.to_owned() }),
+        credentials: Some(Credentials { password: PASSWORD.to_owned(), ..Credentials::default() }),
         tls: None,
         fence_runtime: None,
     }

@@ -66,7 +66,10 @@ async fn a_server_with_tls_is_observed_and_fenced_and_a_wrong_authority_is_refus
         RedisDatabase::new(RedisConfig {
             name: "cache1".parse().expect("a name"),
             address,
-            credentials: Some(Credentials { user: None, password: PASSWORD.to_owned() }),
+            credentials: Some(Credentials {
+                password: PASSWORD.to_owned(),
+                ..Credentials::default()
+            }),
             tls: Some(TlsConfig { ca: Some(at(authority)), identity }),
             fence_runtime: None,
         })

@@ -13,12 +13,14 @@ use sengu_core::lease::promise;
 use sengu_core::machine::Machine;
 use sengu_core::name::{HostName, Term};
 use sengu_core::policy::{
-    Config, DatabaseKind, Failover, InstanceConfig, Judge, Policy, ServiceConfig,
+    Config, DatabaseKind, Failover, InstanceConfig, Judge, Loss, Policy, Rejoin, ServiceConfig,
 };
-use sengu_core::position::{Position, RedisPosition};
+use sengu_core::position::Position;
 use sengu_core::record::{FORMAT, Holder, HookOutcome, MasterRecord, MasterState, key};
 
-use super::{BEGIN, Database, Store, World, address, boot_id, instance, position, service};
+use super::{
+    BEGIN, Database, Store, World, address, boot_id, instance, position, service, transactions,
+};
 
 /// One agent judges.
 pub(crate) fn alone() -> Judge {
@@ -72,6 +74,8 @@ impl World {
             late: Vec::new(),
             store_does: Store::Answers,
             exits_unseen: false,
+            txns_take: Duration::ZERO,
+            under_way: Vec::new(),
             hooks_take: Duration::ZERO,
             hooks_end: HookOutcome::Done { warnings: Vec::new(), output: String::new() },
             armed: Vec::new(),
@@ -99,6 +103,26 @@ impl World {
         world
     }
 
+    /// `db1` serves term 1 with MySQL, its copies follow it; all have the same 100 transactions.
+    pub(crate) fn mysql(loss: Loss, copies: usize) -> Self {
+        let at = |name| transactions(name, &[("db1", 100)]);
+        let mut databases = vec![("db1", Database::master(1, at("db1")))];
+        for name in ["db2", "db3"].into_iter().take(copies) {
+            databases.push((name, Database::replica(1, "db1", at(name))));
+        }
+        let mut world = Self::new(Failover::Auto, alone(), &databases);
+        let settings = world.config.services.get_mut(&service()).expect("it is configured");
+        settings.kind = DatabaseKind::Mysql;
+        settings.policy.loss = loss;
+        settings.policy.rejoin = Rejoin::Ask;
+        world.adopted(1, MasterState::Serving, "db1", &[transactions("db1", &[])]);
+        world.start_agent();
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(world.master().state, MasterState::Serving, "{}", world.tell());
+        world.forget();
+        world
+    }
+
     /// `cache1` and two replicas.
     pub(crate) fn trio(failover: Failover) -> Self {
         Self::serving(failover, 2)
@@ -118,7 +142,7 @@ impl World {
         term: u64,
         state: MasterState,
         holder: &str,
-        origins: &[RedisPosition],
+        origins: &[Position],
     ) {
         self.write_master(term, state, holder, origins);
         self.events.clear();
@@ -130,7 +154,7 @@ impl World {
         term: u64,
         state: MasterState,
         holder: &str,
-        origins: &[RedisPosition],
+        origins: &[Position],
     ) {
         let record = MasterRecord {
             format: FORMAT,
@@ -145,7 +169,7 @@ impl World {
             },
             promise: promise(self.config.judge),
             unproven: Vec::new(),
-            origins: origins.iter().cloned().map(Position::Redis).collect(),
+            origins: origins.to_vec(),
             failed: Vec::new(),
             failovers: Vec::new(),
             since: self.now().wall,

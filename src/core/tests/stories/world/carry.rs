@@ -48,13 +48,17 @@ impl World {
                     self.observe(name);
                 }
             }
-            Action::Wake(_) | Action::Remember(_) | Action::Exit(_) => {}
+            Action::Wake(_) | Action::Remember(_) | Action::Keep { .. } | Action::Exit(_) => {}
         }
     }
 
     fn transact(&mut self, id: ActionId, txn: &Txn) {
         let unknown = |why: &str| Outcome::Txn(TxnOutcome::Unknown(why.to_owned()));
         match self.store_does {
+            Store::Answers if self.txns_take > std::time::Duration::ZERO => {
+                let takes = u64::try_from(self.txns_take.as_micros()).expect("short");
+                self.under_way.push((self.clock + takes, id, txn.clone()));
+            }
             Store::Answers => {
                 let reply = self.apply(txn);
                 let sent = Time(self.clock);
@@ -68,16 +72,29 @@ impl World {
         }
     }
 
+    /// Txns that were under way for long enough are applied and answered.
+    pub(super) fn arrive(&mut self) {
+        let now = self.clock;
+        let (due, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.under_way).into_iter().partition(|(at, _, _)| *at <= now);
+        self.under_way = rest;
+        for (_, id, txn) in due {
+            let reply = self.apply(&txn);
+            self.end(id, Outcome::Txn(TxnOutcome::Answered { sent: Time(now), reply }));
+        }
+    }
+
     fn control(&mut self, id: ActionId, instance: &InstanceId, command: Command, term: Term) {
         let name = instance.instance.as_str();
         let ended = self.database_mut(name).run(&command);
         self.note(&format!("term {term}: {name} {command:?}: {ended:?}"));
         self.commands.push((name.to_owned(), command));
+        let clients = self.clients(name);
         let database = self.database(name);
         let outcome = match (ended, database.life) {
             (Ok(()), Some(life)) => ControlOutcome::Done {
                 boot_id: boot_id(&instance.instance, life),
-                state: database.state(),
+                state: database.state(clients),
             },
             (Ok(()), None) => panic!("`{name}` did as it was told without a process"),
             (Err(why), _) => ControlOutcome::Failed { error: why.to_owned(), untouched: false },

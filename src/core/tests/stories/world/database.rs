@@ -1,13 +1,14 @@
-//! One instance of the world: a database as Redis looks from outside, reduced to what is asked.
+//! One instance of the world: a database as it looks from outside, reduced to what is asked.
 //!
 //! It does at once what it is told, or fails where a story says so. It copies nothing: how far it
-//! has come is what the story wrote, and a promotion alone starts a new history.
+//! has come is what the story wrote, and a promotion of Redis alone starts a new history. With a
+//! position of MySQL it has semi-synchronous replication too.
 
 use std::net::SocketAddr;
 
 use sengu_core::event::Command;
-use sengu_core::observation::{Answer, InstanceState, Role, Settings, Verdict};
-use sengu_core::position::{Ancestor, Position, RedisPosition};
+use sengu_core::observation::{Answer, InstanceState, Role, SemiSync, Settings, Verdict};
+use sengu_core::position::{Ancestor, MysqlPosition, Position, RedisPosition};
 
 /// Where an instance listens: the port ends as its name does.
 pub(crate) fn address(name: &str) -> SocketAddr {
@@ -21,14 +22,28 @@ fn closed() -> SocketAddr {
 }
 
 /// So many bytes of one history.
-pub(crate) fn position(history: &str, offset: u64) -> RedisPosition {
-    RedisPosition { id: history.to_owned(), offset, second: None }
+pub(crate) fn position(history: &str, offset: u64) -> Position {
+    Position::Redis(RedisPosition { id: history.to_owned(), offset, second: None })
+}
+
+/// The UUID of an instance's server.
+pub(crate) fn uuid(name: &str) -> String {
+    let last = name.bytes().last().expect("instances have names");
+    format!("{last:08x}-0000-0000-0000-000000000000")
+}
+
+/// What an instance's MySQL server holds: for each writer so many transactions.
+pub(crate) fn transactions(name: &str, of: &[(&str, u64)]) -> Position {
+    let text: Vec<String> =
+        of.iter().map(|(writer, count)| format!("{}:1-{count}", uuid(writer))).collect();
+    let set = text.join(",").parse().expect("a good set");
+    Position::Mysql(MysqlPosition { server: uuid(name), set })
 }
 
 /// So many bytes of a history that grew out of another, which it shares up to `until`.
-pub(crate) fn grown(history: &str, offset: u64, from: &str, until: u64) -> RedisPosition {
+pub(crate) fn grown(history: &str, offset: u64, from: &str, until: u64) -> Position {
     let second = Some(Ancestor { id: from.to_owned(), until });
-    RedisPosition { id: history.to_owned(), offset, second }
+    Position::Redis(RedisPosition { id: history.to_owned(), offset, second })
 }
 
 /// One instance. Its fields are what a story sets.
@@ -43,11 +58,17 @@ pub(crate) struct Database {
     /// In step with its source.
     pub(crate) linked: bool,
     /// How far it has come.
-    pub(crate) position: RedisPosition,
+    pub(crate) position: Position,
     /// Its data came from nobody.
     pub(crate) empty: bool,
     /// Its process lives and answers nothing.
     pub(crate) silent: bool,
+    /// Semi-synchronous replication: what it waits for and whether it acknowledges.
+    pub(crate) semi_sync: SemiSync,
+    /// What stands in the way of a planned move.
+    pub(crate) obstacles: Vec<String>,
+    /// Its applier is stopped, and so much of what it received is not applied.
+    pub(crate) unapplied: Option<Position>,
     /// A fence does what it should.
     pub(crate) fence_works: bool,
     /// A promotion does what it should.
@@ -56,7 +77,7 @@ pub(crate) struct Database {
 
 impl Database {
     /// Started as its own file starts it: fenced.
-    pub(crate) fn fenced(life: u32, position: RedisPosition) -> Self {
+    pub(crate) fn fenced(life: u32, position: Position) -> Self {
         Self {
             life: Some(life),
             open: false,
@@ -65,23 +86,26 @@ impl Database {
             position,
             empty: false,
             silent: false,
+            semi_sync: SemiSync::default(),
+            obstacles: Vec::new(),
+            unapplied: None,
             fence_works: true,
             promote_works: true,
         }
     }
 
     /// Takes writes and follows nobody.
-    pub(crate) fn master(life: u32, position: RedisPosition) -> Self {
+    pub(crate) fn master(life: u32, position: Position) -> Self {
         Self { open: true, source: None, ..Self::fenced(life, position) }
     }
 
     /// Follows another, and is in step with it.
-    pub(crate) fn replica(life: u32, of: &str, position: RedisPosition) -> Self {
+    pub(crate) fn replica(life: u32, of: &str, position: Position) -> Self {
         Self { source: Some(address(of)), linked: true, ..Self::fenced(life, position) }
     }
 
     /// Was never started.
-    pub(crate) fn down(position: RedisPosition) -> Self {
+    pub(crate) fn down(position: Position) -> Self {
         Self { life: None, ..Self::fenced(0, position) }
     }
 
@@ -108,8 +132,12 @@ impl Database {
 
     fn promote(&mut self) {
         self.open();
-        let (from, offset) = (self.position.id.clone(), self.position.offset);
-        self.position = grown(&format!("{from}+"), offset, &from, offset + 1);
+        // What it was told as a copy stands.
+        self.semi_sync.awaits = 0;
+        if let Position::Redis(position) = &self.position {
+            let (from, offset) = (position.id.clone(), position.offset);
+            self.position = grown(&format!("{from}+"), offset, &from, offset + 1);
+        }
     }
 
     /// Does what it is told, or says what went wrong.
@@ -123,24 +151,36 @@ impl Database {
             Command::Fence { .. } | Command::Detach => self.close(),
             Command::Promote { .. } => self.promote(),
             Command::Follow { source } => self.follow(*source),
+            Command::Acknowledge { on } => self.semi_sync.acknowledges = *on,
+            Command::Await { count } => self.semi_sync.awaits = *count,
             Command::Pause { .. } | Command::Unpause | Command::Read => {}
         }
         Ok(())
     }
 
     /// What a look brings back.
-    pub(crate) fn answer(&self) -> Answer {
+    pub(crate) fn answer(&self, clients: u32) -> Answer {
         if self.life.is_none() {
             Answer::Refused
         } else if self.silent {
             Answer::Silent
         } else {
-            Answer::State(self.state())
+            Answer::State(self.state(clients))
         }
     }
 
-    /// Its state, as it tells it.
-    pub(crate) fn state(&self) -> InstanceState {
+    /// Does this copy acknowledge to that address, as far as its master sees? One that is stopped
+    /// seems to.
+    pub(crate) fn acknowledges_to(&self, source: SocketAddr) -> bool {
+        self.life.is_some()
+            && self.semi_sync.acknowledges
+            && self.linked
+            && self.source == Some(source)
+    }
+
+    /// Its state, as it tells it: so many copies acknowledge to it.
+    pub(crate) fn state(&self, clients: u32) -> InstanceState {
+        let transactions = matches!(self.position, Position::Mysql(_));
         InstanceState {
             role: if self.open { Role::Master } else { Role::Replica },
             writable: self.open,
@@ -148,12 +188,25 @@ impl Database {
             link_up: self.linked,
             syncing: false,
             never_synced: self.empty,
-            received: Position::Redis(self.position.clone()),
-            applied: Position::Redis(self.position.clone()),
+            received: self.position.clone(),
+            applied: self.unapplied.clone().unwrap_or_else(|| self.position.clone()),
+            trouble: None,
+            applier_stopped: self.unapplied.is_some(),
+            semi_sync: transactions.then_some(SemiSync {
+                clients,
+                acknowledges: self.semi_sync.acknowledges && self.linked,
+                ..self.semi_sync
+            }),
+            obstacles: self.obstacles.clone(),
             silent_for: None,
             priority: 100,
             version: "7.0.15".to_owned(),
-            settings: Settings { starts_fenced: Verdict::Good, killable: Verdict::Good },
+            settings: Settings {
+                starts_fenced: Verdict::Good,
+                killable: Verdict::Good,
+                replication: Verdict::Good,
+                lossless: Verdict::Good,
+            },
         }
     }
 }

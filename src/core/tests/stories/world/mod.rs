@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sengu_core::event::{Armed, Command, Event};
+use sengu_core::event::{ActionId, Armed, Command, Event};
 use sengu_core::kv::{Key, Kv, Op, Txn, TxnReply};
 use sengu_core::machine::Machine;
 use sengu_core::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
@@ -24,7 +24,7 @@ use sengu_core::record::{Ask, FORMAT, HookOutcome, Record, RequestRecord, Stand,
 use sengu_core::time::{Time, Wall};
 
 pub(crate) use begin::{alone, shared};
-pub(crate) use database::{Database, address, grown, position};
+pub(crate) use database::{Database, address, grown, position, transactions, uuid};
 
 /// When the world begins, on the agent's clock: microseconds.
 const BEGIN: u64 = 1_000_000_000;
@@ -68,6 +68,9 @@ pub(crate) struct World {
     pub(crate) store_does: Store,
     /// The agent is not told when a process exits.
     pub(crate) exits_unseen: bool,
+    /// How long a txn is under way before the store applies it.
+    pub(crate) txns_take: Duration,
+    pub(super) under_way: Vec<(u64, ActionId, Txn)>,
     /// How long hooks run.
     pub(crate) hooks_take: Duration,
     /// How hooks end.
@@ -195,13 +198,21 @@ impl World {
 
     /// The agent looks at an instance; what it sees waits.
     pub(crate) fn observe(&mut self, name: &str) {
+        let clients = self.clients(name);
         let database = self.database(name);
         let boot_id = database.life.map(|life| boot_id(&instance(name), life));
         let process = Process::Sleeping;
-        let observation = Observation { boot_id, answer: database.answer(), process };
+        let observation = Observation { boot_id, answer: database.answer(clients), process };
         let sent = Time(self.clock);
         self.looked.insert(name.to_owned(), self.clock);
         self.events.push_back(Event::Observed { instance: id_of(name), sent, observation });
+    }
+
+    /// So many copies acknowledge to it.
+    fn clients(&self, name: &str) -> u32 {
+        let at = address(name);
+        let copies = self.databases.values().filter(|copy| copy.acknowledges_to(at));
+        u32::try_from(copies.count()).expect("stories are small")
     }
 
     /// Time passes in which the agent does nothing.
@@ -276,6 +287,7 @@ impl World {
         self.late = late;
         let due: Vec<(u64, Event)> = due;
         self.events.extend(due.into_iter().map(|(_, event)| event));
+        self.arrive();
         if self.store_does == Store::Answers {
             self.step(Event::Fresh { sent: Time(self.clock) });
         }

@@ -2,11 +2,13 @@
 
 use sengu_core::catalog::Named;
 use sengu_core::event::Command;
+use sengu_core::explain::Explanation;
 use sengu_core::name::Term;
 use sengu_core::record::{
     Cause, HistoryRecord, InstanceRecord, MasterRecord, MasterState, Record, RequestRecord, Stand,
     key,
 };
+use sengu_core::sync::SyncRecord;
 use sengu_core::time::{Now, Time, Wall};
 
 use super::{BEGIN_WALL, Database, World, instance, service};
@@ -18,9 +20,19 @@ impl World {
         Now { time: Time(self.clock), wall: Wall(BEGIN_WALL + past) }
     }
 
+    /// What `explain` would show now.
+    pub(crate) fn explain(&self) -> Explanation {
+        self.machine.explain(self.now(), &service()).expect("the service is known")
+    }
+
     /// An instance.
     pub(crate) fn database(&self, name: &str) -> &Database {
         self.databases.get(name).expect("stories know their instances")
+    }
+
+    /// An instance, if there is one of that name.
+    pub(crate) fn known(&self, name: &str) -> Option<&Database> {
+        self.databases.get(name)
     }
 
     /// An instance, to be changed behind the agent's back.
@@ -55,6 +67,17 @@ impl World {
         self.master().holder.instance.to_string()
     }
 
+    /// Which copies hold every acknowledged write.
+    pub(crate) fn sync(&self) -> SyncRecord {
+        let entry = self.kv.get(&key::sync(&service())).expect("`loss = \"none\"` has one");
+        SyncRecord::decode(&entry.value).expect("the agent writes what it can read")
+    }
+
+    /// How often the store was changed.
+    pub(crate) fn revision(&self) -> u64 {
+        self.kv.revision()
+    }
+
     /// The record of an instance, if one stands.
     pub(crate) fn instance_record(&self, name: &str) -> Option<InstanceRecord> {
         let entry = self.kv.get(&key::instance(&service(), &instance(name)))?;
@@ -84,6 +107,11 @@ impl World {
     /// What the agent does not do, and why.
     pub(crate) fn refusals(&self) -> Vec<String> {
         self.machine.report(self.now(), &service()).expect("the agent knows it").refusals
+    }
+
+    /// What is wrong, as `status` says it.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.machine.report(self.now(), &service()).expect("the agent knows it").problems
     }
 
     /// What databases were told since the story forgot.

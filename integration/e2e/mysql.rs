@@ -1,0 +1,107 @@
+//! MySQL and MariaDB: what is shown for one is shown for the other, unless only one can do it.
+//!
+//! Every test ends with the judge: no two servers took writes in turns across a move, by their
+//! own binary logs and by what every client was told.
+
+mod comeback;
+mod failover;
+mod obstacles;
+mod semisync;
+mod switchover;
+mod trouble;
+
+use std::net::SocketAddr;
+
+use integration::rig::mysql::{Mysql, binlog};
+use integration::rig::writer::{assert_one_master_at_a_time, is_within, lost, reigns};
+use integration::rig::{Ack, MysqlTrio, Writer};
+
+/// A test for MariaDB and one for MySQL.
+macro_rules! for_both {
+    ($run:path: $mariadb:ident, $mysql:ident) => {
+        #[test]
+        fn $mariadb() {
+            $run(integration::rig::mysql::Flavour::MariaDb);
+        }
+
+        #[test]
+        fn $mysql() {
+            $run(integration::rig::mysql::Flavour::mysql());
+        }
+    };
+}
+use for_both;
+
+/// A client pinned to each server, and one that follows the name of the master.
+struct Clients {
+    pinned: Vec<Writer>,
+    following: Writer,
+}
+
+/// What one client was told: its name and all acknowledgements.
+type Told = (String, Vec<Ack>);
+
+impl Clients {
+    fn start(trio: &MysqlTrio) -> Self {
+        let pin = |server: &Mysql| trio.pinned(&server.name, server.address);
+        let pinned = trio.servers.iter().map(pin).collect();
+        Self { pinned, following: trio.following("following") }
+    }
+
+    /// Starts clients and waits until they have written something.
+    #[track_caller]
+    fn writing(trio: &MysqlTrio) -> Self {
+        let clients = Self::start(trio);
+        let master = &trio.servers[0];
+        clients.pinned[0].until_acked_by(master.address, 30);
+        clients.following.until_acked_by(master.address, 30);
+        clients
+    }
+
+    /// Ends them: what each was told.
+    fn end(self) -> Vec<Told> {
+        let all = self.pinned.into_iter().chain([self.following]);
+        all.map(|writer| (writer.key.clone(), writer.end())).collect()
+    }
+
+    /// Ends them and judges; whoever is down comes back first, so that its log can be read.
+    #[track_caller]
+    fn judge(self, trio: &MysqlTrio, masters: &[SocketAddr]) -> Vec<Told> {
+        let told = self.end();
+        judge(trio, masters, &told);
+        told
+    }
+}
+
+/// Everything that clients were told.
+fn all(told: &[Told]) -> Vec<Ack> {
+    told.iter().flat_map(|(_, acks)| acks.iter().copied()).collect()
+}
+
+/// W, by what the clients were told and by the servers' binary logs.
+#[track_caller]
+fn judge(trio: &MysqlTrio, masters: &[SocketAddr], told: &[Told]) {
+    let all = all(told);
+    let reigns = reigns(&all);
+    assert!(is_within(&reigns, masters), "{reigns:?} wrote, {masters:?} were masters");
+    let mut once = masters.to_vec();
+    once.sort_unstable();
+    once.dedup();
+    if once.len() == masters.len() {
+        assert_one_master_at_a_time(masters, &all);
+    }
+    for server in trio.servers.iter().filter(|server| server.exited()) {
+        server.restart();
+    }
+    let told: Vec<(&str, &[Ack])> =
+        told.iter().map(|(name, acks)| (name.as_str(), acks.as_slice())).collect();
+    binlog::assert_one_master_at_a_time(&trio.servers, masters, &told);
+}
+
+/// Nothing that any client was told is missing there.
+#[track_caller]
+fn assert_nothing_lost(told: &[Told], on: &Mysql) {
+    for (name, acks) in told {
+        assert_eq!(lost(acks, &on.serials(name)), [0_u64; 0], "of {name}, on {}", on.name);
+    }
+}

@@ -1,0 +1,122 @@
+//! The old master comes back: with nothing of its own it follows by itself; with transactions
+//! that nobody else has it is set apart, and they are named.
+
+use integration::rig::mysql::{Flavour, Mysql};
+use integration::rig::mysql_trio::SERVICE;
+use integration::rig::{MysqlSettings, MysqlTrio, wait};
+
+use super::for_both;
+use crate::{LATER, SOON};
+
+/// One row on a server.
+fn write(server: &Mysql, serial: u64) {
+    let values = format!("'hand', {serial}, @@server_id, NOW(6)");
+    server.ask(&format!("INSERT INTO app.writes VALUES ({values})"));
+}
+
+fn clean(flavour: Flavour) {
+    let trio = MysqlTrio::adopted(&MysqlSettings::new(flavour));
+    let old = &trio.servers[0];
+    write(old, 1);
+    for replica in &trio.servers[1..] {
+        replica.until_has_all_of(old);
+    }
+    old.kill();
+    let new = trio.until_other(old, LATER);
+    write(new, 2);
+    old.restart();
+    trio.until_followed(new, LATER);
+    old.until_has_all_of(new);
+    assert_eq!(trio.until_steady(LATER).address, new.address);
+    assert_eq!(old.serials("hand"), ["1", "2"]);
+}
+
+for_both!(clean:
+    an_old_mariadb_master_that_comes_back_clean_follows_by_itself,
+    an_old_mysql_master_that_comes_back_clean_follows_by_itself);
+
+fn shut_down(flavour: Flavour) {
+    let trio = MysqlTrio::adopted(&MysqlSettings::new(flavour));
+    let old = &trio.servers[0];
+    let clients = super::Clients::writing(&trio);
+    // It closes its port first and goes on acknowledging what is under way.
+    old.shut_down();
+    let new = trio.until_other(old, LATER * 2);
+    clients.following.until_acked_by(new.address, 20);
+    clients.judge(&trio, &[old.address, new.address]);
+}
+
+for_both!(shut_down:
+    a_mariadb_master_that_is_shut_down_under_load_is_replaced,
+    a_mysql_master_that_is_shut_down_under_load_is_replaced);
+
+/// The replicas no longer receive, and the master writes on: what a failover loses.
+fn with_extra_transactions(flavour: Flavour) {
+    let trio = MysqlTrio::adopted(&MysqlSettings::new(flavour));
+    let old = &trio.servers[0];
+    write(old, 1);
+    for replica in &trio.servers[1..] {
+        replica.until_has_all_of(old);
+        // Held up, not stopped: nobody has to start it again.
+        replica.stop();
+    }
+    write(old, 2);
+    let extra = old.executed();
+    old.kill();
+    for replica in &trio.servers[1..] {
+        replica.resume();
+    }
+    let new = trio.until_other(old, LATER);
+    write(new, 3);
+    old.restart();
+    let status = trio.agent.until_status(SERVICE, "the old master is set apart", LATER, |status| {
+        status["problems"].to_string().contains("db1 is quarantined")
+    });
+    // MariaDB: 0-1-2; MySQL: the old one's uuid and what of it is too much.
+    let name = if old.flavour.is_mariadb() {
+        extra.clone()
+    } else {
+        extra.split(':').next().unwrap_or_default().to_owned()
+    };
+    let problems = status["problems"].to_string();
+    assert!(problems.contains(&name), "`{name}` is not in: {problems}");
+    assert_eq!(old.serials("hand"), ["1", "2"], "nothing is thrown away");
+    let apart = wait::holds(SOON, || old.link().is_none_or(|link| !link.receiving));
+    assert!(apart, "it follows all the same\n{}", trio.agent.tail());
+    assert_eq!(trio.writable(), [new.address]);
+}
+
+for_both!(with_extra_transactions:
+    an_old_mariadb_master_with_extra_transactions_is_set_apart_and_they_are_named,
+    an_old_mysql_master_with_extra_transactions_is_set_apart_and_they_are_named);
+
+/// A replica wrote something of its own: it is never the next master.
+fn errant_replica(flavour: Flavour) {
+    let trio = MysqlTrio::adopted(&MysqlSettings::new(flavour));
+    let [old, errant, good] = &trio.servers[..] else { panic!("three servers") };
+    write(old, 1);
+    // The one that the agent would like best otherwise.
+    let mut session = errant.connect();
+    if errant.flavour.is_mariadb() {
+        session.run("SET SESSION gtid_domain_id = 7").expect("an administrator may");
+    } else {
+        errant.ask("SET GLOBAL super_read_only = OFF");
+    }
+    session.run("CREATE TABLE app.errant (id INT)").expect("an administrator may");
+    if !errant.flavour.is_mariadb() {
+        errant.ask("SET GLOBAL super_read_only = ON");
+    }
+    trio.agent.until_status(SERVICE, "db2's own transaction is seen", LATER, |status| {
+        status["problems"].to_string().contains("db2")
+    });
+    good.until_has_all_of(old);
+    old.kill();
+    let new = trio.until_other(old, LATER);
+    assert_eq!(new.name, good.name);
+    write(new, 2);
+    assert_eq!(trio.writable(), [new.address]);
+}
+
+for_both!(errant_replica:
+    a_mariadb_replica_with_a_transaction_of_its_own_is_never_promoted,
+    a_mysql_replica_with_a_transaction_of_its_own_is_never_promoted);

@@ -1,0 +1,150 @@
+//! What a server's own binary log says: who committed which of the clients' rows, in its order.
+//!
+//! This is the judge above all clients: a row that a server wrote itself, and did not copy,
+//! carries that server's number in the log of every server that has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::sql::Sql;
+use super::{ADMIN, Mysql};
+use crate::rig::wait::until;
+
+/// For what may be much to read on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One row of a client, as a log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// `server_id` of the server that committed it first.
+    pub origin: u32,
+    /// The client.
+    pub writer: String,
+    /// What it wrote.
+    pub serial: u64,
+    /// When the statement began on that server: its clock, in microseconds since 1970.
+    pub at: u64,
+}
+
+/// Who wrote a row, by its client and serial, and when.
+type Rows = BTreeMap<(String, u64), (u32, u64)>;
+
+/// All rows of clients that a server's log has, in its order.
+///
+/// # Panics
+/// If the server does not answer, or its log and its table differ.
+#[must_use]
+#[track_caller]
+pub fn commits(server: &Mysql) -> Vec<Commit> {
+    let connected = Sql::connect(server.address, ADMIN, PATIENCE);
+    let mut sql = connected.unwrap_or_else(|why| panic!("{}: {why}", server.name));
+    let logged = logged(&mut sql);
+    // A row is in the log a moment before it is in the table.
+    let what = format!("all rows in the log of {} are in its table", server.name);
+    let rows = until(&what, PATIENCE, || {
+        let rows = rows(&mut sql);
+        logged.iter().all(|(_, row)| rows.contains_key(row)).then_some(rows)
+    });
+    let commit = |(origin, row): (u32, (String, u64))| {
+        let (by, at) = rows[&row];
+        let (writer, serial) = row;
+        assert_eq!(by, origin, "{}: who wrote {writer} {serial}", server.name);
+        Commit { origin, writer, serial, at }
+    };
+    logged.into_iter().map(commit).collect()
+}
+
+/// Origin, client and serial of each row in the log.
+fn logged(sql: &mut Sql) -> Vec<(u32, (String, u64))> {
+    let mut ask = |statement: &str| {
+        sql.rows(statement).unwrap_or_else(|trouble| panic!("{statement}: {trouble}"))
+    };
+    let mut found = Vec::new();
+    for log in ask("SHOW BINARY LOGS") {
+        for event in ask(&format!("SHOW BINLOG EVENTS IN '{}'", log["Log_name"])) {
+            let kind = event["Event_type"].as_str();
+            if matches!(kind, "Rows_query" | "Annotate_rows")
+                && let Some(row) = written(&event["Info"])
+            {
+                found.push((event["Server_id"].parse().expect("a server's number"), row));
+            }
+        }
+    }
+    found
+}
+
+/// Of each row in the table: who wrote it and when.
+fn rows(sql: &mut Sql) -> Rows {
+    let statement = "SELECT writer, serial, server, \
+        CAST(UNIX_TIMESTAMP(at) * 1000000 AS UNSIGNED) AS at FROM app.writes";
+    let rows = sql.rows(statement).unwrap_or_else(|trouble| panic!("{statement}: {trouble}"));
+    let entry = |row: super::Record| {
+        let number = |column: &str| row[column].parse::<u64>().expect("a number");
+        let by = u32::try_from(number("server")).expect("a server's number");
+        ((row["writer"].clone(), number("serial")), (by, number("at")))
+    };
+    rows.into_iter().map(entry).collect()
+}
+
+/// Writer and serial of the clients' statement; see `writer`.
+fn written(info: &str) -> Option<(String, u64)> {
+    let (_, values) = info.split_once("INSERT INTO app.writes VALUES ('")?;
+    let (writer, rest) = values.split_once("', ")?;
+    let (serial, _) = rest.split_once(',')?;
+    Some((writer.to_owned(), serial.parse().ok()?))
+}
+
+/// Of all commits of these logs: who committed, in order of time, without repetitions in a row.
+/// Rows that several servers have count once.
+#[must_use]
+pub fn reigns(logs: &[Vec<Commit>]) -> Vec<u32> {
+    let all = logs.iter().flatten();
+    let once: BTreeMap<_, _> = all
+        .map(|commit| ((commit.at, commit.origin, &commit.writer, commit.serial), commit.origin))
+        .collect();
+    let mut order: Vec<u32> = once.into_values().collect();
+    order.dedup();
+    order
+}
+
+/// W, by the servers' own logs: no two servers committed in turns across a move, and each
+/// committed what it acknowledged. `masters` is the order in which they were masters; `acks` are
+/// all acknowledgements of these clients: writer, and what it was told.
+///
+/// # Panics
+/// With the order that breaks it, or with an acknowledged row that the log of the server that
+/// acknowledged it does not have as its own.
+#[track_caller]
+pub fn assert_one_master_at_a_time(
+    servers: &[Mysql],
+    masters: &[std::net::SocketAddr],
+    acks: &[(&str, &[crate::rig::Ack])],
+) {
+    let logs: Vec<Vec<Commit>> = servers.iter().map(commits).collect();
+    let number = |address: &std::net::SocketAddr| {
+        let found = servers.iter().find(|server| server.address == *address);
+        found.expect("a master is one of the servers").number
+    };
+    let masters: Vec<u32> = masters.iter().map(number).collect();
+    let reigns = reigns(&logs);
+    let mut rest = masters.iter();
+    let within = reigns.iter().all(|one| rest.any(|other| other == one));
+    assert!(within, "by their logs {reigns:?} wrote; {masters:?} were masters");
+    let own = |log: &Vec<Commit>, server: &Mysql| -> BTreeSet<(String, u64)> {
+        let own = log.iter().filter(|commit| commit.origin == server.number);
+        own.map(|commit| (commit.writer.clone(), commit.serial)).collect()
+    };
+    let own: BTreeMap<u32, BTreeSet<(String, u64)>> =
+        logs.iter().zip(servers).map(|(log, server)| (server.number, own(log, server))).collect();
+    for (writer, acks) in acks {
+        for ack in *acks {
+            let by = number(&ack.by);
+            assert!(
+                own[&by].contains(&((*writer).to_owned(), ack.serial)),
+                "{} acknowledged {writer} {} and has it not as its own",
+                ack.by,
+                ack.serial
+            );
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The process of one database server, and a supervisor that starts it again at once, where a
+//! test wants one. It knows nothing of the database: how to empty its folder is told to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::child::Child;
+
+/// What happens when the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supervision {
+    /// Nothing.
+    None,
+    /// It is started again at once, with what its disk has.
+    Restart,
+    /// It is started again at once, with nothing.
+    RestartEmptied,
+}
+
+/// A process that can be started again in the same way; ended when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    shared: Arc<Shared>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    folder: PathBuf,
+    command: Vec<String>,
+    empty: fn(&Path),
+    child: Mutex<Child>,
+    supervision: Mutex<Supervision>,
+    starts: AtomicU32,
+    over: AtomicBool,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A test that failed elsewhere does not matter here.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn launch(command: &[String], folder: &Path) -> Child {
+    Child::start(command, &folder.join("log"), &[]).expect("the server can be started")
+}
+
+impl Shared {
+    fn start(&self) -> Child {
+        self.starts.fetch_add(1, Ordering::SeqCst);
+        launch(&self.command, &self.folder)
+    }
+
+    fn keep(&self) {
+        while !self.over.load(Ordering::SeqCst) {
+            {
+                let mut child = locked(&self.child);
+                let supervision = *locked(&self.supervision);
+                if supervision != Supervision::None && child.exited().is_some() {
+                    if supervision == Supervision::RestartEmptied {
+                        (self.empty)(&self.folder);
+                    }
+                    *child = self.start();
+                }
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Process {
+    /// Starts it, with its output in the file `log` of its folder; `empty` takes its data out of
+    /// that folder.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(folder: &Path, command: Vec<String>, empty: fn(&Path)) -> Self {
+        let child = Mutex::new(launch(&command, folder));
+        let shared = Arc::new(Shared {
+            folder: folder.to_owned(),
+            command,
+            empty,
+            child,
+            supervision: Mutex::new(Supervision::None),
+            starts: AtomicU32::new(1),
+            over: AtomicBool::new(false),
+        });
+        let kept = Arc::clone(&shared);
+        Self { shared, keeper: Some(thread::spawn(move || kept.keep())) }
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.shared.folder
+    }
+
+    /// What happens when it ends.
+    pub fn supervise(&self, supervision: Supervision) {
+        *locked(&self.shared.supervision) = supervision;
+    }
+
+    /// How often it was started.
+    #[must_use]
+    pub fn starts(&self) -> u32 {
+        self.shared.starts.load(Ordering::SeqCst)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        locked(&self.shared.child).pid()
+    }
+
+    /// Has it exited?
+    #[must_use]
+    pub fn exited(&self) -> bool {
+        locked(&self.shared.child).exited().is_some()
+    }
+
+    /// SIGKILL. It is gone afterwards, unless a supervisor was faster.
+    pub fn kill(&self) {
+        locked(&self.shared.child).kill();
+    }
+
+    /// Any signal.
+    pub fn signal(&self, signal: Signal) {
+        locked(&self.shared.child).signal(signal);
+    }
+
+    /// Starts it again after its end, with what its disk has.
+    pub fn restart(&self) {
+        let mut child = locked(&self.shared.child);
+        child.kill();
+        *child = self.shared.start();
+    }
+
+    /// The same with nothing on its disk.
+    pub fn restart_emptied(&self) {
+        let mut child = locked(&self.shared.child);
+        child.kill();
+        (self.shared.empty)(&self.shared.folder);
+        *child = self.shared.start();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::SeqCst);
+        if let Some(keeper) = self.keeper.take() {
+            // It panics only if a restart failed, which the test has seen.
+            let _ = keeper.join();
+        }
+        self.kill();
+    }
+}

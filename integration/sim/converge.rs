@@ -1,0 +1,396 @@
+//! Liveness: does a world come to rest when it is mended, or while one thing stays broken?
+//!
+//! At rest: one serving master, named by all, and the others follow it. What `auto` can prove it
+//! must do by itself; what it must not guess is left to a person, who forces it here; and where
+//! one thing stays broken for ever, the rest must still come to rest within a bound.
+
+use sengu_core::catalog::Named;
+use sengu_core::name::{BootId, InstanceName};
+use sengu_core::policy::{Failover, Loss, Rejoin};
+use sengu_core::position::Position;
+use sengu_core::record::{
+    Ask, FinalRecord, InstanceRecord, MasterRecord, MasterState, Record, Unfit, key,
+};
+
+use super::agent::service_name;
+use super::database::Database;
+use super::deed::Back;
+use super::fact::{Fact, Id};
+use super::invariants::Violation;
+use super::options::Ending;
+use super::replication::Link;
+use super::schedule::{MILLI, Micros, SECOND};
+use super::world::{World, say};
+
+/// How long the world may take to come to rest after everything was mended.
+const REST: Micros = 60 * SECOND;
+/// The same while one thing stays broken.
+const BROKEN_REST: Micros = 60 * SECOND;
+/// How often a person forces a failover, and how long each may take.
+const FORCED: usize = 3;
+const FORCED_REST: Micros = 40 * SECOND;
+
+/// What stays broken when all else is mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ForEver {
+    /// Nothing.
+    Nothing,
+    /// A host cannot reach the store.
+    StoreCut(usize),
+    /// A host has no agent.
+    AgentDead(usize),
+    /// An instance has no process.
+    CopyGone(usize),
+}
+
+impl World {
+    /// The storm is over: all is mended, and then what the ending asks for.
+    pub(crate) fn end(&mut self) {
+        self.mend_all();
+        self.come_to_rest();
+        let rested = (0..self.options.services).all(|service| self.resting(service).is_ok());
+        if self.judges.violation.is_some() || !rested {
+            return;
+        }
+        match self.options.ending {
+            Ending::Mended => self.coverage.ending("mended"),
+            Ending::Elections => self.elections(),
+            Ending::MasterCut | Ending::AgentDead | Ending::CopyGone => self.stay_broken(),
+        }
+    }
+
+    /// An election a minute fences nothing and moves nothing.
+    fn elections(&mut self) {
+        self.coverage.ending("an election a minute");
+        let terms: Vec<_> = (0..self.options.services).map(|it| self.managed(it)).collect();
+        for _ in 0..3 {
+            let away = self.random.fault.between(SECOND, 2200 * MILLI);
+            say!(self, "* the store elects for {} ms", away / MILLI);
+            self.store.away_until = self.now + away;
+            let until = self.store.away_until;
+            self.tell(Fact::Hindered { host: None, instance: None, until });
+            let next = self.now + 60 * SECOND;
+            self.run_until(next);
+        }
+        let after: Vec<_> = (0..self.options.services).map(|it| self.managed(it)).collect();
+        if terms != after && self.judges.violation.is_none() {
+            self.breach(format!(
+                "an election a minute changed the terms from {terms:?} to {after:?}"
+            ));
+        }
+    }
+
+    /// One thing is broken and stays so; then the master's process ends, where another copy can
+    /// take over without what is broken.
+    fn stay_broken(&mut self) {
+        let Some(record) = self.master(0).filter(|_| self.managed(0).is_some()) else { return };
+        let Some(holder) = Id::named(0, &record.holder.instance) else { return };
+        let master = self.index_of(holder);
+        let others: Vec<usize> = self
+            .of_service(0)
+            .into_iter()
+            .filter(|db| *db != master && self.is_candidate(*db, &record))
+            .collect();
+        let auto = self.options.policy.failover == Failover::Auto;
+        let ready = self.databases.iter().all(|database| database.starts_fenced);
+        if !auto || !ready || others.is_empty() {
+            return;
+        }
+        let spared = others[self.random.fault.index(others.len())];
+        let host = self.databases[spared].host;
+        match self.options.ending {
+            Ending::MasterCut => {
+                let host = self.databases[master].host;
+                self.coverage.ending("the master's host cut from the store");
+                say!(self, "* h{} loses the store for ever", host + 1);
+                self.for_ever = ForEver::StoreCut(host);
+                self.store_cut.insert(host);
+                self.tell(Fact::Reach { host, reach: false });
+                self.rest_despite("while the master's host cannot reach the store");
+            }
+            Ending::AgentDead => {
+                self.coverage.ending("an agent dead");
+                self.for_ever = ForEver::AgentDead(host);
+                self.kill_agent(host, "for ever");
+                self.rest_despite("while the agent of a host without the term is dead");
+            }
+            _ => {
+                self.coverage.ending("a copy gone");
+                self.for_ever = ForEver::CopyGone(spared);
+                self.end_process(spared, "for ever");
+                self.rest_despite("while one copy is gone");
+            }
+        }
+        if others.len() > 1 && self.options.ending != Ending::MasterCut {
+            self.end_process(master, "killed");
+            self.plan_restart(master, Back::Somehow);
+            self.rest_despite("after the master's process ended while one thing stayed broken");
+        }
+    }
+
+    fn rest_despite(&mut self, when: &str) {
+        if self.judges.violation.is_some() || self.wait(BROKEN_REST).is_ok() {
+            return;
+        }
+        // What was tried and failed is bounded, and for a person.
+        if self.must_rest(0) {
+            self.unrest(0, when);
+        }
+    }
+
+    fn breach(&mut self, text: String) {
+        say!(self, "VIOLATION of converges: {text}");
+        self.judges.violation = Some(Violation { slug: "converges", at: self.now, text });
+    }
+
+    /// One serving master, named by all; the others follow it.
+    pub(crate) fn come_to_rest(&mut self) {
+        let rested = self.wait(REST);
+        if rested.is_ok() || self.judges.violation.is_some() {
+            return;
+        }
+        let provable: Vec<usize> = (0..self.options.services)
+            .filter(|service| self.resting(*service).is_err() && self.must_rest(*service))
+            .collect();
+        if let Some(service) = provable.first() {
+            self.unrest(*service, "after everything was mended, and there is a candidate");
+            return;
+        }
+        let forced = (0..FORCED).any(|_| {
+            self.force();
+            self.wait(FORCED_REST).is_ok()
+        });
+        if !forced && self.judges.violation.is_none() {
+            for service in 0..self.options.services {
+                let chosen = self.fullest(service).map(|name| (service, name));
+                let holds = |db: &Database| {
+                    chosen == Some((db.id.service, db.id.name())) && holds_something(db)
+                };
+                // Where a file does not start its instance fenced, sengu refuses to move at all.
+                let ready = self.databases.iter().all(|database| database.starts_fenced);
+                if ready && self.databases.iter().any(holds) {
+                    self.unrest(service, "even after a person forced a failover");
+                }
+            }
+        }
+    }
+
+    /// A person takes what is there, loss or not.
+    fn force(&mut self) {
+        for service in 0..self.options.services {
+            if self.resting(service).is_err() {
+                let to = self.fullest(service);
+                say!(self, "nobody can be proven to have everything: a person decides for {to:?}");
+                self.ask(service, Ask::Failover { to, lossy: true }, false);
+            }
+        }
+    }
+
+    /// The copy that a person would choose: the one with the most data that may be promoted.
+    fn fullest(&self, service: usize) -> Option<InstanceName> {
+        let size = |db: &usize| {
+            let process = self.databases[*db].process.as_ref();
+            process.map_or(0, |process| process.copy.data.len())
+        };
+        let record = self.master(service)?;
+        let may = |db: &usize| {
+            let database = &self.databases[*db];
+            let unfit = self.unfit(database.id, &record);
+            database.priority > 0 && !matches!(unfit, Some(Unfit::Syncing | Unfit::NeverSynced))
+        };
+        let best = self.of_service(service).into_iter().filter(may).max_by_key(size)?;
+        Some(self.databases[best].id.name())
+    }
+
+    fn unrest(&mut self, service: usize, when: &str) {
+        if let Err(why) = self.resting(service)
+            && self.judges.violation.is_none()
+        {
+            let text = format!("{} does not come to rest {when}: {why}", service_name(service));
+            self.explain(service);
+            self.breach(text);
+        }
+    }
+
+    /// What the agents themselves say of a service, into the trace.
+    fn explain(&mut self, service: usize) {
+        let name = service_name(service);
+        for host in 0..self.hosts() {
+            let now = self.agents[host].clock.now(self.now);
+            let Some(life) = self.agents[host].life.as_ref() else { continue };
+            if let Some(report) = life.machine.report(now, &name) {
+                let (doing, refusals) = (report.doing, report.refusals);
+                let problems = report.problems;
+                say!(
+                    self,
+                    "h{} explains: doing {doing:?}, refusals {refusals:?}, problems {problems:?}",
+                    host + 1
+                );
+            }
+        }
+    }
+
+    fn wait(&mut self, span: Micros) -> Result<(), String> {
+        let until = self.now + span;
+        let mut quiet = 0;
+        loop {
+            let next = self.now + 250 * MILLI;
+            self.run_until(next);
+            let rest: Result<(), String> =
+                (0..self.options.services).try_for_each(|service| self.resting(service));
+            quiet = if rest.is_ok() { quiet + 1 } else { 0 };
+            if quiet >= 8 || self.now >= until || self.judges.violation.is_some() {
+                return rest;
+            }
+        }
+    }
+
+    /// Is a service where it should be when nothing is broken? If not: what is missing.
+    pub(crate) fn resting(&self, service: usize) -> Result<(), String> {
+        if self.managed(service).is_none() {
+            return Ok(());
+        }
+        let record = self.master(service).expect("it is managed");
+        let holder = Id::named(service, &record.holder.instance).expect("an instance of ours");
+        if record.state != MasterState::Serving {
+            return Err(format!("term {} of {holder} is {}", record.term, record.state.word()));
+        }
+        for db in self.of_service(service) {
+            self.in_place(db, holder, &record)?;
+        }
+        let name = service_name(service);
+        for agent in &self.agents[..self.hosts()] {
+            let broken = [ForEver::StoreCut(agent.host), ForEver::AgentDead(agent.host)];
+            if broken.contains(&self.for_ever) {
+                continue;
+            }
+            let Some(life) = &agent.life else { return Err("an agent is down".to_owned()) };
+            let now = agent.clock.local(self.now);
+            match life.machine.catalog().master(&name, now) {
+                Named::Master(named, _) if *named == record.holder.instance => {}
+                Named::Master(named, _) => return Err(format!("an agent still names {named}")),
+                Named::Withdrawn(why) => return Err(format!("an agent names nobody: {why}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn in_place(&self, db: usize, holder: Id, record: &MasterRecord) -> Result<(), String> {
+        let database = &self.databases[db];
+        let (id, host) = (database.id, database.host);
+        let broken = match self.for_ever {
+            ForEver::Nothing => false,
+            ForEver::StoreCut(cut) | ForEver::AgentDead(cut) => host == cut,
+            ForEver::CopyGone(gone) => db == gone,
+        };
+        if broken && id != holder {
+            // Nobody can move it; it must only take no writes.
+            let open = database.writable();
+            return if open { Err(format!("{id} takes writes too")) } else { Ok(()) };
+        }
+        let Some(process) = &database.process else { return Err(format!("{id} does not run")) };
+        if id == holder {
+            return if database.writable() { Ok(()) } else { Err(format!("{id} is closed")) };
+        }
+        let follows = process.source == Some(record.holder.address)
+            && matches!(process.link, Link::Up { .. });
+        if database.writable() {
+            Err(format!("{id} takes writes too"))
+        } else if follows || self.options.policy.rejoin == Rejoin::Ask || self.set_apart(id) {
+            Ok(())
+        } else {
+            Err(format!("{id} does not follow {holder}"))
+        }
+    }
+
+    /// Does its record say that it is set apart?
+    fn set_apart(&self, id: Id) -> bool {
+        let key = key::instance(&service_name(id.service), &id.name());
+        let stands = self.store.kv.get(&key);
+        let record = stands.and_then(|entry| InstanceRecord::decode(&entry.value).ok());
+        record.is_some_and(|record| record.quarantine.is_some())
+    }
+
+    /// Must it come to rest without a person? Only if `auto` may act, and somebody runs whose
+    /// data is provably of the term that ended.
+    fn must_rest(&self, service: usize) -> bool {
+        let Some(record) = self.master(service) else { return false };
+        if record.state == MasterState::Serving {
+            return true;
+        }
+        // Under `loss = "none"` only those known to have everything may take: often nobody.
+        let none = self.options.policy.loss == Loss::None;
+        let auto = self.options.policy.failover == Failover::Auto;
+        if !auto || none || self.attempts_spent(service) {
+            return false;
+        }
+        if matches!(record.state, MasterState::FenceFailed { .. }) {
+            return false;
+        }
+        let known: Vec<usize> =
+            self.of_service(service).into_iter().filter(|db| self.counts(*db, &record)).collect();
+        let position = |db: &usize| self.state_of(*db).map(|(state, _)| state.held().clone());
+        let positions: Vec<Position> = known.iter().filter_map(position).collect();
+        // Two of which neither holds all that the other holds are for a person, not for a guess.
+        let comparable = |one: &Position| positions.iter().all(|other| one.order(other).is_some());
+        known.iter().any(|db| self.is_candidate(*db, &record)) && positions.iter().all(comparable)
+    }
+
+    /// Does an agent say that its attempts are spent? Attempts are bounded by the policy.
+    fn attempts_spent(&self, service: usize) -> bool {
+        let name = service_name(service);
+        self.agents[..self.hosts()].iter().any(|agent| {
+            let now = agent.clock.now(self.now);
+            let report = agent.life.as_ref().and_then(|life| life.machine.report(now, &name));
+            report.is_some_and(|report| {
+                report.refusals.iter().any(|refusal| refusal.contains("attempts failed"))
+            })
+        })
+    }
+
+    /// Did its agent see this life of it in step with a master, before anything went wrong?
+    fn seen_in_step(&self, id: Id, boot_id: &BootId) -> bool {
+        let key = key::instance(&service_name(id.service), &id.name());
+        let stands = self.store.kv.get(&key);
+        let record = stands.and_then(|entry| InstanceRecord::decode(&entry.value).ok());
+        record.is_some_and(|record| {
+            record.in_step.as_ref() == Some(boot_id) && record.quarantine.is_none()
+        })
+    }
+
+    /// Why its own final, if it gave one, says that it must not be promoted.
+    fn unfit(&self, id: Id, record: &MasterRecord) -> Option<Unfit> {
+        let key = key::r#final(&service_name(id.service), record.term, &id.name());
+        FinalRecord::decode(&self.store.kv.get(&key)?.value).ok()?.unfit
+    }
+
+    /// Does it hold something of a history that a term recorded, promotable or not?
+    fn counts(&self, db: usize, record: &MasterRecord) -> bool {
+        let database = &self.databases[db];
+        let Some(process) = &database.process else { return false };
+        let Some((state, _)) = self.state_of(db) else { return false };
+        let known = state.held().strays(&record.origins).is_none();
+        let half = matches!(process.link, Link::Copying { .. });
+        let unfit = self.unfit(database.id, record);
+        process.copy.provable
+            && !half
+            && known
+            && !matches!(unfit, Some(Unfit::Syncing | Unfit::NeverSynced))
+    }
+
+    fn is_candidate(&self, db: usize, record: &MasterRecord) -> bool {
+        let database = &self.databases[db];
+        let Some(process) = &database.process else { return false };
+        database.priority > 0
+            && self.unfit(database.id, record).is_none()
+            && self.seen_in_step(database.id, &process.boot_id)
+            && !record.failed.contains(&database.id.name())
+            && self.counts(db, record)
+    }
+}
+
+/// What a person forces needs at least one copy that holds something.
+fn holds_something(database: &Database) -> bool {
+    let process = database.process.as_ref();
+    database.priority > 0 && process.is_some_and(|process| !process.copy.data.is_empty())
+}

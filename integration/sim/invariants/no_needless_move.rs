@@ -1,0 +1,191 @@
+//! **no-needless-move**: no process is killed that is well, and no term ends while its holder is
+//! well and watched.
+//!
+//! *Well* is what the world knows: the holder's process runs and obeys, its host has power, its
+//! agent runs and reaches the store. A term that ends so must have been asked for by a person, or
+//! something must have hindered the holder within the lease and its agent's patience before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use sengu_core::record::{Cause, MasterRecord, MasterState};
+
+use super::super::fact::{Fact, Id, Layout};
+use super::super::schedule::{MILLI, Micros};
+use super::{Breach, Invariant};
+
+/// When each host and instance was last hindered, and the records.
+pub(crate) struct NoNeedlessMove {
+    layout: Layout,
+    hosts: BTreeMap<usize, Micros>,
+    instances: BTreeMap<Id, Micros>,
+    /// Hindered now, whenever it began.
+    down: BTreeSet<usize>,
+    cut: BTreeSet<usize>,
+    stopped: BTreeSet<Id>,
+    records: BTreeMap<usize, Rc<MasterRecord>>,
+}
+
+impl NoNeedlessMove {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        Self {
+            layout: layout.clone(),
+            hosts: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            down: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            records: BTreeMap::new(),
+        }
+    }
+
+    fn note(&mut self, at: Micros, fact: &Fact) {
+        match *fact {
+            Fact::Agent { host, running } => {
+                if running {
+                    self.down.remove(&host)
+                } else {
+                    self.down.insert(host)
+                };
+                self.hosts.insert(host, at);
+            }
+            Fact::Guest { host, paused } => {
+                if paused {
+                    self.down.insert(host)
+                } else {
+                    self.down.remove(&host)
+                };
+                self.hosts.insert(host, at);
+            }
+            Fact::Reach { host, reach } => {
+                if reach {
+                    self.cut.remove(&host)
+                } else {
+                    self.cut.insert(host)
+                };
+                self.hosts.insert(host, at);
+            }
+            Fact::Stalled { host, span } => {
+                self.hosts.insert(host, at + span);
+            }
+            Fact::Hindered { host: Some(host), until, .. } => {
+                self.hosts.insert(host, until.max(at));
+            }
+            Fact::Hindered { host: None, instance: None, until } => {
+                for host in self.layout.hosts.values() {
+                    let last = self.hosts.entry(*host).or_insert(0);
+                    *last = until.max(*last);
+                }
+            }
+            Fact::Hindered { instance: Some(instance), until, .. } => {
+                let last = self.instances.entry(instance).or_insert(0);
+                *last = until.max(*last);
+            }
+            Fact::Stopped { instance, stopped } => {
+                if stopped {
+                    self.stopped.insert(instance);
+                } else {
+                    self.stopped.remove(&instance);
+                }
+                self.instances.insert(instance, at);
+            }
+            Fact::Exited { instance } | Fact::Started { instance, .. } => {
+                self.stopped.remove(&instance);
+                self.instances.insert(instance, at);
+            }
+            Fact::Hand { instance } => {
+                self.instances.insert(instance, at);
+            }
+            _ => {}
+        }
+    }
+
+    /// How long ago anything last hindered it or its host; 0: now.
+    fn quiet_for(&self, at: Micros, id: Id) -> Micros {
+        let Some(host) = self.layout.hosts.get(&id) else { return 0 };
+        if self.down.contains(host) || self.cut.contains(host) || self.stopped.contains(&id) {
+            return 0;
+        }
+        let last = self.hosts.get(host).max(self.instances.get(&id)).copied().unwrap_or(0);
+        at.saturating_sub(last)
+    }
+
+    fn ended(&self, at: Micros, service: usize, new: &MasterRecord) -> Result<(), Breach> {
+        let Some(old) = self.records.get(&service) else { return Ok(()) };
+        let served = old.state == MasterState::Serving && new.state != MasterState::Serving;
+        let planned = match &new.state {
+            MasterState::Giving { .. } | MasterState::Unmanaged | MasterState::Serving => true,
+            MasterState::Vacant { cause, .. } | MasterState::Taken { cause } => {
+                matches!(cause, Cause::Requested | Cause::SwitchoverUndone(_))
+            }
+            MasterState::Lapsed | MasterState::FenceFailed { .. } => false,
+        };
+        let Some(holder) = Id::named(service, &old.holder.instance) else { return Ok(()) };
+        let quiet = self.quiet_for(at, holder);
+        let long = 2 * self.layout.lease + self.layout.patience;
+        if !self.layout.quiet || !served || planned || quiet < long {
+            return Ok(());
+        }
+        Err(Breach::firm(format!(
+            "term {} of {holder} became {} although nothing had hindered it for {} ms",
+            old.term,
+            new.state.word(),
+            quiet / MILLI
+        )))
+    }
+}
+
+impl Invariant for NoNeedlessMove {
+    fn slug(&self) -> &'static str {
+        "no-needless-move"
+    }
+
+    fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
+        self.note(at, fact);
+        match fact {
+            Fact::Killed { instance, well: true } => {
+                Err(Breach::firm(format!("{instance} was killed although it was well")))
+            }
+            Fact::Master { service, record: Some(record) } => {
+                let judged = self.ended(at, *service, record);
+                self.records.insert(*service, Rc::clone(record));
+                judged
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{feed, layout, master, r};
+    use super::*;
+
+    fn check(history: impl IntoIterator<Item = (Micros, Fact)>) -> Result<(), Breach> {
+        feed(NoNeedlessMove::new(&layout()), history)
+    }
+
+    #[test]
+    fn a_move_with_a_reason_holds() {
+        let serving = || master(1, 1, MasterState::Serving);
+        let lapsed = || master(1, 1, MasterState::Lapsed);
+        let cut = Fact::Reach { host: 0, reach: false };
+        assert_eq!(check([(0, serving()), (50_000, cut), (60_000, lapsed())]), Ok(()));
+        let exit = Fact::Exited { instance: r(1) };
+        assert_eq!(check([(0, serving()), (50_000, exit), (52_000, lapsed())]), Ok(()));
+    }
+
+    #[test]
+    fn a_move_out_of_nothing_breaks_it() {
+        let serving = master(1, 1, MasterState::Serving);
+        let lapsed = master(1, 1, MasterState::Lapsed);
+        assert!(check([(0, serving), (60_000, lapsed)]).is_err());
+    }
+
+    #[test]
+    fn a_kill_without_a_hang_breaks_it() {
+        let killed = |well| [(1, Fact::Killed { instance: r(1), well })];
+        assert_eq!(check(killed(false)), Ok(()));
+        assert!(check(killed(true)).is_err());
+    }
+}

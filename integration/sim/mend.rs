@@ -1,0 +1,147 @@
+//! Mends what deeds broke: each at its own end, and everything at the end of a storm.
+
+use super::converge::ForEver;
+use super::fact::{Fact, Id};
+use super::schedule::MILLI;
+use super::world::{Happening, Life, World, say};
+
+/// What is mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mend {
+    /// A host reaches the store.
+    Store(usize),
+    /// Two hosts reach each other.
+    Hosts(usize, usize),
+    /// A host's watch is as quick as before.
+    Watch(usize),
+    /// A host has power.
+    Power(usize),
+    /// A stopped agent goes on.
+    Agent(Life),
+    /// A stopped process goes on.
+    Process(usize, u64),
+    /// A paused guest goes on.
+    Guest(usize),
+    /// The second agent of a host is gone.
+    Double,
+    /// An instance stands in its host's configuration again.
+    Configuration(usize, Id),
+}
+
+impl World {
+    /// Mends one thing; what is broken no more is left alone.
+    pub(crate) fn mend(&mut self, what: Mend) {
+        self.liven();
+        match what {
+            Mend::Store(host) => {
+                if self.for_ever != ForEver::StoreCut(host) && self.store_cut.remove(&host) {
+                    say!(self, "h{} can reach the store again", host + 1);
+                    self.tell(Fact::Reach { host, reach: true });
+                }
+            }
+            Mend::Hosts(one, other) => {
+                if self.cut.remove(&(one, other)) {
+                    self.tell(Fact::Path { hosts: (one, other), cut: false });
+                    say!(self, "h{} and h{} can reach each other again", one + 1, other + 1);
+                    for db in 0..self.databases.len() {
+                        self.feed(db);
+                    }
+                }
+            }
+            Mend::Watch(host) => self.agents[host].watch_late = 0,
+            Mend::Power(host) => self.return_host(host),
+            Mend::Agent(life) => self.agent_goes_on(life),
+            Mend::Process(db, life) => {
+                if self.databases[db].life(life).is_some() {
+                    self.stop_process(db, false);
+                }
+            }
+            Mend::Guest(host) => self.guest_goes_on(host),
+            Mend::Double => {
+                let double = self.hosts();
+                self.kill_agent(double, "the double ends");
+            }
+            Mend::Configuration(host, id) => {
+                if self.agents[host].forgotten.remove(&id) {
+                    self.configure_again(host);
+                }
+            }
+        }
+    }
+
+    fn guest_goes_on(&mut self, host: usize) {
+        if !self.agents[host].clock.is_paused() {
+            return;
+        }
+        say!(self, "guest h{} goes on", host + 1);
+        self.agents[host].clock.go_on(self.now);
+        for slot in self.slots_of(host) {
+            if let Some(life) = self.agents[slot].life.as_mut() {
+                life.stopped_until = 0;
+            }
+        }
+        self.tell(Fact::Guest { host, paused: false });
+        for db in self.on_host(host) {
+            self.stop_process(db, false);
+        }
+    }
+
+    /// Everything that is broken is mended, but what shall stay so.
+    pub(crate) fn mend_all(&mut self) {
+        self.calm = true;
+        self.store.away_until = self.store.away_until.min(self.now);
+        self.store.slow_until = 0;
+        self.store.full_until = 0;
+        for host in self.store_cut.clone() {
+            self.mend(Mend::Store(host));
+        }
+        for (one, other) in self.cut.clone() {
+            self.mend(Mend::Hosts(one, other));
+        }
+        for host in self.dark.clone() {
+            self.mend(Mend::Power(host));
+        }
+        self.mend(Mend::Double);
+        for host in 0..self.hosts() {
+            self.mend(Mend::Watch(host));
+            self.mend(Mend::Guest(host));
+            for id in self.agents[host].forgotten.clone() {
+                self.mend(Mend::Configuration(host, id));
+            }
+            if let Some(life) = self.agents[host].life.as_mut() {
+                life.stalled_until = 0;
+                let life = Life { host, number: life.number };
+                self.agent_goes_on(life);
+            } else {
+                self.plan(100 * MILLI, Happening::AgentStart { host });
+            }
+        }
+        for db in 0..self.databases.len() {
+            let database = &mut self.databases[db];
+            database.misobeys = None;
+            database.unkillable_until = 0;
+            database.starts_fenced |= !self.options.stays_open(database.id);
+            if let Some(process) = self.databases[db].process.as_mut() {
+                process.busy_until = 0;
+                self.stop_process(db, false);
+            } else {
+                self.plan(200 * MILLI, Happening::ProcessStart { db });
+            }
+        }
+        self.end_standing_requests();
+    }
+
+    fn end_standing_requests(&mut self) {
+        let keys: Vec<String> = self
+            .store
+            .kv
+            .entries()
+            .filter(|entry| entry.key.starts_with("requests/"))
+            .filter(|entry| String::from_utf8_lossy(&entry.value).contains("\"standing\""))
+            .map(|entry| entry.key.to_string())
+            .collect();
+        for key in keys {
+            self.person_ends(&key);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What `explain` foretells is what happens: the same world is rehearsed, then made to happen.
+
+use std::time::Duration;
+
+use sengu_core::explain::{Explanation, RuleVerdict};
+use sengu_core::policy::Failover;
+use sengu_core::record::{Ask, MasterState};
+
+use crate::world::{Database, World, alone, grown, position};
+
+fn verdict(told: &Explanation, slug: &str) -> (RuleVerdict, String) {
+    let rule = told.rules.iter().find(|rule| rule.rule == slug).expect("every rule is told");
+    (rule.verdict, rule.facts.clone())
+}
+
+fn steps(told: &Explanation) -> Vec<&str> {
+    told.next.steps.iter().map(|step| step.text.as_str()).collect()
+}
+
+/// Rehearses the death of the master, lets it die, and compares who serves in which term, and
+/// what is said to be lost.
+fn comes_true(mut world: World) {
+    let before = world.explain();
+    let after = world.explain();
+    assert_eq!(before, after, "to explain changes nothing");
+    let master = world.holder();
+    world.exit(&master);
+    world.run_for(Duration::from_secs(20));
+    let record = world.master();
+    match &before.next.serves {
+        Some(serves) => {
+            assert_eq!(record.state, MasterState::Serving, "{}", world.tell());
+            assert_eq!(serves.instance, record.holder.instance, "{}", world.tell());
+            assert_eq!(serves.term, record.term, "{}", world.tell());
+            assert_eq!(serves.address, record.holder.address);
+            let history = world.explain().report.last.expect("it has a history");
+            assert_eq!(before.next.loss.as_deref(), Some(history.record.loss.as_str()));
+        }
+        None => {
+            assert_ne!(record.state, MasterState::Serving, "{}", world.tell());
+            assert!(!before.next.stays.is_empty());
+            let now = world.explain().next.stays;
+            assert!(
+                before.next.stays.iter().any(|why| now.contains(why)),
+                "foretold {:?}, said now {now:?}",
+                before.next.stays
+            );
+        }
+    }
+}
+
+#[test]
+fn a_failover_is_foretold_with_its_steps() {
+    let world = World::trio(Failover::Auto);
+    let told = world.explain();
+    assert_eq!(told.next.suppose, "the process of cache1 ends now");
+    assert_eq!(
+        steps(&told)[..6],
+        [
+            "cache1 is withdrawn: no name points to a master",
+            "cache2 has stopped receiving and tells its position",
+            "cache3 has stopped receiving and tells its position",
+            "cache2 takes term 2",
+            "cache2 is promoted",
+            "cache2 serves term 2: names point to it",
+        ]
+    );
+    assert!(steps(&told)[6].starts_with("cache3 follows "), "{told:#?}");
+    let serves = told.next.serves.as_ref().expect("somebody would serve");
+    assert_eq!((serves.instance.as_str(), serves.term.0), ("cache2", 2));
+    comes_true(world);
+}
+
+#[test]
+fn a_pause_is_foretold_as_the_reason_why_nobody_would_serve() {
+    let mut world = World::trio(Failover::Auto);
+    world.ask_at("pause", Ask::Pause, None, sengu_core::record::Stand::Standing);
+    world.drain();
+    let told = world.explain();
+    assert!(told.next.serves.is_none(), "{told:#?}");
+    assert!(told.next.stays.iter().any(|why| why.starts_with("paused")), "{:?}", told.next.stays);
+    comes_true(world);
+}
+
+#[test]
+fn manual_failover_is_foretold_as_the_reason_why_nobody_would_serve() {
+    let world = World::trio(Failover::Manual);
+    let told = world.explain();
+    assert!(told.next.serves.is_none(), "{told:#?}");
+    let manual = |why: &String| why.contains("only cache1 takes again by itself");
+    assert!(told.next.stays.iter().any(manual), "{:?}", told.next.stays);
+    comes_true(world);
+}
+
+/// The copy with the better priority is behind: it is not the one that is foretold.
+#[test]
+fn the_copy_that_has_most_is_foretold() {
+    let mut world = World::new(
+        Failover::Auto,
+        alone(),
+        &[
+            ("cache1", Database::master(1, position("first", 900))),
+            ("cache2", Database::replica(1, "cache1", position("first", 500))),
+            ("cache3", Database::replica(1, "cache1", position("first", 900))),
+        ],
+    );
+    world.adopted(1, MasterState::Serving, "cache1", &[position("first", 0)]);
+    world.start_agent();
+    world.run_for(Duration::from_secs(2));
+    let told = world.explain();
+    let serves = told.next.serves.as_ref().expect("somebody would serve");
+    assert_eq!(serves.instance.as_str(), "cache3", "{told:#?}");
+    comes_true(world);
+}
+
+#[test]
+fn rules_tell_what_they_say_now() {
+    let mut world = World::trio(Failover::Auto);
+    let told = world.explain();
+    assert_eq!(told.rules.len(), 12);
+    assert_eq!(verdict(&told, "named-is-serving").0, RuleVerdict::Holds);
+    assert_eq!(verdict(&told, "starts-fenced").0, RuleVerdict::Holds);
+    assert_eq!(verdict(&told, "detach-then-final").0, RuleVerdict::Idle);
+    world.ask_at("pause", Ask::Pause, None, sengu_core::record::Stand::Standing);
+    world.exit("cache1");
+    world.run_for(Duration::from_secs(3));
+    let told = world.explain();
+    let (named, words) = verdict(&told, "named-is-serving");
+    assert_eq!(
+        (named, words.as_str()),
+        (RuleVerdict::Stops, "nobody is named: the master has failed")
+    );
+    assert_eq!(verdict(&told, "proven-before-promoted").1, "the process of cache1 is gone");
+    assert_eq!(verdict(&told, "refusals-are-said").0, RuleVerdict::Stops);
+    assert_eq!(told.next.suppose, "nothing else happens");
+    assert!(told.next.serves.is_none(), "a pause keeps it from going on");
+}
+
+/// A released service, and one whose copies have another history.
+#[test]
+fn what_is_not_held_is_said_to_be_left_alone() {
+    let mut world = World::new(
+        Failover::Auto,
+        alone(),
+        &[("cache1", Database::master(1, grown("second", 900, "first", 101)))],
+    );
+    world.start_agent();
+    world.run_for(Duration::from_secs(2));
+    let told = world.explain();
+    assert!(told.next.stays[0].contains("sengu adopt foo`"), "{:?}", told.next.stays);
+}

@@ -1,0 +1,122 @@
+//! Stories of MySQL's and MariaDB's positions: transactions by the server that wrote them.
+
+use std::time::Duration;
+
+use sengu_core::event::Command;
+use sengu_core::policy::Loss;
+use sengu_core::record::{Ask, Stand};
+
+use crate::world::{Database, World, instance, transactions, uuid};
+
+/// A copy wrote transactions of its own: it is no candidate, and is named with them.
+#[test]
+fn a_copy_with_transactions_of_its_own_is_no_candidate() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    world.database_mut("db2").position = transactions("db2", &[("db1", 100), ("db2", 3)]);
+    world.run_for(Duration::from_secs(2));
+    let quarantine = world.instance_record("db2").and_then(|record| record.quarantine);
+    let strays = format!("{}:1-3", uuid("db2"));
+    assert!(quarantine.is_some_and(|why| why.contains(&strays)), "{}", world.tell());
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
+}
+
+/// The old master comes back with writes that nobody received: it stays closed, its transactions
+/// are named and listed, and once they were applied on the master it follows by itself.
+#[test]
+fn an_old_master_with_more_waits_for_a_person() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+    world.restart("db1", Database::fenced(2, transactions("db1", &[("db1", 107)])));
+    world.run_for(Duration::from_secs(3));
+    assert!(!world.database("db1").linked, "it was made to follow\n{}", world.tell());
+    let said = world.refusals().join("\n");
+    assert!(said.contains(&format!("{}:101-107", uuid("db1"))), "{said}");
+    world.database_mut("db2").position = transactions("db2", &[("db1", 107), ("db2", 5)]);
+    world.run_for(Duration::from_secs(3));
+    assert!(world.database("db1").linked, "the master has them now\n{}", world.tell());
+    let quarantine = world.instance_record("db1").and_then(|record| record.quarantine);
+    assert_eq!(quarantine, None);
+}
+
+/// The old master comes back with nothing of its own: it follows by itself.
+#[test]
+fn a_clean_old_master_follows_by_itself() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    world.database_mut("db2").position = transactions("db2", &[("db1", 100), ("db2", 9)]);
+    world.database_mut("db3").position = transactions("db3", &[("db1", 100), ("db2", 9)]);
+    world.restart("db1", Database::fenced(2, transactions("db1", &[("db1", 100)])));
+    world.run_for(Duration::from_secs(3));
+    assert!(world.database("db1").linked, "{}", world.tell());
+}
+
+/// The copy that received the most has its applier stopped: the other one takes over.
+#[test]
+fn an_applier_that_is_stopped_keeps_the_best_copy_out() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    let best = world.database_mut("db2");
+    best.position = transactions("db2", &[("db1", 120)]);
+    best.unapplied = Some(transactions("db2", &[("db1", 90)]));
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
+}
+
+/// What was received is applied before the promotion; what a copy received counts, not what it
+/// applied.
+#[test]
+fn what_was_received_counts_and_is_applied_first() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    let best = world.database_mut("db3");
+    best.position = transactions("db3", &[("db1", 120)]);
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
+    let promoted = |(_, command): &(String, Command)| matches!(command, Command::Promote { .. });
+    assert_eq!(world.commands().iter().filter(|told| promoted(told)).count(), 1);
+}
+
+/// A long transaction on the master: a planned move is refused, with the transaction named.
+#[test]
+fn a_switchover_is_refused_while_something_stands_in_its_way() {
+    let mut world = World::mysql(Loss::Bounded, 1);
+    let obstacle = "transaction of app@10.0.0.9 (connection 42) open for 31 s";
+    world.database_mut("db1").obstacles = vec![obstacle.to_owned()];
+    world.ask("s", Ask::Switchover { to: Some(instance("db2")) }, Some(1));
+    world.run_for(Duration::from_secs(4));
+    let stand = world.stand("s");
+    assert!(matches!(&stand, Stand::Refused(why) if why.contains(obstacle)), "{stand:?}");
+    assert!(!world.was_fenced("db1"), "{}", world.tell());
+    world.database_mut("db1").obstacles.clear();
+    world.ask("t", Ask::Switchover { to: Some(instance("db2")) }, Some(1));
+    world.run_for(Duration::from_secs(4));
+    assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+}
+
+/// A person applied on the master what only the old one had, and a copy received it from there: it
+/// is set apart by nobody, and takes over when the master exits.
+#[test]
+fn what_a_person_applied_on_the_master_is_no_stray_on_its_copies() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+    world.restart("db1", Database::fenced(2, transactions("db1", &[("db1", 107)])));
+    world.run_for(Duration::from_secs(3));
+    for name in ["db2", "db3"] {
+        world.database_mut(name).position = transactions(name, &[("db1", 107), ("db2", 5)]);
+    }
+    world.run_for(Duration::from_secs(3));
+    world.database_mut("db3").position = transactions("db3", &[("db1", 107), ("db2", 9)]);
+    world.run_for(Duration::from_secs(3));
+    let apart = |world: &World, name| world.instance_record(name).and_then(|it| it.quarantine);
+    assert_eq!(apart(&world, "db3"), None, "it only came further since\n{}", world.tell());
+    world.exit("db2");
+    world.run_for(Duration::from_secs(8));
+    assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
+}

@@ -1,0 +1,248 @@
+//! What each command does to a server, statement by statement.
+//!
+//! Nothing that a copy received is ever thrown away: a receiver is restarted, re-pointed or
+//! forgotten only when everything that it received is applied. A promotion does first what can be
+//! undone and forgets its source last; if that fails, it closes the server again.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sengu_core::event::Command;
+use sengu_core::observation::Role;
+use sengu_core::position::Covering;
+use tokio::time::sleep;
+
+use super::control::{Failure, LOOK_PAUSE, Work};
+use super::server::{Source, Threads};
+use super::state::{Channel, Receiver, Told};
+use super::{semi_sync, sessions};
+
+/// Time left for what comes after a wait.
+const RESERVE: Duration = Duration::from_millis(200);
+
+/// Carries a command out and tells how the server reads back.
+pub(super) async fn carry_out(work: &Work<'_>, command: &Command) -> Result<Told, Failure> {
+    match command {
+        Command::Detach => detach(work).await,
+        Command::Promote { .. } => promote(work).await,
+        Command::Follow { source } => follow(work, *source).await,
+        Command::Acknowledge { on } => semi_sync::acknowledge(work, *on).await,
+        Command::Await { count } => semi_sync::wait_for(work, *count).await,
+        // Writes are held back only to shorten a wait, and these servers have no pause that ends
+        // by itself: a lock would stay if the agent died.
+        Command::Pause { .. } | Command::Unpause | Command::Read => work.state().await,
+        Command::Fence { .. } => {
+            Err(Failure::untouched("a fence does not go over the control connection"))
+        }
+    }
+}
+
+/// Stops receiving, running or retrying; keeps what was received.
+async fn detach(work: &Work<'_>) -> Result<Told, Failure> {
+    only_one_source(work)?;
+    if work.before.state.writable && work.before.state.role == Role::Replica {
+        close(work).await?;
+    }
+    let Some(channel) = &work.before.channel else { return work.state().await };
+    work.begin();
+    stop_receiver(work, channel).await
+}
+
+/// Stops the receiver, and believes it when it stands.
+pub(super) async fn stop_receiver(work: &Work<'_>, channel: &Channel) -> Result<Told, Failure> {
+    if channel.receiver != Receiver::Stopped {
+        work.exec(&work.session.server().stop(&channel.name, Threads::Receiver)).await?;
+    }
+    loop {
+        let told = work.state().await?;
+        match &told.channel {
+            Some(channel) if channel.receiver != Receiver::Stopped => sleep(LOOK_PAUSE).await,
+            _ => return Ok(told),
+        }
+    }
+}
+
+/// Waits until everything that was received is applied.
+///
+/// # Errors
+/// If it will not be, or not in time.
+pub(super) async fn applied(work: &Work<'_>, mut told: Told) -> Result<Told, Failure> {
+    loop {
+        let missing = match told.state.applied.covers(&told.state.received) {
+            Covering::Covers(_) => return Ok(told),
+            Covering::Lacks(count) => format!("{count} {}", told.state.applied.unit()),
+            Covering::Incomparable => "something".to_owned(),
+        };
+        if told.state.applier_stopped {
+            let why = told.state.trouble.as_deref().unwrap_or("it was stopped");
+            return Err(work.failure(&format!(
+                "{missing} that it received cannot be applied, its applier does not run: {why}"
+            )));
+        }
+        if work.is_short_of(RESERVE) {
+            return Err(work.failure(&format!("it still applies what it received: {missing}")));
+        }
+        sleep(LOOK_PAUSE).await;
+        told = work.state().await?;
+    }
+}
+
+fn only_one_source(work: &Work<'_>) -> Result<(), Failure> {
+    match work.before.channels {
+        0 | 1 => Ok(()),
+        count => Err(Failure::untouched(format!(
+            "it replicates from {count} sources: only one is supported"
+        ))),
+    }
+}
+
+/// Takes writes.
+async fn promote(work: &Work<'_>) -> Result<Told, Failure> {
+    only_one_source(work)?;
+    let server = work.session.server();
+    if let Some(channel) = &work.before.channel {
+        let told = stop_receiver(work, channel).await?;
+        applied(work, told).await?;
+        work.exec(&server.stop(&channel.name, Threads::Both)).await?;
+    }
+    // Commits must not hang before it is known whom they could wait for.
+    let told_to_wait = work.shared.made(work.process.boot_id()).awaits.unwrap_or(0);
+    if told_to_wait == 0 {
+        semi_sync::do_not_wait(work).await?;
+    }
+    work.begin();
+    let opened = open(work).await;
+    match opened {
+        Ok(told) => Ok(told),
+        Err(failure) => {
+            // Half a promotion is none: it is closed again, whatever that answers.
+            let closed = work.try_exec(&server.close()).await;
+            let again = if matches!(closed, Ok(Ok(()))) { "closed again" } else { "still open" };
+            Err(Failure::unsure(format!("{}; {again}", failure.error)))
+        }
+    }
+}
+
+/// Opens a server that received nothing more and applied everything, and forgets its source.
+async fn open(work: &Work<'_>) -> Result<Told, Failure> {
+    let server = work.session.server();
+    for statement in server.open() {
+        work.exec(statement).await?;
+    }
+    if work.before.offline {
+        work.exec("SET GLOBAL offline_mode=0").await?;
+    }
+    let told = work.state().await?;
+    if !told.state.writable {
+        return Err(work.failure("it reads back as refusing writes"));
+    }
+    if let Some(channel) = &work.before.channel {
+        work.exec(&server.forget(&channel.name)).await?;
+    }
+    let boot_id = work.process.boot_id();
+    if work.shared.made(boot_id).events_off {
+        work.exec("SET GLOBAL event_scheduler=ON").await?;
+        work.shared.make(boot_id, |made| made.events_off = false);
+    }
+    let told = work.state().await?;
+    if told.state.role != Role::Master || !told.state.writable {
+        return Err(work.failure(&reads_back(&told)));
+    }
+    if work.process.is_gone() {
+        return Err(work.failure("its process has exited"));
+    }
+    Ok(told)
+}
+
+/// Refuses writes and replicates from there.
+async fn follow(work: &Work<'_>, source: SocketAddr) -> Result<Told, Failure> {
+    only_one_source(work)?;
+    let server = work.session.server();
+    if !work.before.closed {
+        close(work).await?;
+    }
+    let same = work.before.channel.as_ref().is_some_and(|channel| goes_on(channel, source));
+    let name = work.before.channel.as_ref().map_or("", |channel| channel.name.as_str());
+    if same && work.before.state.link_up {
+        return expect_source(work, source).await;
+    }
+    let told = match &work.before.channel {
+        Some(channel) => stop_receiver(work, channel).await?,
+        None => work.state().await?,
+    };
+    let ready = applied(work, told).await;
+    if let Err(failure) = ready {
+        if same {
+            // What it has is not in the way of going on: only what was stopped is started.
+            resume(work, name).await?;
+        }
+        return Err(failure);
+    }
+    work.begin();
+    if !same {
+        if work.before.channel.is_some() {
+            work.exec(&server.stop(name, Threads::Both)).await?;
+        }
+        let demoted = work.before.state.role == Role::Master;
+        if demoted && let Some(statement) = server.before_demotion() {
+            work.exec(statement).await?;
+        }
+        let login = work.shared.replication.as_ref();
+        let login = login.map(|login| (login.user.as_str(), login.password.as_str()));
+        let source = Source { address: source, login, tls: work.shared.tls };
+        work.exec(&server.change_source(name, &source, demoted)).await?;
+    }
+    work.exec(&server.start(name, Threads::Both)).await?;
+    expect_source(work, source).await
+}
+
+/// The receiver goes on where it was stopped, if that throws nothing away.
+async fn resume(work: &Work<'_>, name: &str) -> Result<(), Failure> {
+    let was = work.before.channel.as_ref().map(|channel| channel.receiver);
+    let told = work.state().await?;
+    if was == Some(Receiver::Stopped) || told.state.applier_stopped {
+        return Ok(());
+    }
+    work.exec(&work.session.server().start(name, Threads::Receiver)).await
+}
+
+/// Is it set up for just this source, by transaction ids, with a login that was let in?
+fn goes_on(channel: &Channel, source: SocketAddr) -> bool {
+    // Access denied: the login that it was set up with is no good any more.
+    channel.address() == Some(source) && channel.by_gtid && channel.receiver_error != 1045
+}
+
+async fn expect_source(work: &Work<'_>, source: SocketAddr) -> Result<Told, Failure> {
+    let told = work.state().await?;
+    if told.state.source != Some(source) || told.state.writable {
+        return Err(work.failure(&reads_back(&told)));
+    }
+    Ok(told)
+}
+
+/// Refuses writes, and ends whoever could still write.
+async fn close(work: &Work<'_>) -> Result<(), Failure> {
+    work.exec(&work.session.server().close()).await?;
+    let told = work.state().await?;
+    if told.state.writable {
+        return Err(work.failure("it reads back as taking writes"));
+    }
+    if !work.before.state.writable {
+        return Ok(());
+    }
+    let own = work.shared.own_sessions(&work.session);
+    let failed = |fault: super::fault::Fault| {
+        work.failure(&format!("the sessions of its clients could not be ended: {fault}"))
+    };
+    let others = sessions::clients(&work.session, &own, work.deadline).await.map_err(failed)?;
+    let ids: Vec<u64> = others.iter().map(|other| other.id).collect();
+    sessions::end(&work.session, &ids, work.deadline).await.map_err(failed)
+}
+
+fn reads_back(told: &Told) -> String {
+    let state = &told.state;
+    let source = state.source.map_or_else(|| "nobody".to_owned(), |source| source.to_string());
+    let writes = if state.writable { "takes writes" } else { "takes none" };
+    let trouble = state.trouble.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("it reads back as a {} of {source} that {writes}{trouble}", state.role)
+}
