@@ -10,6 +10,7 @@ mod crash;
 mod disk;
 mod failover;
 mod files;
+mod incidents;
 mod mysql_rig;
 mod signals;
 mod store;
