@@ -109,71 +109,89 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let mut turning = tokio::spawn(turner.run(received, asked));
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
-    // Their folder is read before anything listens, so that the first answer knows them.
-    let (definitions, _) = crate::probe::load(&config.checks);
-    let checks = Arc::new(Checks::start(
-        definitions,
-        Target::all(&config),
-        Sources { board: Arc::clone(&board), view: Arc::clone(&view), ..Sources::default() },
-        Setup::of(&config),
-    ));
-    let recorders =
-        Recorders { journal, audit: Arc::clone(&audit), checks: Some(Arc::clone(&checks)) };
-    let context = Arc::new(http::Context::new(
-        &config,
-        Arc::clone(&view),
-        Arc::clone(&store),
-        board,
-        recorders,
-    ));
-    tokio::spawn(Arc::clone(&context.registered).run(ended(stopped.clone())));
-    let folders = Arc::new(Folders::new(
-        Arc::clone(&checks),
-        Arc::clone(&context.registered),
-        config.checks.clone(),
-        Target::all(&config),
-    ));
-    tokio::spawn(Arc::clone(&folders).follow(ended(stopped.clone())));
-    let dns = crate::dns::serve(
-        &config.dns,
-        &config.datacenter,
-        Arc::clone(&view),
-        ended(stopped.clone()),
-    )
-    .await?;
-    let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
-    let mut templates = template::start(
-        config.templates.clone(),
-        RenderContext::of(&config, Arc::clone(&view)),
-        stopped.clone(),
-    );
-    let desk = Arc::new(Desk {
-        queries,
-        checks,
-        folders,
-        reload: Mutex::new(Reload { file, running, assembly }),
-    });
-    let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
-    tracing::info!(
-        host = %config.host,
-        services = config.services.len(),
-        dns = ?dns.addresses,
-        http = ?http.addresses,
-        socket = %socket.path.display(),
-        "the agent runs"
-    );
+    let scene = Scene { config: &config, view, store, board, journal, audit: Arc::clone(&audit) };
+    let reload = Reload { file, running, assembly };
+    let mut outputs = Outputs::start(scene, queries, reload, &stopped).await?;
     notify_ready();
 
     let result = until_told(&mut broken, &mut turning).await;
     tracing::info!("the agent ends; databases are left as they are");
     // Receivers may be gone already.
     let _ = stop.send(true);
-    socket.ended().await;
-    http.ended().await;
-    templates.ended().await;
+    outputs.socket.ended().await;
+    outputs.http.ended().await;
+    outputs.templates.ended().await;
     audit.end();
     turning.abort();
     result
+}
+
+/// What the outputs are made from.
+struct Scene<'a> {
+    config: &'a Config,
+    view: Arc<View>,
+    store: Arc<dyn Store>,
+    board: Arc<Board>,
+    journal: Arc<Journal>,
+    audit: Arc<Audit>,
+}
+
+/// The outputs that are waited for at the end.
+struct Outputs {
+    socket: operator::OperatorServer,
+    http: http::HttpServer,
+    templates: template::Templates,
+}
+
+impl Outputs {
+    /// Starts everything that answers or writes.
+    async fn start(
+        scene: Scene<'_>,
+        queries: mpsc::Sender<Query>,
+        reload: Reload,
+        stopped: &watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let Scene { config, view, store, board, journal, audit } = scene;
+        // Their folder is read before anything listens, so that the first answer knows them.
+        let (definitions, _) = crate::probe::load(&config.checks);
+        let checks = Arc::new(Checks::start(
+            definitions,
+            Target::all(config),
+            Sources { board: Arc::clone(&board), view: Arc::clone(&view), ..Sources::default() },
+            Setup::of(config),
+        ));
+        let recorders = Recorders { journal, audit, checks: Some(Arc::clone(&checks)) };
+        let context = http::Context::new(config, Arc::clone(&view), store, board, recorders);
+        let context = Arc::new(context);
+        tokio::spawn(Arc::clone(&context.registered).run(ended(stopped.clone())));
+        let folders = Arc::new(Folders::new(
+            Arc::clone(&checks),
+            Arc::clone(&context.registered),
+            config.checks.clone(),
+            Target::all(config),
+        ));
+        tokio::spawn(Arc::clone(&folders).follow(ended(stopped.clone())));
+        let end = || ended(stopped.clone());
+        let dns =
+            crate::dns::serve(&config.dns, &config.datacenter, Arc::clone(&view), end()).await?;
+        let http = http::serve(&config.http, Arc::clone(&context), end()).await?;
+        let templates = template::start(
+            config.templates.clone(),
+            RenderContext::of(config, view),
+            stopped.clone(),
+        );
+        let desk = Arc::new(Desk { queries, checks, folders, reload: Mutex::new(reload) });
+        let socket = operator::serve(&config.socket, context, desk, end()).await?;
+        tracing::info!(
+            host = %config.host,
+            services = config.services.len(),
+            dns = ?dns.addresses,
+            http = ?http.addresses,
+            socket = %socket.path.display(),
+            "the agent runs"
+        );
+        Ok(Self { socket, http, templates })
+    }
 }
 
 /// Waits for a signal, the end of the store or the end of the loop.

@@ -18,7 +18,7 @@ pub(super) struct Options {
     /// Check a file instead: tell every mistake, exit with 1 if there is one
     #[arg(long)]
     check: bool,
-    /// Check it for another machine, as a build does: addresses, files and secrets are not looked at
+    /// Check it for another machine, as a build does: addresses, files, secrets are not looked at
     #[arg(long)]
     elsewhere: bool,
     /// Print a JSON Schema of the file instead
