@@ -16,8 +16,11 @@ db_install() { integration/servers mariadb; }
 db_prepare() {
     say "Each has \`read_only = ON\` in its file ($db_files/server.cnf): it starts taking no writes,"
     say "so that a server that comes back after a crash never thinks that it is still the master."
+    # As Debian has it: no administrator from elsewhere.
+    say "DELETE FROM mysql.global_priv WHERE User = 'root' AND
+        Host NOT IN ('localhost', '127.0.0.1', '::1');" >"$folder/local.sql"
     mariadb-install-db --no-defaults --auth-root-authentication-method=normal --skip-test-db \
-        --datadir="$folder/new" >"$folder/install.log" 2>&1 ||
+        --extra-file="$folder/local.sql" --datadir="$folder/new" >"$folder/install.log" 2>&1 ||
         die "mariadb-install-db failed; see $folder/install.log"
     secret
 }

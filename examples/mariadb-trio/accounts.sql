@@ -5,6 +5,9 @@ CREATE USER 'sengu'@'localhost' IDENTIFIED BY 'change-me';
 GRANT PROCESS, RELOAD, BINLOG MONITOR, SLAVE MONITOR, REPLICATION SLAVE ADMIN,
     REPLICATION MASTER ADMIN, READ_ONLY ADMIN, CONNECTION ADMIN, BINLOG ADMIN
     ON *.* TO 'sengu'@'localhost';
+-- Who would write in spite of read_only.
+GRANT SELECT ON mysql.global_priv TO 'sengu'@'localhost';
+GRANT SELECT ON mysql.roles_mapping TO 'sengu'@'localhost';
 
 -- The account that copies log in to their source with.
 CREATE USER 'repl'@'%' IDENTIFIED BY 'change-me-too';

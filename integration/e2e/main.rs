@@ -6,16 +6,19 @@
 
 mod bad_input;
 mod catalog;
+mod checks;
 mod crash;
 mod disk;
 mod failover;
 mod files;
+mod hooks;
 mod incidents;
 mod mysql_rig;
 mod signals;
 mod store;
 mod storm;
 mod switchover;
+mod templates;
 mod verbs;
 
 use std::time::Duration;

@@ -16,7 +16,7 @@ use super::driver::Caller;
 use super::fact::{Fact, SERVICES};
 use super::schedule::MILLI;
 use super::store::Request;
-use super::world::{Happening, Life, World, say};
+use super::world::{Happening, Life, World, note, say};
 
 impl World {
     /// Carries out the actions of one step, in order.
@@ -84,8 +84,11 @@ impl World {
                 }
             }
             Action::Say(saying) => {
-                let mark = if saying.alarm { "ALARM" } else { "says" };
-                say!(self, "h{} agent {mark}: {}", at.host + 1, saying.text);
+                if saying.alarm {
+                    note!(self, "h{} warns: {}", at.host + 1, saying.text);
+                } else {
+                    say!(self, "h{} says: {}", at.host + 1, saying.text);
+                }
             }
             Action::Remember(services) => self.agents[at.host].remembered = services,
             // A list for a person; nobody decides by it.

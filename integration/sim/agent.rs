@@ -24,7 +24,7 @@ use super::ledger::Kept;
 use super::output::Door;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::store::Request;
-use super::world::{Happening, Life, World, say};
+use super::world::{Happening, Life, World, note, say};
 
 /// One host's agent: what outlives its processes.
 #[derive(Debug)]
@@ -41,10 +41,14 @@ pub(crate) struct Agent {
     pub(crate) remembered: BTreeSet<ServiceName>,
     /// The watch of this host runs so late.
     pub(crate) watch_late: Micros,
+    /// Txns that it sent since the last audit.
+    pub(crate) asked: usize,
     /// It runs a newer version, whose records have a field that others do not know.
     pub(crate) newer: bool,
     /// Instances that its configuration leaves out for now.
     pub(crate) forgotten: BTreeSet<Id>,
+    /// The highest revision that it has seen: what its folder remembers.
+    pub(crate) highest: Revision,
     /// The master's place in the hosts file that it writes, of each service.
     pub(crate) file: BTreeMap<usize, usize>,
 }
@@ -121,8 +125,10 @@ impl Agent {
             lives: 0,
             remembered: BTreeSet::new(),
             watch_late: 0,
+            asked: 0,
             newer: false,
             forgotten: BTreeSet::new(),
+            highest: 0,
             file: BTreeMap::new(),
         }
     }
@@ -149,7 +155,7 @@ impl Agent {
             db.host == self.host && db.id.service == service && !self.forgotten.contains(&db.id)
         });
         ServiceConfig {
-            kind: sengu_core::policy::DatabaseKind::Redis,
+            kind: world.options.kind(),
             policy: world.options.policy.clone(),
             instances: on_host
                 .map(|db| {
@@ -204,7 +210,7 @@ impl World {
             door: Door::default(),
         });
         let life = Life { host, number };
-        say!(self, "h{} agent starts (life {number})", host + 1);
+        note!(self, "agent h{} starts", host + 1);
         self.tell_agent(host, true);
         self.push(life, Event::Configured(Arc::new(config)));
         self.plan(0, Happening::Load { life });
@@ -218,7 +224,7 @@ impl World {
     /// An agent's process ends at once; its threads and connections with it.
     pub(crate) fn kill_agent(&mut self, host: usize, why: &str) {
         if self.agents[host].life.take().is_some() {
-            say!(self, "h{} agent dies: {why}", host + 1);
+            note!(self, "agent h{} dies: {why}", host + 1);
             self.tell_agent(host, false);
         }
     }

@@ -1,7 +1,10 @@
 //! Looks now and then at what no single event shows: how full queues and record lists are, and
 //! whether somebody says why a service has no master.
 
-use sengu_core::record::MasterState;
+use std::sync::Arc;
+
+use sengu_core::kv::KeyValue;
+use sengu_core::record::{Cause, HistoryRecord, MasterState, Record};
 
 use super::agent::service_name;
 use super::fact::Fact;
@@ -16,6 +19,10 @@ const INBOX: usize = 2_000;
 const PENDING: usize = 60;
 /// What the core keeps of terms (`history/S/TERM`).
 const HISTORY: usize = 101;
+/// Txns that an agent sends between two audits: beats, and what else changes.
+const TXNS: usize = 120;
+/// Histories that a master record remembers.
+const ORIGINS: usize = 16;
 /// Records of one service besides history and requests: copies, their finals, the master.
 const RECORDS: usize = 60;
 
@@ -26,6 +33,8 @@ impl World {
         let now = self.now;
         self.arrivals.retain(|_, arrives| *arrives + 60 * SECOND > now);
         for host in 0..self.agents.len() {
+            let asked = std::mem::take(&mut self.agents[host].asked);
+            self.tell(Fact::Size { what: "txns of one agent in 2 s", size: asked, bound: TXNS });
             let Some(life) = self.agents[host].life.as_ref() else { continue };
             let (inbox, pending) = (life.waiting_events(), life.pending.len());
             self.tell(Fact::Size { what: "events in an inbox", size: inbox, bound: INBOX });
@@ -53,9 +62,26 @@ impl World {
         self.tell(Fact::Size { what: "terms in a history", size: history, bound: HISTORY });
         self.tell(Fact::Size { what: "records of a service", size: others, bound: RECORDS });
         let Some(record) = self.master(service) else { return };
+        let origins = record.origins.len();
+        self.tell(Fact::Size { what: "histories in a record", size: origins, bound: ORIGINS });
+        let again = self.reopened(service);
+        let most = usize::try_from(self.options.policy.max_attempts).unwrap_or(usize::MAX);
+        self.tell(Fact::Size { what: "reopenings in a row", size: again, bound: most });
         let settled = matches!(record.state, MasterState::Serving | MasterState::Unmanaged);
         let said = settled || self.explained(service).unwrap_or(true);
         self.tell(Fact::Explained { service, said });
+    }
+
+    /// How many of the newest terms of a service were its own holder's, again and again.
+    fn reopened(&self, service: usize) -> usize {
+        let prefix = format!("history/{}/", super::fact::SERVICES[service]);
+        let history: Vec<_> = self.store.kv.prefixed(&prefix).collect();
+        let again = |entry: &&&Arc<KeyValue>| {
+            HistoryRecord::decode(&entry.value).is_ok_and(|record| {
+                matches!(record.cause, Cause::Reopened | Cause::SwitchoverUndone(_))
+            })
+        };
+        history.iter().rev().take_while(again).count()
     }
 
     /// Does an agent that could act say something? `None`: there is no such agent.

@@ -6,14 +6,14 @@
 
 use sengu_core::catalog::Named;
 use sengu_core::name::{BootId, InstanceName};
-use sengu_core::policy::{Failover, Rejoin};
+use sengu_core::policy::{Failover, Loss, Rejoin};
 use sengu_core::position::Position;
 use sengu_core::record::{
     Ask, FinalRecord, InstanceRecord, MasterRecord, MasterState, Record, Unfit, key,
 };
 
 use super::agent::service_name;
-use super::database::{Database, history_name};
+use super::database::Database;
 use super::deed::Back;
 use super::fact::{Fact, Id};
 use super::invariants::Violation;
@@ -296,11 +296,19 @@ impl World {
             && matches!(process.link, Link::Up { .. });
         if database.writable() {
             Err(format!("{id} takes writes too"))
-        } else if follows || self.options.policy.rejoin == Rejoin::Ask {
+        } else if follows || self.options.policy.rejoin == Rejoin::Ask || self.set_apart(id) {
             Ok(())
         } else {
             Err(format!("{id} does not follow {holder}"))
         }
+    }
+
+    /// Does its record say that it is set apart?
+    fn set_apart(&self, id: Id) -> bool {
+        let key = key::instance(&service_name(id.service), &id.name());
+        let stands = self.store.kv.get(&key);
+        let record = stands.and_then(|entry| InstanceRecord::decode(&entry.value).ok());
+        record.is_some_and(|record| record.quarantine.is_some())
     }
 
     /// Must it come to rest without a person? Only if `auto` may act, and somebody runs whose
@@ -310,7 +318,10 @@ impl World {
         if record.state == MasterState::Serving {
             return true;
         }
-        if self.options.policy.failover != Failover::Auto || self.attempts_spent(service) {
+        // Under `loss = "none"` only those known to have everything may take: often nobody.
+        let none = self.options.policy.loss == Loss::None;
+        let auto = self.options.policy.failover == Failover::Auto;
+        if !auto || none || self.attempts_spent(service) {
             return false;
         }
         if matches!(record.state, MasterState::FenceFailed { .. }) {
@@ -318,7 +329,7 @@ impl World {
         }
         let known: Vec<usize> =
             self.of_service(service).into_iter().filter(|db| self.counts(*db, &record)).collect();
-        let position = |db: &usize| self.state_of(*db).map(|(state, _)| state.applied);
+        let position = |db: &usize| self.state_of(*db).map(|(state, _)| state.held().clone());
         let positions: Vec<Position> = known.iter().filter_map(position).collect();
         // Two of which neither holds all that the other holds are for a person, not for a guess.
         let comparable = |one: &Position| positions.iter().all(|other| one.order(other).is_some());
@@ -357,9 +368,8 @@ impl World {
     fn counts(&self, db: usize, record: &MasterRecord) -> bool {
         let database = &self.databases[db];
         let Some(process) = &database.process else { return false };
-        let name = history_name(process.copy.history);
-        let known =
-            record.origins.iter().any(|origin| origin.histories().any(|history| history == name));
+        let Some((state, _)) = self.state_of(db) else { return false };
+        let known = state.held().strays(&record.origins).is_none();
         let half = matches!(process.link, Link::Copying { .. });
         let unfit = self.unfit(database.id, record);
         process.copy.provable

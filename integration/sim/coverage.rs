@@ -68,7 +68,8 @@ impl Coverage {
     }
 }
 
-fn word(cause: &Cause) -> &'static str {
+/// A cause in a word or two.
+pub(crate) fn word(cause: &Cause) -> &'static str {
     match cause {
         Cause::Adopted => "adopted cold",
         Cause::ProcessExited => "process exited",

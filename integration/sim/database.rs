@@ -18,7 +18,8 @@ use super::deed::{Back, Orders};
 use super::fact::{Fact, Id};
 use super::replication::{Copy, Link};
 use super::schedule::{MILLI, Micros, SECOND};
-use super::world::{Happening, World, say};
+use super::sql::{Entry, Family, Sql};
+use super::world::{Happening, World, note, say};
 
 /// Where a fence points an instance to: a local port that is closed and stays so.
 fn closed() -> SocketAddr {
@@ -42,8 +43,14 @@ pub(crate) struct Database {
     pub(crate) process: Option<Process>,
     /// How many processes there were.
     pub(crate) lives: u64,
+    /// Which database it is.
+    pub(crate) family: Family,
     /// The writes that a new process would read from disk.
     pub(crate) disk: Vec<u64>,
+    /// The same of a MySQL server: its binary log, its relay log, its source.
+    pub(crate) log: Vec<Entry>,
+    pub(crate) relay: Vec<Entry>,
+    pub(crate) saved_source: Option<SocketAddr>,
     /// The term under which it was last opened.
     pub(crate) opened: Term,
     /// Changing commands go wrong so, until then.
@@ -85,6 +92,8 @@ pub(crate) struct Process {
     pub(crate) link: Link,
     /// Its data and history.
     pub(crate) copy: Copy,
+    /// What a MySQL server has besides.
+    pub(crate) sql: Option<Sql>,
 }
 
 /// What can be sent to a database.
@@ -104,10 +113,16 @@ pub(crate) enum Ask {
     Pause(Micros),
     /// End that.
     Unpause,
+    /// Acknowledge to the source, or no more.
+    Acknowledge(bool),
+    /// Let commits wait for so many acknowledgements.
+    Await(u32),
     /// A client's write.
     Write(u64),
     /// From the source, over the link of that epoch: entries after that offset.
     Feed { epoch: u64, after: u64, entries: Rc<[Option<u64>]> },
+    /// The same of a MySQL source: transactions up to that length of its log.
+    Ship { epoch: u64, entries: Rc<[Entry]>, upto: usize },
 }
 
 /// A command in a session's queue, with the call that waits for its answer.
@@ -142,10 +157,18 @@ impl Ask {
     /// Is it an order of an agent that changes something?
     fn changes(&self) -> bool {
         match self {
-            Self::Fence | Self::Detach | Self::Promote { .. } | Self::Follow(_) => true,
-            Self::State | Self::Pause(_) | Self::Unpause | Self::Write(_) | Self::Feed { .. } => {
-                false
-            }
+            Self::Fence
+            | Self::Detach
+            | Self::Promote { .. }
+            | Self::Follow(_)
+            | Self::Acknowledge(_)
+            | Self::Await(_) => true,
+            Self::State
+            | Self::Pause(_)
+            | Self::Unpause
+            | Self::Write(_)
+            | Self::Feed { .. }
+            | Self::Ship { .. } => false,
         }
     }
 }
@@ -156,10 +179,15 @@ impl Database {
         id: Id,
         host: usize,
         address: SocketAddr,
+        family: Family,
         starts_fenced: bool,
         priority: u32,
     ) -> Self {
         Self {
+            family,
+            log: Vec::new(),
+            relay: Vec::new(),
+            saved_source: None,
             id,
             host,
             address,
@@ -177,7 +205,7 @@ impl Database {
 
     /// Takes writes now, or will on waking.
     pub(crate) fn writable(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.source.is_none() && !process.doomed)
+        self.process.as_ref().is_some_and(|process| process.open() && !process.doomed)
     }
 
     /// The process if it is of that life.
@@ -206,7 +234,13 @@ impl Process {
             source,
             link: Link::Down,
             copy,
+            sql: None,
         }
+    }
+
+    /// Takes writes.
+    fn open(&self) -> bool {
+        self.sql.as_ref().map_or(self.source.is_none(), |sql| !sql.read_only)
     }
 
     /// As it tells it.
@@ -272,7 +306,13 @@ impl World {
             replication: Verdict::Good,
             lossless: Verdict::Good,
         };
-        let state = process.state(self.now, database.priority, settings);
+        let state = match &process.sql {
+            Some(sql) => {
+                let clients = self.acknowledging_to(db);
+                process.sql_state(sql, self.now, (database.priority, clients), settings)
+            }
+            None => process.state(self.now, database.priority, settings),
+        };
         Some((state, process.boot_id.clone()))
     }
 
@@ -345,7 +385,8 @@ impl World {
     fn execute(&mut self, db: usize, session: u64, call: u64, ask: Ask) {
         let now = self.now;
         let process = self.databases[db].process.as_ref().expect("a process runs the command");
-        if process.busy_until > now && !matches!(ask, Ask::Feed { .. }) {
+        let stream = matches!(ask, Ask::Feed { .. } | Ask::Ship { .. });
+        if process.busy_until > now && !stream {
             self.answer(call, Reply::Busy);
             return;
         }
@@ -360,13 +401,26 @@ impl World {
             Ask::State => self.answer_state(db, call),
             Ask::Fence => {
                 self.end_sessions(db, session);
-                self.point_to(db, closed());
+                self.close(db);
                 self.answer_state(db, call);
             }
             Ask::Detach => {
-                self.point_to(db, closed());
+                self.detach(db);
                 self.answer_state(db, call);
             }
+            Ask::Acknowledge(on) => {
+                if self.databases[db].family != Family::Redis {
+                    self.set_acknowledges(db, on);
+                }
+                self.answer_state(db, call);
+            }
+            Ask::Await(count) => {
+                if self.databases[db].family != Family::Redis {
+                    self.set_awaits(db, count);
+                }
+                self.answer_state(db, call);
+            }
+            Ask::Ship { epoch, entries, upto } => self.take_shipment(db, epoch, &entries, upto),
             Ask::Follow(source) => {
                 self.point_to(db, source);
                 self.answer_state(db, call);
@@ -400,7 +454,8 @@ impl World {
         match (orders, ask) {
             (Orders::Refuses, _) => self.answer(call, Reply::Failed),
             (Orders::Ignores, _) => self.answer_state(db, call),
-            (Orders::Halves, Ask::Fence | Ask::Detach) => self.point_to(db, closed()),
+            (Orders::Halves, Ask::Fence) => self.close(db),
+            (Orders::Halves, Ask::Detach) => self.detach(db),
             (Orders::Halves, Ask::Follow(source)) => self.point_to(db, *source),
             (Orders::Halves | Orders::Loses, _) => {}
         }
@@ -418,6 +473,10 @@ impl World {
         let process = database.process.as_mut().expect("a process runs the command");
         if process.paused_until > now {
             process.held.push((session, Queued { call, ask: Ask::Write(serial) }));
+            return;
+        }
+        if process.sql.is_some() {
+            self.commit_write(db, session, call, serial);
             return;
         }
         if process.source.is_some() {
@@ -470,6 +529,27 @@ impl World {
         for call in calls {
             self.answer(call, Reply::Reset);
         }
+        self.drop_waiters(db, except);
+    }
+
+    /// Refuses writes for good.
+    fn close(&mut self, db: usize) {
+        if self.databases[db].family == Family::Redis {
+            self.point_to(db, closed());
+        } else {
+            self.set_read_only(db, true);
+        }
+    }
+
+    /// Stops receiving.
+    fn detach(&mut self, db: usize) {
+        if self.databases[db].family == Family::Redis {
+            self.point_to(db, closed());
+        } else {
+            self.drop_link(db);
+            let process = self.databases[db].process.as_mut().expect("a process runs the command");
+            process.source = None;
+        }
     }
 
     /// Opens a session ahead of its use, as an agent does for its fence.
@@ -501,18 +581,28 @@ impl World {
         database.lives += 1;
         let life = database.lives;
         let boot_id = BootId(format!("boot{}:{}:{}", database.host, db * 100, life).into());
-        let source = database.starts_fenced.then(closed);
-        let copy = Copy::from_disk(&database.disk, history, now);
-        database.process = Some(Process::new(life, boot_id, source, copy));
         let id = database.id;
-        say!(
-            self,
-            "{id} starts (life {life}), {}",
-            if source.is_some() { "fenced" } else { "taking writes" }
-        );
+        if database.family == Family::Redis {
+            let source = database.starts_fenced.then(closed);
+            let copy = Copy::from_disk(&database.disk, history, now);
+            database.process = Some(Process::new(life, boot_id, source, copy));
+        } else {
+            let serials: Vec<u64> = database.log.iter().map(|entry| entry.serial).collect();
+            let copy = Copy::from_disk(&serials, history, now);
+            let mut process = Process::new(life, boot_id, database.saved_source, copy);
+            let (log, relay) = (database.log.clone(), database.relay.clone());
+            let fenced = database.starts_fenced;
+            process.sql = Some(Sql::new(database.family, id, fenced, log, relay));
+            database.process = Some(process);
+        }
+        let open = database.writable();
+        note!(self, "{id} starts, {}", if open { "taking writes" } else { "fenced" });
         self.liven();
-        self.tell(Fact::Started { instance: id, open: source.is_none() });
+        self.tell(Fact::Started { instance: id, open });
         self.tell_writable(db);
+        if self.databases[db].family != Family::Redis {
+            self.apply_relay(db);
+        }
         self.plan(100 * MILLI, Happening::ReplicaCron { db, life });
         self.plan(10 * SECOND, Happening::Ping { db, life });
     }
@@ -521,12 +611,16 @@ impl World {
     pub(crate) fn end_process(&mut self, db: usize, why: &str) {
         let Some(process) = self.databases[db].process.take() else { return };
         let id = self.databases[db].id;
-        say!(self, "{id} exits: {why}");
+        note!(self, "{id} exits: {why}");
         self.liven();
+        if let Some(sql) = &process.sql {
+            self.databases[db].relay.clone_from(&sql.relay);
+        }
+        let waiting = process.sql.as_ref().map(Sql::waiting_calls).unwrap_or_default();
         let held = process.held.into_iter().map(|(_, queued)| queued.call);
         let queued = process.sessions.into_values().flatten().map(|queued| queued.call);
         if self.host_up(self.databases[db].host) {
-            for call in held.chain(queued).collect::<Vec<_>>() {
+            for call in held.chain(queued).chain(waiting).collect::<Vec<_>>() {
                 self.answer(call, Reply::Reset);
             }
         }
@@ -556,6 +650,9 @@ impl World {
         if !stopped {
             self.pause_over(db);
             self.plan_work(db);
+            if self.databases[db].family != Family::Redis {
+                self.apply_relay(db);
+            }
             self.feed(db);
         }
     }

@@ -98,6 +98,10 @@ pub enum Deed {
     Busy(Id, Micros),
     /// Changing commands go wrong.
     Misobey(Id, Orders, Micros),
+    /// A copy's applier is stopped: what it receives it does not apply.
+    StopApplier(Id, Micros),
+    /// Somebody turns the waiting for acknowledgements off.
+    StopWaiting(Id),
     /// The agent may not signal this process.
     Unkillable(Id, Micros),
     /// Somebody edits its file: it starts taking writes, or fenced.
@@ -221,6 +225,7 @@ impl fmt::Display for Deed {
                 write!(f, "person of {} {wish}", super::fact::SERVICES[*service])
             }
             Self::Open(id) => write!(f, "hand opens {id}"),
+            Self::StopWaiting(id) => write!(f, "hand lets commits of {id} go on alone"),
             Self::Point(id, to) => write!(f, "hand points {id} to {to}"),
             Self::Mend => f.write_str("all is mended"),
             other => other.at_process(f),
@@ -246,6 +251,7 @@ impl Deed {
                 };
                 write!(f, "{id} {verb} orders for {}", Span(*span))
             }
+            Self::StopApplier(id, span) => write!(f, "{id} applies nothing for {}", Span(*span)),
             Self::Unkillable(id, span) => write!(f, "{id} cannot be killed for {}", Span(*span)),
             Self::Edit(id, fenced) => {
                 write!(f, "{id} starts {} from now on", if *fenced { "fenced" } else { "open" })
@@ -293,6 +299,7 @@ impl Deed {
             Self::Misobey(_, Orders::Loses, _) => "lost orders",
             Self::Misobey(_, Orders::Halves, _) => "half orders",
             Self::Misobey(_, Orders::Ignores, _) => "ignored orders",
+            Self::StopApplier(..) => "stopped applier",
             Self::Unkillable(..) => "unkillable database",
             Self::Edit(..) => "edited file",
             Self::KillAgent(..) => "killed agent",
@@ -305,7 +312,7 @@ impl Deed {
             Self::PowerOff(..) => "power",
             Self::JumpClock(..) => "clock",
             Self::Ask(..) => "person",
-            Self::Open(_) | Self::Point(..) => "hand",
+            Self::Open(_) | Self::Point(..) | Self::StopWaiting(_) => "hand",
             Self::Mend => "mended",
         }
     }

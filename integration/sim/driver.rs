@@ -290,7 +290,9 @@ impl World {
             Command::Pause { hold } => Ask::Pause(micros(hold)),
             Command::Unpause => Ask::Unpause,
             // The model has no semi-synchronous replication yet: nothing to change.
-            Command::Acknowledge { .. } | Command::Await { .. } | Command::Read => Ask::State,
+            Command::Acknowledge { on } => Ask::Acknowledge(on),
+            Command::Await { count } => Ask::Await(count),
+            Command::Read => Ask::State,
         };
         if self.trace.on && !matches!(ask, Ask::State) {
             let name = self.databases[db].id;

@@ -57,6 +57,8 @@ pub(crate) struct Layout {
     pub(crate) hosts: BTreeMap<Id, usize>,
     /// The longest lease.
     pub(crate) lease: Micros,
+    /// No request and no answer of the store is lost unless a deed says so.
+    pub(crate) quiet: bool,
     /// How long an agent may need to see and end what should not be, when nothing hinders it.
     pub(crate) patience: Micros,
 }
@@ -108,6 +110,13 @@ pub(crate) enum Fact {
         instance: Id,
         /// It takes writes, since its own file says so.
         open: bool,
+    },
+    /// An agent is kept from signalling a process until then.
+    Unkillable {
+        /// Which instance.
+        instance: Id,
+        /// Until when.
+        until: Micros,
     },
     /// Somebody opened an instance by hand, without sengu.
     Hand {
@@ -278,5 +287,31 @@ pub(crate) enum Fact {
         term: Term,
         /// Which phase.
         phase: Phase,
+    },
+    /// The history of a term says that a person asked for it.
+    Asked {
+        /// Of which service.
+        service: usize,
+        /// Which term.
+        term: Term,
+    },
+    /// A copy that had no source in this life of its process, and never was open in it, is about
+    /// to be promoted, and lacks writes that another copy holds.
+    Uncovered {
+        /// Which.
+        instance: Id,
+        /// For which term.
+        term: Term,
+        /// The one that holds more.
+        other: Id,
+        /// So many writes.
+        lacks: usize,
+    },
+    /// Two hosts can reach each other from now on, or cannot.
+    Path {
+        /// Which, the lower number first.
+        hosts: (usize, usize),
+        /// They cannot.
+        cut: bool,
     },
 }

@@ -14,7 +14,7 @@ use super::deed::Back;
 use super::driver::Caller;
 use super::fact::Fact;
 use super::schedule::{MILLI, Micros};
-use super::world::{Happening, Life, World, say};
+use super::world::{Happening, Life, World, note};
 
 /// What was not answered in its favour is tried again after so long.
 const AGAIN: Micros = 20 * MILLI;
@@ -45,7 +45,11 @@ impl World {
         let run = self.number();
         let decided = self.now;
         let name = self.databases[db].id;
-        say!(self, "h{} agent: fences {name} ({origin:?})", at.host + 1);
+        let by = match origin {
+            Origin::Action(_) => "",
+            Origin::Thread(_) => ", at its deadline",
+        };
+        note!(self, "h{} fences {name}{by}", at.host + 1);
         if let Some(lane) = self.life(at).and_then(|life| life.lanes.get_mut(&db)) {
             lane.session = 0;
         }

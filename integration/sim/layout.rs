@@ -16,7 +16,8 @@ impl World {
     pub(crate) fn begin(&mut self) {
         for service in 0..self.options.services {
             let all = self.of_service(service);
-            let master = all[self.random.database.index(all.len())];
+            let drawn = self.random.database.index(all.len());
+            let master = all[self.options.first_master.unwrap_or(drawn)];
             let history = self.random.database.any();
             for db in all {
                 self.place_database(db, master, history);
@@ -35,10 +36,16 @@ impl World {
     fn place_database(&mut self, db: usize, master: usize, history: u64) {
         self.start_process(db);
         let source = self.databases[master].address;
+        if db != master {
+            self.databases[db].saved_source = Some(source);
+        }
         let process = self.databases[db].process.as_mut().expect("it was just started");
         process.copy.history = history;
         process.copy.provable = true;
         process.source = (db != master).then_some(source);
+        if let Some(sql) = &mut process.sql {
+            sql.read_only = db != master;
+        }
         let life = process.life;
         self.tell_writable(db);
         if db != master {
@@ -59,7 +66,8 @@ pub(crate) fn lay_databases(options: &Options) -> Vec<Database> {
                 SocketAddr::from(([10, 0, 0, octet], u16::try_from(port).unwrap_or(u16::MAX)));
             let id = Id { service, number };
             let fenced = !options.stays_open(id);
-            databases.push(Database::new(id, host, address, fenced, options.priorities[number]));
+            let priority = options.priorities[number];
+            databases.push(Database::new(id, host, address, options.family, fenced, priority));
         }
     }
     databases
@@ -75,6 +83,7 @@ pub(crate) fn lay_out(options: &Options, databases: &[Database]) -> Layout {
     Layout {
         hosts: databases.iter().map(|database| (database.id, database.host)).collect(),
         lease: micros(longest),
+        quiet: options.lost_requests == 0 && options.lost_replies == 0,
         patience,
     }
 }

@@ -12,11 +12,12 @@ use sengu_core::record::{
     BeatRecord, FinalRecord, HistoryRecord, MasterRecord, MasterState, Record,
 };
 
+use super::coverage::word as cause_of;
 use super::describe::describe;
 use super::fact::{Fact, Id, SERVICES};
 use super::schedule::SECOND;
 use super::store::Request;
-use super::world::{Life, World, say};
+use super::world::{Life, World, note, say};
 
 /// A field of a newer version.
 const NEWER: &[u8] = b",\"newer\":true}";
@@ -94,6 +95,7 @@ impl World {
                     self.store.masters.insert((service, revision), Rc::clone(record));
                 }
                 self.adopted(service, record.as_deref());
+                self.note_master(service, record.as_deref());
                 self.tell(Fact::Master { service, record });
             }
             ("finals", Some(service), Some(value)) => {
@@ -112,6 +114,9 @@ impl World {
                 let term = Term(term.expect("agents write terms as numbers"));
                 let nothing = record.loss.starts_with("nothing");
                 self.tell(Fact::Said { service, term, nothing });
+                if record.asked_by.is_some() {
+                    self.tell(Fact::Asked { service, term });
+                }
             }
             ("beats", _, Some(value)) => {
                 let beat = BeatRecord::decode(value).expect("agents write readable records");
@@ -120,6 +125,24 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A line for a story's reader when the record says something else than before.
+    fn note_master(&mut self, service: usize, record: Option<&MasterRecord>) {
+        let Some(record) = record.filter(|_| self.trace.on) else { return };
+        let before = self.last_master.get(&service).map(|old| (old.term, old.state.word()));
+        if before == Some((record.term, record.state.word())) {
+            return;
+        }
+        let (term, holder) = (record.term, &record.holder.instance);
+        let cause = match &record.state {
+            MasterState::Taken { cause } | MasterState::Vacant { cause, .. } => {
+                format!(" ({})", cause_of(cause))
+            }
+            MasterState::Giving { to, .. } => format!(" to {to}"),
+            _ => String::new(),
+        };
+        note!(self, "> term {term} of {holder}: {}{cause}", record.state.word());
     }
 
     /// Which of the terms that a beat names still stand with that host?

@@ -5,13 +5,20 @@
 #![expect(clippy::print_stdout, reason = "a command for people")]
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use integration::sim::{Coverage, Outcome, Plan, Story, crash_everywhere, run, tell_lines};
+use integration::sim::{
+    Coverage, Less, Outcome, Plan, Scenario, Story, crash_everywhere, play, run, shrink, tell,
+    tell_lines,
+};
+
+/// So many runs a shrinking may take.
+const SHRINK_RUNS: u64 = 2000;
 
 /// Run the simulator.
 #[derive(Debug, Parser)]
@@ -37,6 +44,15 @@ struct Arguments {
     /// How many threads.
     #[arg(long, default_value_t = 1)]
     threads: u64,
+    /// Tell the scenario in this file.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// Leave out of this seed, which breaks a rule, what the breach does not need.
+    #[arg(long, requires = "seed")]
+    shrink: bool,
+    /// Play only so much of this seed, in the words that `--shrink` prints.
+    #[arg(long, value_name = "WORDS", requires = "seed")]
+    only: Option<Less>,
     /// Crash before and after every action of every story; with a number: tell that one.
     #[arg(long)]
     crashes: bool,
@@ -47,16 +63,75 @@ fn main() -> ExitCode {
     if arguments.crashes {
         return crashes();
     }
+    if let Some(path) = &arguments.scenario {
+        return scenario(path, arguments.trace);
+    }
     let clean = match arguments.seed {
-        Some(seed) => one(seed, arguments.trace, arguments.limits),
+        Some(seed) if arguments.shrink => !shorter(seed, arguments.limits, u64::MAX),
+        Some(seed) => one(seed, &arguments),
         None => many(&arguments),
     };
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn one(seed: u64, trace: bool, limits: bool) -> bool {
-    print!("{}", Plan::draw(seed, limits));
-    let outcome = run(seed, true, limits);
+/// Tells one scenario: what a reader wants to see, or with `--trace` everything.
+fn scenario(path: &Path, trace: bool) -> ExitCode {
+    let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let told = match read.and_then(|text| Scenario::read(&text)) {
+        Ok(scenario) => tell(&scenario),
+        Err(error) => {
+            println!("{}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    for line in if trace { &told.lines } else { &told.story } {
+        println!("{line}");
+    }
+    for wrong in &told.wrong {
+        println!("{}: {wrong}", path.display());
+    }
+    if told.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Tells what is left of a seed's plan when everything is gone that its breach does not need.
+/// `false`: the seed breaks no rule.
+fn shorter(seed: u64, limits: bool, most: u64) -> bool {
+    let whole = Plan::draw(seed, limits);
+    let Some(violation) = play(&whole, false).violation else {
+        println!("seed {seed} breaks no rule: nothing to shrink");
+        return false;
+    };
+    let fails =
+        |plan: &Plan| play(plan, false).violation.is_some_and(|other| other.slug == violation.slug);
+    let Some(shrunk) = shrink(&whole, most.min(SHRINK_RUNS), fails) else { return false };
+    println!(
+        "\n# {} of {} deeds are left after {} runs; they break {}:",
+        shrunk.plan.deeds.len(),
+        whole.deeds.len(),
+        shrunk.runs,
+        violation.slug
+    );
+    print!("{}\n{}", shrunk.plan.options, shrunk.story());
+    if let Some(violation) = play(&shrunk.plan, false).violation {
+        println!("# breaks {}: {}", violation.slug, violation.text);
+    }
+    let limits = if limits { " --limits" } else { "" };
+    println!("# replay exactly this with: cargo sim -- {seed}{limits} --only {}", shrunk.less);
+    true
+}
+
+fn one(seed: u64, arguments: &Arguments) -> bool {
+    let (trace, limits) = (arguments.trace, arguments.limits);
+    let whole = Plan::draw(seed, limits);
+    let plan = match arguments.only.as_ref().map_or(Ok(whole.clone()), |less| less.of(&whole)) {
+        Ok(plan) => plan,
+        Err(why) => {
+            println!("--only: {why}");
+            return false;
+        }
+    };
+    print!("{plan}");
+    let outcome = play(&plan, true);
     let skip = if trace { 0 } else { outcome.lines.len().saturating_sub(400) };
     for line in &outcome.lines[skip..] {
         println!("{line}");
@@ -154,7 +229,9 @@ fn quiet(seed: u64, arguments: &Arguments, search: &Mutex<Search>) -> bool {
     for line in &told.lines[skip..] {
         println!("{line}");
     }
-    conclude(seed, &outcome)
+    let clean = conclude(seed, &outcome);
+    shorter(seed, arguments.limits, SHRINK_RUNS / 4);
+    clean
 }
 
 fn crashes() -> ExitCode {

@@ -41,6 +41,7 @@ impl World {
             }
             Mend::Hosts(one, other) => {
                 if self.cut.remove(&(one, other)) {
+                    self.tell(Fact::Path { hosts: (one, other), cut: false });
                     say!(self, "h{} and h{} can reach each other again", one + 1, other + 1);
                     for db in 0..self.databases.len() {
                         self.feed(db);

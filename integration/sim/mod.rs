@@ -33,7 +33,10 @@ mod replication;
 mod run;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
+mod scenario;
 mod schedule;
+mod shrink;
+mod sql;
 mod store;
 mod storm;
 mod story;
@@ -48,4 +51,6 @@ pub use invariants::Violation;
 pub use options::Options;
 pub use plan::Plan;
 pub use run::{Outcome, play, run};
+pub use scenario::{Scenario, Told, tell};
+pub use shrink::{Less, Shrunk, shrink};
 pub use story::{Crashes, Story, crash_everywhere, tell_lines};

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use sengu_core::policy::{Failover, Judge, Policy, Rejoin};
+use sengu_core::policy::{DatabaseKind, Failover, Judge, Loss, Policy, Rejoin};
 use sengu_core::record::Phase;
 
 use super::random::Random;
 use super::schedule::{MILLI, Micros, SECOND};
+use super::sql::Family;
 
 /// What a world is left with when its storm is over, and must come to rest with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Options {
     pub(crate) services: usize,
     /// Who judges, with lease and fence budget.
     pub(crate) judge: Judge,
+    /// Which database it is.
+    pub(crate) family: Family,
     /// The policy of all services.
     pub(crate) policy: Policy,
     /// Probes: interval and timeout.
@@ -62,6 +65,8 @@ pub struct Options {
     pub(crate) lost_requests: u64,
     /// Answers of the store that are lost, in a thousand.
     pub(crate) lost_replies: u64,
+    /// The number of the instance that is master when sengu comes; else chance decides.
+    pub(crate) first_master: Option<usize>,
     /// Instance number whose own file does not start it fenced.
     pub(crate) unfenced: Option<usize>,
     /// The instances' priorities.
@@ -84,6 +89,7 @@ impl Options {
         let hosts = if alone { 1 } else { usize_of(random.between(2, 5)) };
         let instances = if alone { 3 } else { hosts };
         let judge = Self::draw_judge(random, alone);
+        let family = random.pick(&[Family::Redis, Family::Redis, Family::Mysql, Family::Mariadb]);
         Self {
             seed,
             hosts,
@@ -91,7 +97,8 @@ impl Options {
             watchers: if alone { 0 } else { usize_of(random.below(2)) },
             services: if random.permille(200) { 2 } else { 1 },
             judge,
-            policy: Self::draw_policy(random),
+            family,
+            policy: Self::draw_policy(random, family, instances),
             probe: random.pick(&[
                 (Duration::from_millis(1000), Duration::from_millis(500)),
                 (Duration::from_millis(500), Duration::from_millis(300)),
@@ -105,7 +112,8 @@ impl Options {
             ending: Self::draw_ending(random, alone, judge.lease()),
             lost_requests: random.pick(&[0, 0, 10, 100]),
             lost_replies: random.pick(&[0, 0, 10, 100]),
-            unfenced: random.permille(60).then(|| random.index(instances)),
+            first_master: None,
+            unfenced: random.permille(20).then(|| random.index(instances)),
             priorities: Self::draw_priorities(random, instances),
             hooks: Phase::ALL.into_iter().filter(|_| random.permille(250)).collect(),
             clients: (usize_of(random.between(1, 2)), instances, 1, usize_of(random.below(2))),
@@ -127,6 +135,7 @@ impl Options {
             } else {
                 Judge::Shared { lease, fence: Duration::from_millis(400) }
             },
+            family: Family::Redis,
             policy: Policy {
                 failover: Failover::Auto,
                 candidate_wait: Duration::from_millis(500),
@@ -143,11 +152,25 @@ impl Options {
             ending: Ending::Mended,
             lost_requests: 0,
             lost_replies: 0,
+            first_master: None,
             unfenced: None,
             priorities: vec![10; 3],
             hooks: BTreeSet::from([Phase::BeforeFailover, Phase::AfterSwitchover]),
             clients: (1, 3, 1, 0),
             pace: (20 * MILLI, 60 * MILLI),
+        }
+    }
+
+    /// The world of a scenario that says nothing else: three hosts, everything ready for `auto`,
+    /// `r1` is the first master.
+    pub(crate) fn scenario() -> Self {
+        let lease = Duration::from_secs(4);
+        Self {
+            judge: Judge::Shared { lease, fence: Duration::from_millis(500) },
+            hooks: BTreeSet::new(),
+            first_master: Some(0),
+            clients: (1, 3, 1, 1),
+            ..Self::story(1, false)
         }
     }
 
@@ -167,6 +190,14 @@ impl Options {
     /// Is this an instance whose own file never starts it fenced?
     pub(crate) fn stays_open(&self, id: super::fact::Id) -> bool {
         self.unfenced == Some(id.number)
+    }
+
+    /// The database, as a configuration says it.
+    pub(crate) fn kind(&self) -> DatabaseKind {
+        match self.family {
+            Family::Redis => DatabaseKind::Redis,
+            Family::Mysql | Family::Mariadb => DatabaseKind::Mysql,
+        }
     }
 
     /// The lease in one host's file.
@@ -223,8 +254,12 @@ impl Options {
         drawn
     }
 
-    fn draw_policy(random: &mut Random) -> Policy {
+    fn draw_policy(random: &mut Random, family: Family, instances: usize) -> Policy {
+        let none = family != Family::Redis && random.permille(600);
+        let acks = if instances > 3 { 1 + u32::from(random.permille(300)) } else { 1 };
         Policy {
+            loss: if none { Loss::None } else { Loss::Bounded },
+            acks,
             failover: if random.permille(850) { Failover::Auto } else { Failover::Manual },
             rejoin: if random.permille(850) { Rejoin::Resync } else { Rejoin::Ask },
             kill: random.permille(950),
@@ -251,7 +286,7 @@ impl fmt::Display for Options {
             self.seed, self.hosts, self.watchers, self.services, self.instances
         )?;
         writeln!(f, "# judge {:?}, fence {:?}, probe {:?}", self.judge, self.fence(), self.probe)?;
-        writeln!(f, "# policy {:?}", self.policy)?;
+        writeln!(f, "# {:?}, policy {:?}", self.family, self.policy)?;
         writeln!(
             f,
             "# priorities {:?}, not started fenced {:?}, hooks {:?}, drift {} ppm",

@@ -4,7 +4,7 @@
 //! a replica asks for what it lacks, or gets a full copy that erases its own data. Replicas
 //! reconnect by themselves; a source that is itself without a source gives nobody anything.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use sengu_core::name::Term;
@@ -12,7 +12,8 @@ use sengu_core::name::Term;
 use super::database::Ask;
 use super::fact::Fact;
 use super::schedule::{MILLI, Micros, SECOND};
-use super::world::{Happening, World, say};
+use super::sql::Family;
+use super::world::{Happening, World, note, say};
 
 /// How many entries a source keeps for replicas that come back.
 const BACKLOG: usize = 2000;
@@ -72,6 +73,11 @@ impl Link {
         }
     }
 
+    /// Do entries flow?
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self, Self::Up { .. })
+    }
+
     fn source(&self) -> Option<(usize, u64)> {
         match self {
             Self::Down => None,
@@ -125,8 +131,15 @@ impl World {
         self.drop_link(db);
         let target = self.addresses.get(&source).copied();
         let database = &mut self.databases[db];
+        let sql = database.family != Family::Redis;
+        if sql {
+            database.saved_source = Some(source);
+        }
         let process = database.process.as_mut().expect("a process runs the command");
         process.source = Some(source);
+        if let Some(sql) = &mut process.sql {
+            sql.read_only = true;
+        }
         process.copy.heard = self.now;
         let (instance, life) = (database.id, process.life);
         self.tell_writable(db);
@@ -149,7 +162,12 @@ impl World {
         let database = &mut self.databases[db];
         let process = database.process.as_mut().expect("a process runs the command");
         let follower = process.source.take().is_some();
-        if follower {
+        let unknown = !process.copy.provable;
+        if let Some(sql) = &mut process.sql {
+            sql.read_only = false;
+            process.copy.provable = true;
+            database.saved_source = None;
+        } else if follower {
             let copy = &mut process.copy;
             copy.second = Some((copy.history, copy.offset + 1));
             copy.history = history;
@@ -160,14 +178,33 @@ impl World {
         let id = database.id;
         match decided {
             Some(decided) => {
-                say!(self, "{id} is promoted (term {term})");
+                note!(self, "{id} is promoted (term {term})");
+                self.tell_uncovered(db, term, unknown);
                 self.tell(Fact::Promoted { instance: id, term, decided, holds });
             }
-            None => say!(self, "{id} is opened by hand"),
+            None => note!(self, "{id} is opened by hand"),
         }
         self.tell_writable(db);
-        if follower {
+        if follower && self.databases[db].family == Family::Redis {
             self.drop_replicas(db);
+        }
+    }
+
+    /// Does a copy of unknown history open although another one holds more?
+    fn tell_uncovered(&mut self, db: usize, term: Term, unknown: bool) {
+        let data = |db: usize| match &self.databases[db].process {
+            Some(process) => &process.copy.data,
+            None => &self.databases[db].disk,
+        };
+        let instance = self.databases[db].id;
+        let mine: BTreeSet<u64> = data(db).iter().copied().collect();
+        let mut others = self.of_service(instance.service).into_iter().filter(|_| unknown);
+        let more = others.find_map(|other| {
+            let lacks = data(other).iter().filter(|write| !mine.contains(write)).count();
+            (lacks > 0).then_some((self.databases[other].id, lacks))
+        });
+        if let Some((other, lacks)) = more {
+            self.tell(Fact::Uncovered { instance, term, other, lacks });
         }
     }
 
@@ -211,14 +248,17 @@ impl World {
         }
         let now = self.now;
         let Some(from) = self.databases[source].process.as_ref() else { return };
-        let unlinked = from.source.is_some() && !matches!(from.link, Link::Up { .. });
+        let sql = from.sql.is_some();
+        let unlinked = !sql && from.source.is_some() && !from.link.is_up();
         if !from.listening || from.stopped || from.busy_until > now || unlinked {
             return;
         }
         let (at, partial) = ((source, from.life), from.copy.continues(history, offset));
         let renamed = from.copy.history;
         let epoch = self.number();
-        if partial {
+        if sql {
+            self.link_sql(db, at, epoch);
+        } else if partial {
             self.resume_link(db, at, epoch, renamed);
         } else {
             self.begin_copy(db, at, epoch);
@@ -294,7 +334,7 @@ impl World {
         let sent = copy.offset;
         process.copy = copy;
         process.link = Link::Up { source, epoch, sent, arrives: now };
-        say!(self, "{id} has a full copy");
+        note!(self, "{id} has a full copy of {}", self.databases[source.0].id);
         self.open_session(db, epoch);
         self.tell(Fact::Received { instance: id, life });
         self.drop_replicas(db);
@@ -310,6 +350,13 @@ impl World {
         let at = (source, from.life);
         for db in self.replicas_of(at) {
             if !self.reaches(self.databases[db].host, self.databases[source].host) {
+                continue;
+            }
+            if self.databases[source].family != Family::Redis {
+                let process = self.databases[db].process.as_ref().expect("it is linked");
+                if let Link::Up { sent, .. } = process.link {
+                    self.ship(source, db, usize::try_from(sent).unwrap_or(usize::MAX));
+                }
                 continue;
             }
             let local = self.databases[db].host == self.databases[source].host;
@@ -371,7 +418,7 @@ impl World {
     /// A master with replicas sends something now and then.
     pub(crate) fn ping(&mut self, db: usize, life: u64) {
         let Some(process) = self.databases[db].life(life) else { return };
-        let feeds = process.source.is_none() && !process.stopped;
+        let feeds = process.source.is_none() && !process.stopped && process.sql.is_none();
         if feeds && !self.replicas_of((db, life)).is_empty() {
             let process = self.databases[db].life(life).expect("looked up above");
             process.copy.append(None);
@@ -420,7 +467,7 @@ impl World {
         }
     }
 
-    fn drop_link(&mut self, db: usize) {
+    pub(crate) fn drop_link(&mut self, db: usize) {
         let process = self.databases[db].process.as_mut().expect("it has a link to drop");
         let session = process.link.session();
         process.link = Link::Down;
@@ -429,7 +476,7 @@ impl World {
         }
     }
 
-    fn replicas_of(&self, source: (usize, u64)) -> Vec<usize> {
+    pub(crate) fn replicas_of(&self, source: (usize, u64)) -> Vec<usize> {
         let linked = |db: &usize| {
             let process = self.databases[*db].process.as_ref();
             process.is_some_and(|process| process.link.source() == Some(source))

@@ -47,13 +47,12 @@ pub fn play(plan: &Plan, trace: bool) -> Outcome {
     world.outcome()
 }
 
-/// Runs one seed while an invariant judges nothing.
+/// Plays a plan while an invariant judges nothing.
 #[cfg(feature = "sabotage")]
-pub(crate) fn run_without(seed: u64, limits: bool, without: Option<&str>) -> Outcome {
-    let plan = Plan::draw(seed, limits);
-    let mut world = World::new(plan.options.clone(), false);
+pub(crate) fn play_without(plan: &Plan, trace: bool, without: Option<&str>) -> Outcome {
+    let mut world = World::new(plan.options.clone(), trace);
     world.judges.mute(without);
-    world.play(&plan);
+    world.play(plan);
     world.outcome()
 }
 

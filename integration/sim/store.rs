@@ -78,6 +78,9 @@ impl World {
     pub(crate) fn request(&mut self, life: Life, request: Request) {
         let sent = self.clock(life.host).local(self.now);
         let request = self.of_version(life, request);
+        if matches!(request, Request::Txn(..)) {
+            self.agents[life.host].asked += 1;
+        }
         let lost = self.random.store.permille(self.options.lost_requests) && !self.calm;
         if !self.reaches_store(self.place(life.host)) || lost {
             return;
@@ -168,6 +171,18 @@ impl World {
         if self.life(at).is_none() || !self.reaches_store(self.place(at.host)) {
             return;
         }
+        // A store that was set back is not believed, whatever it says.
+        let highest = &mut self.agents[at.host].highest;
+        let revision = match &answer {
+            Answer::Refused(..) => *highest,
+            Answer::Load(revision, _) | Answer::Read(revision) => *revision,
+            Answer::Txn(_, reply, _) => reply.revision,
+        };
+        // A late answer of before is older than what has been seen, too, and says nothing new.
+        if revision < *highest && self.restored {
+            return;
+        }
+        *highest = revision.max(*highest);
         match answer {
             Answer::Refused(id, why) => {
                 let outcome = TxnOutcome::Refused(why);
@@ -255,6 +270,7 @@ impl World {
         let found = self.store.snapshots.iter().rev().find(|(at, _)| *at <= then);
         if let Some((_, kv)) = found {
             self.store.kv = kv.clone();
+            self.restored = true;
             let revision = self.store.kv.revision();
             say!(self, "the store is at revision {revision} again");
         }

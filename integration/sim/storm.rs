@@ -34,6 +34,7 @@ enum Kind {
     Busy,
     Misobey,
     Unkillable,
+    StopApplier,
     Edit,
     KillAgent,
     HangAgent,
@@ -55,7 +56,7 @@ enum Kind {
 }
 
 /// Kinds of worlds with several hosts, with how usual each is.
-const SHARED: [(Kind, u64); 29] = [
+const SHARED: [(Kind, u64); 30] = [
     (Kind::Election, 6),
     (Kind::SlowStore, 2),
     (Kind::FullStore, 1),
@@ -72,6 +73,7 @@ const SHARED: [(Kind, u64); 29] = [
     (Kind::Busy, 2),
     (Kind::Misobey, 2),
     (Kind::Unkillable, 1),
+    (Kind::StopApplier, 2),
     (Kind::Edit, 1),
     (Kind::KillAgent, 4),
     (Kind::HangAgent, 3),
@@ -204,6 +206,7 @@ fn at_database(kind: Kind, random: &mut Random, options: &Options, id: Id, span:
             Deed::Misobey(id, orders, round(random.between(SECOND, 10 * SECOND)))
         }
         Kind::Unkillable => Deed::Unkillable(id, span),
+        Kind::StopApplier => Deed::StopApplier(id, span),
         Kind::Edit => Deed::Edit(id, random.permille(500)),
         Kind::Forget => Deed::Forget(id, round(random.between(SECOND, 10 * SECOND))),
         Kind::Switchover => Deed::Ask(id.service, Wish::Switchover(named.then_some(id))),

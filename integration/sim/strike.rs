@@ -7,12 +7,12 @@ use super::fact::{Fact, Id};
 use super::mend::Mend;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::storm;
-use super::world::{Happening, Life, World, say};
+use super::world::{Happening, Life, World, note, say};
 
 impl World {
     /// A deed is done.
     pub(crate) fn strike(&mut self, deed: &Deed) {
-        say!(self, "* {deed}");
+        note!(self, "* {deed}");
         self.coverage.deed(deed.kind());
         self.liven();
         self.hinder(deed);
@@ -100,6 +100,22 @@ impl World {
             Deed::Unkillable(id, span) => {
                 let until = until(span);
                 self.database_mut(*id).unkillable_until = until;
+                self.tell(Fact::Unkillable { instance: *id, until });
+            }
+            Deed::StopApplier(id, span) => {
+                let (db, until) = (self.index_of(*id), until(span));
+                let process = self.databases[db].process.as_mut();
+                if let Some(sql) = process.and_then(|process| process.sql.as_mut()) {
+                    sql.applier_stopped_until = until;
+                    self.plan(*span, Happening::ApplierGoesOn { db });
+                }
+            }
+            Deed::StopWaiting(id) => {
+                let db = self.index_of(*id);
+                if self.databases[db].process.as_ref().is_some_and(|it| it.sql.is_some()) {
+                    self.tell(Fact::Hand { instance: *id });
+                    self.set_awaits(db, 0);
+                }
             }
             Deed::Edit(id, fenced) => self.database_mut(*id).starts_fenced = *fenced,
             Deed::Forget(id, span) => self.forget(*id, *span),
@@ -174,6 +190,7 @@ impl World {
     fn cut_hosts(&mut self, one: usize, other: usize, span: Micros) {
         let hosts = (one.min(other), one.max(other));
         if one != other && self.cut.insert(hosts) {
+            self.tell(Fact::Path { hosts, cut: true });
             self.plan(span, Happening::Mend(Mend::Hosts(hosts.0, hosts.1)));
         }
     }
@@ -267,6 +284,15 @@ impl World {
 impl super::database::Database {
     /// What its disk lost while no process ran.
     fn lose(&mut self, data: Data) {
+        if self.family != super::sql::Family::Redis {
+            // Its logs are durable, as a server that keeps promises must be; a disk may be lost.
+            if data == Data::Emptied {
+                self.log.clear();
+                self.relay.clear();
+                self.saved_source = None;
+            }
+            return;
+        }
         match data {
             Data::Kept => {}
             Data::Emptied => self.disk.clear(),

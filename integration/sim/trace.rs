@@ -11,6 +11,9 @@ pub(crate) struct Trace {
     pub(crate) on: bool,
     /// The lines so far.
     pub(crate) lines: Vec<String>,
+    /// Those worth telling, since the story began.
+    pub(crate) story: Vec<String>,
+    began: Option<Micros>,
     hash: u64,
 }
 
@@ -29,6 +32,20 @@ impl Trace {
             self.mix(u64::from(byte));
         }
         self.lines.push(line);
+    }
+
+    /// From now on the lines worth telling are kept.
+    pub(crate) fn begin_story(&mut self, at: Micros) {
+        self.began = Some(at);
+    }
+
+    /// Adds a line worth telling, by tenths of seconds since the story began.
+    pub(crate) fn note(&mut self, at: Micros, text: fmt::Arguments<'_>) {
+        if let Some(began) = self.began {
+            let tenths = (at - began) / (SECOND / 10);
+            self.story.push(format!("{:>4}.{} s  {text}", tenths / 10, tenths % 10));
+        }
+        self.line(at, text);
     }
 
     /// Takes a number into the hash.

@@ -24,6 +24,9 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
         ["configuration", "of", id, "is", "taken", "out", "for", n, unit] => {
             Ok(Deed::Forget(id_of(id)?, span(n, unit)?))
         }
+        ["hand", "lets", "commits", "of", id, "go", "on", "alone"] => {
+            Ok(Deed::StopWaiting(id_of(id)?))
+        }
         ["hand", "opens", id] => Ok(Deed::Open(id_of(id)?)),
         ["hand", "points", id, "to", to] => Ok(Deed::Point(id_of(id)?, id_of(to)?)),
         ["person", "of", service, rest @ ..] => {
@@ -106,6 +109,7 @@ fn at_database(id: Id, words: &[&str]) -> Result<Deed, String> {
         ["is", "stopped", "for", n, unit] => Ok(Deed::Stop(id, span(n, unit)?)),
         ["hangs", "in", "the", "kernel", "for", n, unit] => Ok(Deed::Freeze(id, span(n, unit)?)),
         ["runs", "a", "script", "for", n, unit] => Ok(Deed::Busy(id, span(n, unit)?)),
+        ["applies", "nothing", "for", n, unit] => Ok(Deed::StopApplier(id, span(n, unit)?)),
         ["cannot", "be", "killed", "for", n, unit] => Ok(Deed::Unkillable(id, span(n, unit)?)),
         ["starts", "open", "from", "now", "on"] => Ok(Deed::Edit(id, false)),
         ["starts", "fenced", "from", "now", "on"] => Ok(Deed::Edit(id, true)),
@@ -123,7 +127,7 @@ fn at_database(id: Id, words: &[&str]) -> Result<Deed, String> {
             "an instance",
             other,
             "`dies`, `ends within 1 s`, `is stopped for 5 s`, `hangs in the kernel for 5 s`, `runs \
-             a script for 5 s`, `cannot be killed for 5 s`, `starts open from now on`, `refuses \
+             a script for 5 s`, `applies nothing for 5 s`, `cannot be killed for 5 s`, `starts open from now on`, `refuses \
              orders for 5 s` (or `loses`, `half does`, `ignores`)",
         )),
     }
@@ -251,6 +255,8 @@ mod tests {
             Deed::Misobey(r(1), Orders::Loses, s),
             Deed::Misobey(r(1), Orders::Halves, s),
             Deed::Misobey(r(1), Orders::Ignores, s),
+            Deed::StopApplier(r(2), s),
+            Deed::StopWaiting(r(1)),
             Deed::Unkillable(r(1), s),
             Deed::Edit(r(1), true),
             Deed::Edit(r(1), false),

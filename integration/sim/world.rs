@@ -24,7 +24,7 @@ use super::crash::CrashPoint;
 use super::database::{Ask, Database, Reply};
 use super::deed::{Back, Deed};
 use super::driver::Caller;
-use super::fact::Fact;
+use super::fact::{Fact, Id};
 use super::invariants::{Judges, Violation};
 use super::layout::{lay_databases, lay_out};
 use super::mend::Mend;
@@ -44,6 +44,17 @@ macro_rules! say {
     };
 }
 pub(crate) use say;
+
+/// The same for a line that a story's reader wants to see.
+macro_rules! note {
+    ($world:expr, $($text:tt)*) => {
+        if $world.trace.on {
+            let at = $world.now;
+            $world.trace.note(at, format_args!($($text)*));
+        }
+    };
+}
+pub(crate) use note;
 
 /// So long after something happened clients and readers are quick.
 const LIVELY: Micros = 5 * SECOND;
@@ -106,6 +117,10 @@ pub(crate) enum Happening {
     CopyDone { db: usize, life: u64, epoch: u64 },
     /// A source's end was heard of.
     LinkLost { db: usize, life: u64, epoch: u64 },
+    /// A copy tells its source what it has received.
+    Acknowledgement { source: usize, life: u64, replica: usize, epoch: u64, upto: usize },
+    /// A stopped applier goes on.
+    ApplierGoesOn { db: usize },
     /// A master says something to its replicas.
     Ping { db: usize, life: u64 },
     /// A supervisor starts a process.
@@ -180,7 +195,13 @@ pub(crate) struct World {
     deeds: Vec<Deed>,
     /// The store will be restored: snapshots are kept.
     pub(crate) restores: bool,
+    /// It was.
+    pub(crate) restored: bool,
     pub(crate) coverage: Coverage,
+    /// Writes of the first service that were acknowledged, if somebody reads the story.
+    pub(crate) acknowledged: Vec<u64>,
+    /// Processes that agents ended.
+    pub(crate) kills: usize,
     pub(crate) trace: Trace,
     pub(crate) judges: Judges,
     pub(crate) last_master: BTreeMap<usize, Rc<MasterRecord>>,
@@ -229,7 +250,10 @@ impl World {
             lively_until: 0,
             deeds: Vec::new(),
             restores: false,
+            restored: false,
             coverage: Coverage::default(),
+            acknowledged: Vec::new(),
+            kills: 0,
             trace: Trace::new(trace),
             judges: Judges::new(&layout),
             last_master: BTreeMap::new(),
@@ -262,19 +286,28 @@ impl World {
 
     /// Tells the invariants a fact.
     pub(crate) fn tell(&mut self, fact: Fact) {
+        match &fact {
+            Fact::Acknowledged { instance: Id { service: 0, .. }, serial, .. } if self.trace.on => {
+                self.acknowledged.push(*serial);
+            }
+            Fact::Killed { .. } => self.kills += 1,
+            _ => {}
+        }
         if let Fact::Master { service, record: Some(record) } = &fact {
             let before = self.last_master.insert(*service, Rc::clone(record));
             self.coverage.master(before.as_deref(), record);
             self.liven();
         }
         let limits = self.judges.limits.len();
+        let known = self.judges.violation.is_some();
         self.judges.take(self.now, &fact);
         for index in limits..self.judges.limits.len() {
             let (limit, breach) = self.judges.limits[index].clone();
             say!(self, "LIMIT {} ({limit}): {}", breach.slug, breach.text);
         }
-        if let Some(Violation { slug, text, .. }) = self.judges.violation.clone() {
-            say!(self, "VIOLATION of {slug}: {text}");
+        if let Some(Violation { slug, text, .. }) = self.judges.violation.clone().filter(|_| !known)
+        {
+            note!(self, "VIOLATION of {slug}: {text}");
         }
     }
 
@@ -376,8 +409,12 @@ impl World {
 
     fn happen_at_database(&mut self, happening: Happening) {
         match happening {
+            Happening::Acknowledgement { source, life, replica, epoch, upto } => {
+                self.acknowledgement((source, life), replica, epoch, upto);
+            }
+            Happening::ApplierGoesOn { db } => self.apply_relay(db),
             Happening::Arrive { db, life, session, call, ask } => match ask {
-                Ask::Feed { .. } => self.feed_arrives(db, life, session, ask),
+                Ask::Feed { .. } | Ask::Ship { .. } => self.feed_arrives(db, life, session, ask),
                 ask => self.arrive(db, life, session, call, ask),
             },
             Happening::Work { db, life } => self.work(db, life),

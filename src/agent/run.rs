@@ -31,7 +31,7 @@ use crate::config::{Config, ServiceConfig};
 use crate::database::Database;
 use crate::database::mysql::{MysqlConfig, MysqlDatabase};
 use crate::database::redis::{RedisConfig, RedisDatabase};
-use crate::hook::Hooks;
+use crate::hook::{Hooks, Teller};
 use crate::http::{self, Recorders};
 use crate::journal::Journal;
 use crate::journal::witness::Witness;
@@ -97,6 +97,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
+    let teller = teller(&parts, &view, &config, &stopped);
     let witness = Witness::new(Arc::clone(&journal));
     let turner = Turner::new(
         parts,
@@ -109,88 +110,104 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let mut turning = tokio::spawn(turner.run(received, asked));
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
-    let scene = Scene { config: &config, view, store, board, journal, audit: Arc::clone(&audit) };
-    let reload = Reload { file, running, assembly };
-    let mut outputs = Outputs::start(scene, queries, reload, &stopped).await?;
+    let recording = (journal, Arc::clone(&audit));
+    let Checking { checks, context, folders } =
+        Checking::start(&config, &view, &store, &board, recording, &stopped);
+    let dns = crate::dns::serve(
+        &config.dns,
+        &config.datacenter,
+        Arc::clone(&view),
+        ended(stopped.clone()),
+    )
+    .await?;
+    let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
+    let mut templates = template::start(
+        config.templates.clone(),
+        RenderContext::of(&config, Arc::clone(&view)),
+        stopped.clone(),
+    );
+    let desk = Arc::new(Desk {
+        queries,
+        checks,
+        folders,
+        teller,
+        reload: Mutex::new(Reload { file, running, assembly }),
+    });
+    let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
+    tracing::info!(
+        host = %config.host,
+        services = config.services.len(),
+        dns = ?dns.addresses,
+        http = ?http.addresses,
+        socket = %socket.path.display(),
+        "the agent runs"
+    );
     notify_ready();
 
     let result = until_told(&mut broken, &mut turning).await;
     tracing::info!("the agent ends; databases are left as they are");
     // Receivers may be gone already.
     let _ = stop.send(true);
-    outputs.socket.ended().await;
-    outputs.http.ended().await;
-    outputs.templates.ended().await;
+    socket.ended().await;
+    http.ended().await;
+    templates.ended().await;
     audit.end();
     turning.abort();
     result
 }
 
-/// What the outputs are made from.
-struct Scene<'a> {
-    config: &'a Config,
-    view: Arc<View>,
-    store: Arc<dyn Store>,
-    board: Arc<Board>,
-    journal: Arc<Journal>,
-    audit: Arc<Audit>,
+/// Starts telling this host's hooks of what the catalog shows.
+fn teller(
+    parts: &Parts,
+    view: &Arc<View>,
+    config: &Config,
+    stopped: &watch::Receiver<bool>,
+) -> Arc<Teller> {
+    let (hooks, view) = (Arc::clone(&parts.hooks), Arc::clone(view));
+    let teller = Arc::new(Teller::new(hooks, view, config.host.clone(), &config.data_dir));
+    tokio::spawn(Arc::clone(&teller).run(ended(stopped.clone())));
+    teller
 }
 
-/// The outputs that are waited for at the end.
-struct Outputs {
-    socket: operator::OperatorServer,
-    http: http::HttpServer,
-    templates: template::Templates,
+/// What looks at things: check files, registered checks, and the server that shows them.
+struct Checking {
+    checks: Arc<Checks>,
+    context: Arc<http::Context>,
+    folders: Arc<Folders>,
 }
 
-impl Outputs {
-    /// Starts everything that answers or writes.
-    async fn start(
-        scene: Scene<'_>,
-        queries: mpsc::Sender<Query>,
-        reload: Reload,
+impl Checking {
+    fn start(
+        config: &Config,
+        view: &Arc<View>,
+        store: &Arc<dyn Store>,
+        board: &Arc<Board>,
+        (journal, audit): (Arc<Journal>, Arc<Audit>),
         stopped: &watch::Receiver<bool>,
-    ) -> anyhow::Result<Self> {
-        let Scene { config, view, store, board, journal, audit } = scene;
-        // Their folder is read before anything listens, so that the first answer knows them.
+    ) -> Self {
+        let targets = Target::all(config);
+        let sources =
+            Sources { board: Arc::clone(board), view: Arc::clone(view), ..Sources::default() };
+        // Read before anything listens, so that the first answer knows them; what is wrong in the
+        // folder is said by who follows it.
         let (definitions, _) = crate::probe::load(&config.checks);
-        let checks = Arc::new(Checks::start(
-            definitions,
-            Target::all(config),
-            Sources { board: Arc::clone(&board), view: Arc::clone(&view), ..Sources::default() },
-            Setup::of(config),
-        ));
+        let checks = Checks::start(definitions, targets.clone(), sources, Setup::of(config));
+        let checks = Arc::new(checks);
+        let (view, store) = (Arc::clone(view), Arc::clone(store));
         let recorders = Recorders { journal, audit, checks: Some(Arc::clone(&checks)) };
-        let context = http::Context::new(config, Arc::clone(&view), store, board, recorders);
+        let context = http::Context::new(config, view, store, Arc::clone(board), recorders);
         let context = Arc::new(context);
-        tokio::spawn(Arc::clone(&context.registered).run(ended(stopped.clone())));
-        let folders = Arc::new(Folders::new(
+        let registered = &context.registered;
+        tokio::spawn(Arc::clone(registered).run(ended(stopped.clone())));
+        let folders = Folders::new(
             Arc::clone(&checks),
-            Arc::clone(&context.registered),
+            Arc::clone(registered),
             config.checks.clone(),
-            Target::all(config),
-        ));
+            targets,
+        );
+        let folders = Arc::new(folders);
         tokio::spawn(Arc::clone(&folders).follow(ended(stopped.clone())));
-        let end = || ended(stopped.clone());
-        let dns =
-            crate::dns::serve(&config.dns, &config.datacenter, Arc::clone(&view), end()).await?;
-        let http = http::serve(&config.http, Arc::clone(&context), end()).await?;
-        let templates = template::start(
-            config.templates.clone(),
-            RenderContext::of(config, view),
-            stopped.clone(),
-        );
-        let desk = Arc::new(Desk { queries, checks, folders, reload: Mutex::new(reload) });
-        let socket = operator::serve(&config.socket, context, desk, end()).await?;
-        tracing::info!(
-            host = %config.host,
-            services = config.services.len(),
-            dns = ?dns.addresses,
-            http = ?http.addresses,
-            socket = %socket.path.display(),
-            "the agent runs"
-        );
-        Ok(Self { socket, http, templates })
+        Self { checks, context, folders }
     }
 }
 
@@ -301,6 +318,7 @@ struct Desk {
     queries: mpsc::Sender<Query>,
     checks: Arc<Checks>,
     folders: Arc<Folders>,
+    teller: Arc<Teller>,
     reload: Mutex<Reload>,
 }
 
@@ -400,6 +418,7 @@ impl operator::Agent for Desk {
             .parts(&fresh, Some(&reload.running))
             .map_err(|error| format!("{error:#}; the old configuration stays"))?;
         let instances = parts.instances.clone();
+        self.teller.replace(Arc::clone(&parts.hooks));
         self.queries
             .send(Query::Configure(Box::new(parts), reply))
             .await

@@ -11,8 +11,8 @@ use sengu_core::record::{HookOutcome, Phase};
 use serde_json::json;
 
 use super::{Exit, Global, print, words};
-use crate::config::{Config, HookConfig};
-use crate::hook::Hooks;
+use crate::config::{Config, HookCall, HookConfig};
+use crate::hook::{self, Hooks};
 
 /// Show the hooks of the configuration file, or run those of one phase by hand
 #[derive(Debug, Args)]
@@ -32,10 +32,10 @@ enum Verb {
 #[derive(Debug, Args)]
 struct Run {
     /// The phase
-    #[arg(value_parser = PossibleValuesParser::new(Phase::ALL.map(Phase::as_str)))]
+    #[arg(value_parser = PossibleValuesParser::new(Phase::every().map(Phase::as_str)))]
     phase: String,
-    /// The service
-    service: ServiceName,
+    /// The service; may be left out if the configuration has only one
+    service: Option<ServiceName>,
     /// The term they are told
     #[arg(long, default_value_t = 0)]
     term: u64,
@@ -45,7 +45,7 @@ struct Run {
     /// The new master they are told
     #[arg(long, value_name = "INSTANCE[@HOST]=ADDRESS", value_parser = side)]
     new: Option<Side>,
-    /// Only show which would run
+    /// Only show which would run, and what they would be told
     #[arg(long)]
     dry_run: bool,
 }
@@ -79,18 +79,19 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     match &options.verb {
         Verb::List => list(global, config.hooks.iter()),
         Verb::Run(options) => {
-            let service = &options.service;
+            let service = &match (&options.service, config.services.keys().next()) {
+                (Some(service), _) => service.clone(),
+                (None, Some(only)) if config.services.len() == 1 => only.clone(),
+                (None, _) => anyhow::bail!("which service? name it after the phase"),
+            };
             anyhow::ensure!(
                 config.services.contains_key(service),
                 "there is no service `{service}` in {}",
                 global.config.display()
             );
-            let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == options.phase);
+            let phase = Phase::every().find(|phase| phase.as_str() == options.phase);
             let phase = phase.expect("clap lets only phases through");
             let chosen = |hook: &&HookConfig| hook.phase == phase && hook.applies(service);
-            if options.dry_run {
-                return list(global, config.hooks.iter().filter(chosen));
-            }
             let run = HookRun {
                 service: service.clone(),
                 phase,
@@ -99,6 +100,16 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
                 new: options.new.as_ref().map(|side| side.party(&config.host)),
                 cause: "by hand".into(),
             };
+            if options.dry_run {
+                list(global, config.hooks.iter().filter(chosen))?;
+                if !global.json {
+                    let told = hooks(&config).told(&run);
+                    let told: String =
+                        told.iter().map(|(name, value)| format!("  {name}={value}\n")).collect();
+                    print::text(&format!("told:\n{}", told.trim_end()));
+                }
+                return Ok(Exit::Done);
+            }
             execute(global, &config, &run)
         }
     }
@@ -113,7 +124,16 @@ fn list<'a>(global: &Global, hooks: impl Iterator<Item = &'a HookConfig>) -> any
                 json!({
                     "phase": hook.phase,
                     "services": hook.services,
-                    "command": hook.command,
+                    "command": match &hook.call {
+                        HookCall::Program(command) => json!(command),
+                        HookCall::Http { .. } => json!(null),
+                    },
+                    "url": match &hook.call {
+                        HookCall::Program(_) => json!(null),
+                        HookCall::Http { .. } => json!(hook::name(hook)),
+                    },
+                    "user": hook.user,
+                    "folder": hook.folder,
                     "timeout_ms": hook.timeout.as_millis(),
                     "on_error": format!("{:?}", hook.on_error).to_ascii_lowercase(),
                 })
@@ -128,7 +148,7 @@ fn list<'a>(global: &Global, hooks: impl Iterator<Item = &'a HookConfig>) -> any
 
 fn table(hooks: &[&HookConfig]) -> String {
     let mut text = String::new();
-    for phase in Phase::ALL {
+    for phase in Phase::every() {
         for hook in hooks.iter().filter(|hook| hook.phase == phase) {
             let services: Vec<_> = hook.services.iter().map(ServiceName::as_str).collect();
             let services = if services.is_empty() { "all".into() } else { services.join(", ") };
@@ -137,16 +157,23 @@ fn table(hooks: &[&HookConfig]) -> String {
                 phase.as_str(),
                 crate::duration::format(hook.timeout),
                 format!("{:?}", hook.on_error).to_ascii_lowercase(),
-                hook.command.join(" ")
+                match &hook.call {
+                    HookCall::Program(command) => command.join(" "),
+                    HookCall::Http { .. } => format!("POST {}", hook::name(hook)),
+                }
             );
         }
     }
     if text.is_empty() { "no hooks".into() } else { text }
 }
 
+fn hooks(config: &Config) -> Hooks {
+    Hooks::new(config.hooks.clone(), config.host.clone(), config.datacenter.clone())
+}
+
 /// Runs them as the agent would; what they print goes to standard output.
 fn execute(global: &Global, config: &Config, run: &HookRun) -> anyhow::Result<Exit> {
-    let hooks = Hooks::new(config.hooks.clone(), config.host.clone(), config.datacenter.clone());
+    let hooks = hooks(config);
     let begin = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(hooks.run(run));

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::{Config, ServiceConfig};
+use super::{Config, HookCall, ServiceConfig};
 use crate::duration::format;
 
 /// One line for each difference: `+` new, `-` gone, `~` changed.
@@ -80,9 +80,14 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
         let services =
             if hook.services.is_empty() { "all services".into() } else { list(&hook.services) };
         let error = word(&hook.on_error);
+        let call = match &hook.call {
+            HookCall::Program(command) => list(command),
+            HookCall::Http { url, .. } => crate::probe::http::shown(url),
+        };
+        let user = hook.user.as_deref().unwrap_or("the agent's user");
         let value = format!(
-            "{} for {services}, timeout {}, on_error {error}",
-            list(&hook.command),
+            "{call} for {services}, as {user} in {}, timeout {}, on_error {error}",
+            hook.folder.display(),
             format(hook.timeout)
         );
         put(key, value);

@@ -391,23 +391,38 @@ pub const TEMPLATE: Section = Section {
 pub const HOOK: Section = Section {
     path: "hook",
     header: "[[hook]]",
-    about: "A program to run at a step of a move, on the host of the new master. May stand \
-            several times; the hooks of one phase run in the order of the file.",
+    about: "A program to run, or a URL to call, at a step of a move, on the host of the new \
+            master; `detected`, `fenced` and `role-changed` on each host that it concerns. May \
+            stand several times; the hooks of one phase run in the order of the file.",
     keys: &[
         required(
             "phase",
             "\"before-failover\"",
-            "When: `before-failover`, `after-failover`, `failed-failover`, `before-switchover` or \
-             `after-switchover`.",
+            "When: `before-failover`, `after-failover`, `failed-failover`, `before-switchover`, \
+             `after-switchover`, `detected`, `fenced` or `role-changed`.",
         ),
         found("services", "[\"foo-redis\"]", "all services of this file", "For which services."),
         required(
             "command",
             "[\"/usr/local/bin/announce\"]",
             "Program and arguments; no shell. What it needs to know stands in `SENGU_…` \
-             variables.",
+             variables. Or a `url` in its place.",
         ),
-        fixed("timeout", "\"10s\"", "How long it may run: 100ms to 10m."),
+        found(
+            "url",
+            "\"https://chat.example/hook\"",
+            "none",
+            "Called with POST, with the same facts as JSON; 2xx is success.",
+        ),
+        found(
+            "token",
+            "\"/etc/sengu/chat.token\"",
+            "none",
+            "File with a token for the `url`, sent as `Authorization: Bearer`; read at each call.",
+        ),
+        found("user", "\"www-data\"", "the agent's", "User, or `user:group`, of the program."),
+        fixed("folder", "\"/\"", "The folder that the program runs in; absolute."),
+        fixed("timeout", "\"10s\"", "How long it may take: 100ms to 10m."),
         fixed(
             "on_error",
             "\"continue\"",

@@ -60,9 +60,7 @@ impl Machine for Elsewhere {
     }
 
     fn secret(&self, _: &Path) -> Result<String, String> {
-        Ok("user = not-read\npassword = not-read\nreplication_user = not-read\n\
-            replication_password = not-read\n"
-            .to_owned())
+        Ok("user = not-read\npassword = not-read\n".to_owned())
     }
 }
 

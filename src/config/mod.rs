@@ -198,12 +198,30 @@ pub struct HookConfig {
     pub phase: Phase,
     /// For which services; empty: all.
     pub services: Vec<ServiceName>,
-    /// Program and arguments; no shell.
-    pub command: Vec<String>,
+    /// What is called.
+    pub call: HookCall,
+    /// The `user` or `user:group` that a program runs as; none: the agent's.
+    pub user: Option<String>,
+    /// The folder that a program runs in. Default `/`.
+    pub folder: PathBuf,
     /// Deadline. Default 10 s.
     pub timeout: Duration,
     /// Whether its failure stops the move (`before-` phases only). Default continue.
     pub on_error: OnError,
+}
+
+/// What a hook calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookCall {
+    /// Program and arguments; no shell.
+    Program(Vec<String>),
+    /// A URL, with POST.
+    Http {
+        /// Where.
+        url: String,
+        /// File with a token that is sent as `Authorization: Bearer …`; read at each call.
+        token: Option<PathBuf>,
+    },
 }
 
 /// Checks.
@@ -281,7 +299,8 @@ impl Config {
     #[must_use]
     pub fn phases(&self, service: &ServiceName) -> BTreeMap<Phase, OnError> {
         let mut phases = BTreeMap::new();
-        for hook in self.hooks.iter().filter(|hook| hook.applies(service)) {
+        let moves = |hook: &&HookConfig| Phase::ALL.contains(&hook.phase);
+        for hook in self.hooks.iter().filter(|hook| hook.applies(service)).filter(moves) {
             let phase = phases.entry(hook.phase).or_insert(OnError::Continue);
             if hook.on_error == OnError::Abort {
                 *phase = OnError::Abort;

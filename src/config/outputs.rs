@@ -10,7 +10,7 @@ use super::file::{Found, Table};
 use super::meant::{Setting, absolute, not_a_label};
 use super::services::Services;
 use super::suggest::nearest;
-use super::{HookConfig, OnError, TemplateConfig, keys};
+use super::{HookCall, HookConfig, OnError, TemplateConfig, keys};
 use crate::template;
 
 /// The shipped template that writes a managed block unless told otherwise.
@@ -158,19 +158,15 @@ fn hook(table: &Table<'_>, services: &Services, setting: &Setting<'_>) -> Option
     if !table.has("phase") {
         table.missing("phase");
     }
-    let phases = Phase::ALL.map(|phase| (phase.as_str(), phase));
-    let phase = table.word("phase", &phases, |word| {
-        let later = ["detected", "fenced", "role-changed"];
-        later.contains(&word).then(|| format!("the phase \"{word}\" is not supported yet"))
-    });
+    let phases: Vec<_> = Phase::every().map(|phase| (phase.as_str(), phase)).collect();
+    let phase = table.word("phase", &phases, |_| None);
     let services = table.texts("services").map_or_else(Vec::new, |names| {
         let known = |name: Found<String>| known_service(table, &name, services);
         names.value.into_iter().filter_map(known).collect()
     });
-    if !table.has("command") {
-        table.missing("command");
-    }
-    let command = program(table, "command", setting);
+    let call = call(table, setting);
+    let user = table.text("user").and_then(|text| table.convert("user", text, owner));
+    let folder = if table.has("folder") { absolute(table, "folder") } else { Some("/".into()) };
     let timeout = timeout(table, Duration::from_secs(10));
     let words = [("continue", OnError::Continue), ("abort", OnError::Abort)];
     let on_error = table.word("on_error", &words, |_| None);
@@ -186,10 +182,60 @@ fn hook(table: &Table<'_>, services: &Services, setting: &Setting<'_>) -> Option
     Some(HookConfig {
         phase: phase?.value,
         services,
-        command: command?,
+        call: call?,
+        user: user.map(|found| found.value),
+        folder: folder?,
         timeout,
         on_error: on_error.map_or(OnError::Continue, |found| found.value),
     })
+}
+
+/// A program or a URL, and not both.
+fn call(table: &Table<'_>, setting: &Setting<'_>) -> Option<HookCall> {
+    let command = program(table, "command", setting);
+    let url = table.text("url");
+    let token = table.text("token").and_then(|text| {
+        let path = setting.folder.join(&text.value);
+        let there = setting.machine.exists(&path);
+        let read = |_: &str| {
+            if there {
+                Ok(path.clone())
+            } else {
+                Err(format!("there is no file {}", path.display()))
+            }
+        };
+        table.convert("token", text.clone(), read)
+    });
+    match (command, url) {
+        (Some(command), None) => {
+            if let Some(token) = token {
+                let message = "`token` is for a `url`".to_owned();
+                table.note(&token.at, message, "here", Some("a program reads its own secrets"));
+            }
+            Some(HookCall::Program(command))
+        }
+        (None, Some(url)) => {
+            let good = |text: &str| {
+                if text.starts_with("http://") || text.starts_with("https://") {
+                    return Ok(text.to_owned());
+                }
+                Err("`url` must begin with http:// or https://".to_owned())
+            };
+            let url = table.convert("url", url, good)?.value;
+            Some(HookCall::Http { url, token: token.map(|found| found.value) })
+        }
+        (Some(_), Some(url)) => {
+            let message = "`command` and `url` exclude each other".to_owned();
+            table.note(&url.at, message, "here", Some("write two hooks"));
+            None
+        }
+        (None, None) => {
+            if !table.has("command") && !table.has("url") {
+                table.missing("command");
+            }
+            None
+        }
+    }
 }
 
 fn known_service(

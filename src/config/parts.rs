@@ -138,13 +138,14 @@ pub(super) fn environment(machine: &dyn Machine) -> Vec<Part> {
     }
     // Two underscores mean one of these; others belong to commands and hooks.
     let known: Vec<String> = settable().map(|(name, _, _)| name).collect();
+    let lower: Vec<String> = known.iter().map(|name| name.to_lowercase()).collect();
     for name in machine.variables() {
         let ours = name.starts_with("SENGU_") && name.contains("__");
         if ours && !known.contains(&name) {
             let message = format!("{name} sets no key of the configuration");
-            let help = nearest(&name, known.iter().map(String::as_str)).map_or_else(
+            let help = nearest(&name, lower.iter().map(String::as_str)).map_or_else(
                 || "see `sengu config`; names that begin so are kept for its keys".to_owned(),
-                |known| format!("did you mean {known}?"),
+                |known| format!("did you mean {}?", known.to_uppercase()),
             );
             let (shown, text) = (format!("environment variable {name}"), format!("# {name}"));
             parts.push(Part { name: shown, text, wrong: Some((message, help)) });

@@ -245,7 +245,7 @@ fn judge<'a>(
         });
     }
     if let Some(in_sync) = &terms.in_sync {
-        in_sync.admits(copy, copies)?;
+        in_sync.admits(copy, position, readable, copies)?;
     }
     for (other, theirs) in readable {
         if other.instance == copy.instance {
@@ -269,17 +269,26 @@ fn judge<'a>(
 
 impl InSync<'_> {
     /// May this copy be the one that holds everything? That nobody holds more is asked beside.
-    fn admits(&self, copy: &Copy, copies: &[Copy]) -> Result<(), Refusal> {
-        if copy.instance == *self.holder && copy.in_step {
-            return Ok(()); // The same life: whatever was acknowledged, it wrote.
+    fn admits(
+        &self,
+        copy: &Copy,
+        position: &Position,
+        readable: &[(&Copy, &Position)],
+        copies: &[Copy],
+    ) -> Result<(), Refusal> {
+        // The same life of the holder: whatever was acknowledged, it wrote.
+        let holder = copies.iter().find(|other| other.instance == *self.holder && other.in_step);
+        if let Some(wrote) = holder.and_then(|holder| holder.position.as_ref().ok())
+            && matches!(position.covers(wrote), Covering::Covers(_))
+        {
+            return Ok(());
         }
         if copy.instance != *self.holder && !self.copies.contains(&copy.instance) {
             return Err(Refusal::NotInSync(self.holder.clone()));
         }
-        let told = copies
-            .iter()
-            .filter(|other| other.position.is_ok() && self.copies.contains(&other.instance))
-            .count();
+        // One whose position cannot be compared shows nothing: it may hold what this one lacks.
+        let told = readable.iter().filter(|(other, _)| self.copies.contains(&other.instance));
+        let told = told.count();
         if told < self.finals_needed {
             return Err(Refusal::TooFewFinals(told, self.finals_needed));
         }

@@ -252,13 +252,25 @@ impl GtidState {
     }
 
     /// The entries that go beyond the other's, with the number they reach.
+    ///
+    /// A copy that was made from a backup knows only the last transaction of each domain, none of the
+    /// earlier writers: a later transaction that both have says that it has theirs, too.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        let beyond = self
-            .last
-            .iter()
-            .filter(|(writer, number)| other.last.get(writer).is_none_or(|known| known < number));
+        let beyond = self.last.iter().filter(|(writer, number)| match other.last.get(writer) {
+            Some(known) => known < number,
+            None => !self.shares_after(other, writer.0, **number),
+        });
         Self { last: beyond.map(|(writer, number)| (*writer, *number)).collect() }
+    }
+
+    /// Do both have a transaction of one writer after this number? Strict mode: then both have what
+    /// came before it.
+    fn shares_after(&self, other: &Self, domain: u32, number: u64) -> bool {
+        other.last.iter().any(|(writer, theirs)| {
+            writer.0 == domain
+                && self.last.get(writer).is_some_and(|mine| (*mine).min(*theirs) > number)
+        })
     }
 
     /// Without the transactions that this server wrote, in any domain.

@@ -350,7 +350,9 @@ impl Machine {
         {
             // No answer of the store: what this host held may be another's by now.
             service.fence_unanswered(&mut cx);
-        } else if let Some(start) = self.started {
+        } else if let Some(start) = self.started
+            && now.time < start + lease / 2
+        {
             cx.out.wake(start + lease / 2);
         }
     }

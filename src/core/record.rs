@@ -499,10 +499,16 @@ pub enum Phase {
     BeforeSwitchover,
     /// The new master serves.
     AfterSwitchover,
+    /// The master was found lost. Told by each host to itself; the core never runs it.
+    Detected,
+    /// The own instance was fenced. Told as `Detected` is.
+    Fenced,
+    /// An own instance became master or replica. Told as `Detected` is.
+    RoleChanged,
 }
 
 impl Phase {
-    /// All of them, in order.
+    /// Those that are steps of a move, in order.
     pub const ALL: [Self; 5] = [
         Self::BeforeFailover,
         Self::AfterFailover,
@@ -511,10 +517,21 @@ impl Phase {
         Self::AfterSwitchover,
     ];
 
+    /// Those that each host tells itself from the catalog, once.
+    pub const TOLD: [Self; 3] = [Self::Detected, Self::Fenced, Self::RoleChanged];
+
+    /// All of both.
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::TOLD)
+    }
+
     /// As configuration and hooks spell it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Detected => "detected",
+            Self::Fenced => "fenced",
+            Self::RoleChanged => "role-changed",
             Self::BeforeFailover => "before-failover",
             Self::AfterFailover => "after-failover",
             Self::FailedFailover => "failed-failover",

@@ -45,6 +45,10 @@ pub(crate) trait Bench {
     fn wrong_login(&self, server: &Self::Server) -> Box<dyn Database>;
     /// The passwords in use, none of which may ever be shown.
     fn passwords(&self) -> Vec<String>;
+    /// How long the kernel may take to end one of its processes: a large one takes longer.
+    fn exit_takes(&self) -> Duration;
+    /// What a server with no master to follow reads back as while it is fenced.
+    fn fenced_role(&self) -> Role;
 }
 
 /// A running server; ended when dropped.
@@ -201,7 +205,7 @@ pub(crate) async fn roles_and_links_are_observed<B: Bench>(bench: &B) {
 
     let empty = bench.start(Start::Fenced).await;
     let copy = state(empty.database(), |_| true).await;
-    assert!(copy.never_synced && !copy.writable && copy.role == Role::Replica, "{copy:?}");
+    assert!(copy.never_synced && !copy.writable && copy.role == bench.fenced_role(), "{copy:?}");
 }
 
 pub(crate) async fn a_dead_server_is_gone_and_its_exit_is_told_at_once<B: Bench>(bench: &B) {
@@ -227,7 +231,7 @@ pub(crate) async fn a_dead_server_is_gone_and_its_exit_is_told_at_once<B: Bench>
         assert_eq!(seen.answer, Answer::Refused);
         assert_eq!((seen.process, seen.boot_id), (Process::Gone, Some(boot_id)));
     }
-    assert!(fastest < Duration::from_millis(50), "took {fastest:?}");
+    assert!(fastest < bench.exit_takes(), "took {fastest:?}");
 }
 
 pub(crate) async fn another_life_has_another_boot_id<B: Bench>(bench: &B) {
@@ -341,7 +345,7 @@ pub(crate) async fn a_fence_stops_connected_writers<B: Bench>(bench: &B) {
         panic!("not fenced: {outcome:?}");
     };
     assert_eq!(answered, boot_id);
-    assert!(!state.writable && state.role == Role::Replica);
+    assert!(!state.writable && state.role == bench.fenced_role());
     // Everything that it acknowledged is in the position that it read back.
     in_step::<B>(&master, &replica).await;
     let again = done(master.database(), Command::Fence { kill: true }).await;

@@ -1,23 +1,30 @@
-//! Hooks: the operator's programs at the steps of a move.
+//! Hooks: the operator's programs and URLs at the steps of a move.
 //!
-//! The core decides when a phase runs, and that it runs once; here all programs of that phase
-//! and service run, one after the other in the order of the configuration, each with its
-//! deadline. A hook's failure is a warning in the history, or stops the move if it is
+//! The core decides when a phase runs, and that it runs once (`tell` does for the three phases
+//! that every host tells itself); here all hooks of that phase and service are called, one after
+//! the other in the order of the configuration, each with its deadline. A hook's failure is a warning in the history, or stops the move if it is
 //! `on_error = "abort"` at a `before-` phase; then the hooks after it are not run. Nothing here
 //! is retried, and nothing of argv is ever shown but the program's name.
 
 pub(crate) mod account;
 pub(crate) mod program;
+mod tell;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use sengu_core::event::{HookRun, Party};
+use sengu_core::health::Status;
 use sengu_core::name::{HostName, ServiceName};
 use sengu_core::record::{HookOutcome, Phase};
+use serde_json::{Value, json};
 
-use crate::config::{HookConfig, OnError};
-use program::{Ended, GRACE, Program};
+use crate::config::{HookCall, HookConfig, OnError};
+use crate::probe::http::{Asking, shown};
+use program::{Ended, GRACE, Program, Run};
+
+pub use tell::Teller;
 
 /// So many of the last bytes that the hooks of one phase print are kept for the history.
 pub const OUTPUT_KEPT: usize = 4096;
@@ -65,19 +72,23 @@ impl Hooks {
     /// Runs all hooks of a phase and service, in order. It never fails: what went wrong is the
     /// outcome. Dropping the future kills the program that runs.
     pub async fn run(&self, run: &HookRun) -> HookOutcome {
-        let environment = self.environment(run);
+        self.run_with(run, &[]).await
+    }
+
+    /// The same, with more that they are told.
+    pub(crate) async fn run_with(
+        &self,
+        run: &HookRun,
+        more: &[(&'static str, String)],
+    ) -> HookOutcome {
+        let mut environment = self.environment(run);
+        environment.extend_from_slice(more);
         let several = self.of(&run.service, run.phase).count() > 1;
         let mut warnings = Vec::new();
         let mut output = String::new();
         for config in self.of(&run.service, run.phase) {
-            let program = Program {
-                argv: config.command.clone(),
-                environment: environment.clone(),
-                deadline: config.timeout,
-                keep: OUTPUT_KEPT,
-            };
-            let (name, phase, service) = (program.name(), run.phase.as_str(), &run.service);
-            let ran = program.run().await;
+            let (name, phase, service) = (name(config), run.phase.as_str(), &run.service);
+            let ran = self.call(config, &environment, run, more).await;
             if several {
                 append(&mut output, &format!("[{name}]\n"));
             }
@@ -97,6 +108,60 @@ impl Hooks {
         HookOutcome::Done { warnings, output }
     }
 
+    async fn call(
+        &self,
+        config: &HookConfig,
+        environment: &[(&'static str, String)],
+        run: &HookRun,
+        more: &[(&'static str, String)],
+    ) -> Run {
+        match &config.call {
+            HookCall::Program(argv) => {
+                let program = Program {
+                    argv: argv.clone(),
+                    environment: environment.to_vec(),
+                    deadline: config.timeout,
+                    keep: OUTPUT_KEPT,
+                    user: config.user.clone(),
+                    folder: config.folder.clone(),
+                };
+                program.run().await
+            }
+            HookCall::Http { url, token } => {
+                let body = self.body(run, more);
+                post(url, token.as_deref(), &body, config.timeout).await
+            }
+        }
+    }
+
+    /// What a URL is told: the same facts as a program, as JSON.
+    fn body(&self, run: &HookRun, more: &[(&'static str, String)]) -> Value {
+        let side = |party: &Option<Party>| {
+            party.as_ref().map(|party| {
+                json!({
+                    "instance": party.instance, "host": party.host, "address": party.address,
+                    "ip": party.address.ip(), "port": party.address.port(),
+                })
+            })
+        };
+        let mut body = json!({
+            "service": run.service, "phase": run.phase.as_str(), "term": run.term,
+            "cause": run.cause, "host": self.host, "datacenter": self.datacenter,
+            "old": side(&run.old), "new": side(&run.new),
+        });
+        for (name, value) in more {
+            let name = name.strip_prefix("SENGU_").unwrap_or(name).to_ascii_lowercase();
+            body[name] = json!(value);
+        }
+        body
+    }
+
+    /// What the programs of a phase would be told.
+    #[must_use]
+    pub fn told(&self, run: &HookRun) -> Vec<(&'static str, String)> {
+        self.environment(run)
+    }
+
     fn of(&self, service: &ServiceName, phase: Phase) -> impl Iterator<Item = &HookConfig> {
         self.configs.iter().filter(move |config| config.phase == phase && concerns(config, service))
     }
@@ -113,6 +178,47 @@ impl Hooks {
         environment.extend(OLD.into_iter().zip(told(run.old.as_ref())));
         environment.extend(NEW.into_iter().zip(told(run.new.as_ref())));
         environment
+    }
+}
+
+/// What a hook is called in messages: never more than its program, or where its URL leads.
+#[must_use]
+pub fn name(config: &HookConfig) -> String {
+    match &config.call {
+        HookCall::Program(argv) => argv.first().cloned().unwrap_or_else(|| "(none)".to_owned()),
+        HookCall::Http { url, .. } => shown(url),
+    }
+}
+
+/// Calls a URL.
+async fn post(url: &str, token: Option<&Path>, body: &Value, within: Duration) -> Run {
+    let badly = |how: String| Run { ended: Ended::Badly(how), output: String::new() };
+    let mut header = vec![("content-type".to_owned(), "application/json".to_owned())];
+    if let Some(file) = token {
+        match tokio::fs::read_to_string(file).await {
+            Ok(token) => {
+                header.push(("authorization".to_owned(), format!("Bearer {}", token.trim())))
+            }
+            Err(error) => {
+                return badly(format!("cannot be called: token {}: {error}", file.display()));
+            }
+        }
+    }
+    let asking = match Asking::new("POST", &header, &body.to_string(), (false, false)) {
+        Ok(asking) => asking,
+        Err(why) => return badly(format!("cannot be called: {why}")),
+    };
+    match asking.ask(url, within).await {
+        Ok(answer) => {
+            let mut output = String::new();
+            append(&mut output, &answer.body);
+            let ended = match answer.status {
+                Status::Passing => Ended::Well,
+                _ => Ended::Badly(format!("answered {}", answer.line)),
+            };
+            Run { ended, output }
+        }
+        Err(why) => badly(format!("was not reached: {why}")),
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
+
+use super::account::Account;
 
 /// From SIGTERM to SIGKILL.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -41,6 +44,10 @@ pub(crate) struct Program {
     pub(crate) deadline: Duration,
     /// So many of the last bytes that it prints are kept.
     pub(crate) keep: usize,
+    /// The `user` or `user:group` that it runs as; none: the agent's.
+    pub(crate) user: Option<String>,
+    /// The folder that it runs in.
+    pub(crate) folder: PathBuf,
 }
 
 /// How a run ended.
@@ -82,6 +89,9 @@ impl Program {
             Ok((child, pipe)) => self.watch(child, pipe).await,
             Err(error) => {
                 let reason = match error.kind() {
+                    io::ErrorKind::NotFound if !self.folder.is_dir() => {
+                        format!("cannot run in {}: there is no such folder", self.folder.display())
+                    }
                     io::ErrorKind::NotFound => {
                         "was not found: check its path and the interpreter in its first line"
                             .to_owned()
@@ -108,14 +118,23 @@ impl Program {
                 .filter(|value| !value.is_empty())
                 .unwrap_or_else(|| default.to_owned())
         };
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        // Another user has another home, which nobody asks the system for here.
+        let mut home = inherited("HOME", "/");
+        if let Some(user) = &self.user {
+            let account = Account::find(user).map_err(io::Error::other)?;
+            // Without a group of its own it has the user's number as one: no rights of the agent's.
+            command.uid(account.user).gid(account.group.unwrap_or(account.user));
+            home = "/".to_owned();
+        }
+        let child = command
             .args(arguments)
             .env_clear()
             .env("PATH", inherited("PATH", DEFAULT_PATH))
             .env("LANG", inherited("LANG", "C.UTF-8"))
-            .env("HOME", inherited("HOME", "/"))
+            .env("HOME", home)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir("/")
+            .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
@@ -259,6 +278,8 @@ mod tests {
             environment: vec![("SENGU_PHASE", "before-failover".to_owned())],
             deadline,
             keep: 4096,
+            user: None,
+            folder: "/".into(),
         }
     }
 

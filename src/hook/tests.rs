@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use sengu_core::name::{InstanceName, Term};
 
@@ -19,7 +18,12 @@ fn config(phase: Phase, command: &str, on_error: OnError) -> HookConfig {
     HookConfig {
         phase,
         services: Vec::new(),
-        command: vec![command.to_owned(), "an argument; rm -rf \"$HOME\"".to_owned()],
+        call: HookCall::Program(vec![
+            command.to_owned(),
+            "an argument; rm -rf \"$HOME\"".to_owned(),
+        ]),
+        user: None,
+        folder: "/".into(),
         timeout: Duration::from_secs(20),
         on_error,
     }
@@ -160,4 +164,107 @@ fn kept_output_is_cut_between_characters() {
     append(&mut output, "x");
     assert_eq!(output.len(), OUTPUT_KEPT - 1);
     assert!(output.ends_with("äx"));
+}
+
+/// A server with one answer; tells what it was asked.
+async fn server(answer: &'static str) -> (String, tokio::sync::oneshot::Receiver<String>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/hook?key=hunter2", listener.local_addr().expect("bound"));
+    let (tell, told) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("somebody comes");
+        let mut text = String::new();
+        // Head and body may come apart.
+        while !text.contains("}}") && !text.ends_with("\"term\":7}") {
+            let mut bytes = [0; 4096];
+            let size = stream.read(&mut bytes).await.expect("it sends");
+            text += &String::from_utf8_lossy(&bytes[..size]);
+        }
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = tell.send(text);
+    });
+    (url, told)
+}
+
+fn http(phase: Phase, url: &str, token: Option<&Path>) -> HookConfig {
+    let token = token.map(Path::to_path_buf);
+    HookConfig {
+        call: HookCall::Http { url: url.to_owned(), token },
+        timeout: Duration::from_secs(5),
+        ..config(phase, "", OnError::Continue)
+    }
+}
+
+#[tokio::test]
+async fn a_url_is_told_the_same_with_its_token() {
+    let folder = tempfile::tempdir().expect("temp");
+    let token = folder.path().join("token");
+    fs::write(&token, "hunter3\n").expect("write");
+    let (url, told) = server("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nnoted").await;
+    let hooks = hooks(vec![http(Phase::AfterFailover, &url, Some(&token))]);
+    let outcome = hooks.run(&run(Phase::AfterFailover)).await;
+    assert_eq!(outcome, HookOutcome::Done { warnings: vec![], output: "noted".into() });
+    let told = told.await.expect("it was asked");
+    let (head, body) = told.split_once("\r\n\r\n").expect("a whole request");
+    assert!(head.starts_with("POST /hook?key=hunter2 HTTP/1.1"), "{head}");
+    assert!(head.contains("authorization: Bearer hunter3"), "{head}");
+    let body: Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!(body["service"], "foo-redis");
+    assert_eq!(body["phase"], "after-failover");
+    assert_eq!(body["old"]["address"], "10.0.0.11:6379");
+    assert_eq!(body["old"]["port"], 6379);
+    assert!(body["new"].is_null());
+}
+
+#[tokio::test]
+async fn a_url_that_fails_is_named_without_its_secrets() {
+    let (url, _told) =
+        server("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy").await;
+    let hook = http(Phase::BeforeFailover, &url, None);
+    let failing = HookConfig { on_error: OnError::Abort, ..hook.clone() };
+    let outcome = hooks(vec![failing]).run(&run(Phase::BeforeFailover)).await;
+    let HookOutcome::Abort { error, output } = outcome else { panic!("{outcome:?}") };
+    assert!(error.ends_with("answered 503 Service Unavailable"), "{error}");
+    assert!(!error.contains("hunter2") && error.contains("/hook"), "{error}");
+    assert_eq!(output, "busy");
+    let nobody = http(Phase::BeforeFailover, "http://127.0.0.1:1/x", None);
+    let lacking = http(Phase::BeforeFailover, &url, Some(Path::new("/nowhere/token")));
+    let outcome = hooks(vec![nobody, lacking]).run(&run(Phase::BeforeFailover)).await;
+    let HookOutcome::Done { warnings, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(warnings[0].contains("was not reached"), "{warnings:?}");
+    assert!(warnings[1].contains("token /nowhere/token"), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn a_program_runs_in_its_folder_and_as_its_user() {
+    let folder = tempfile::tempdir().expect("temp");
+    let here = folder.path().canonicalize().expect("there");
+    let body = "pwd; id -u; id -g; id -G";
+    let command = script(folder.path(), "who", body);
+    fs::set_permissions(&here, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let mut hook = config(Phase::AfterFailover, &command, OnError::Continue);
+    hook.folder.clone_from(&here);
+    let root = rustix::process::geteuid().is_root();
+    let own = rustix::process::geteuid().as_raw();
+    hook.user = root.then(|| "4711:4712".to_owned());
+    let outcome = hooks(vec![hook.clone()]).run(&run(Phase::AfterFailover)).await;
+    let HookOutcome::Done { warnings, output } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(warnings, Vec::<String>::new(), "{output}");
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[0], here.to_str().expect("text"));
+    if root {
+        assert_eq!(lines[1..], ["4711", "4712", "4712"], "and no other group");
+    } else {
+        assert_eq!(lines[1], own.to_string());
+    }
+    hook.user = Some("nobody-of-that-name".to_owned());
+    hook.folder = "/nowhere/at/all".into();
+    let outcome = hooks(vec![hook.clone()]).run(&run(Phase::AfterFailover)).await;
+    let HookOutcome::Done { warnings, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(warnings[0].contains("there is no user"), "{warnings:?}");
+    hook.user = None;
+    let outcome = hooks(vec![hook]).run(&run(Phase::AfterFailover)).await;
+    let HookOutcome::Done { warnings, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(warnings[0].contains("there is no such folder"), "{warnings:?}");
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sengu_core::catalog::Catalog;
+use sengu_core::consul::directory::managed_id;
 use sengu_core::consul::record::Status;
 use sengu_core::health::Judged;
+use sengu_core::record::Health;
 
 use super::keys::Keys;
 use super::placeholder::fill;
@@ -68,6 +70,9 @@ pub(super) fn repeat(
         same.map(|one| one.id.as_str()).collect()
     });
     if let (Some(wanted), Some([])) = (service, ids.as_deref()) {
+        if let Some(found) = managed(catalog, node, wanted) {
+            return found;
+        }
         return (Status::Critical, format!("service {wanted} is not registered on {node}"));
     }
     if service.is_none() && registry.node(node).is_none() {
@@ -90,6 +95,23 @@ pub(super) fn repeat(
         .map(|check| format!("{} is {}", check.id, check.status.as_str()))
         .collect();
     (worst, words.join(", "))
+}
+
+/// The same of an instance that sengu manages, by its id or its service's name.
+fn managed(catalog: &Catalog, node: &str, wanted: &str) -> Option<(Status, String)> {
+    let all = catalog.services().flat_map(|(name, view)| {
+        view.instances.iter().map(move |(instance, at)| (name, instance, &at.record))
+    });
+    let here = all.filter(|(_, _, record)| record.host.as_str().eq_ignore_ascii_case(node));
+    let (_, instance, record) = here.into_iter().find(|(name, instance, _)| {
+        name.as_str() == wanted || managed_id(name, instance) == wanted
+    })?;
+    Some(match &record.health {
+        Health::Up => (Status::Passing, format!("{instance} is up")),
+        Health::Troubled(why) => (Status::Warning, format!("{instance}: {why}")),
+        Health::Silent(why) => (Status::Critical, format!("{instance}: {why}")),
+        Health::Exited => (Status::Critical, format!("{instance}: its process has exited")),
+    })
 }
 
 #[cfg(test)]
@@ -149,6 +171,13 @@ mod tests {
         put(&mut catalog, "checks/db1/c", &checked("critical", ""));
         stage.view.publish(Arc::new(catalog.clone()));
         assert_eq!(look().await, said(Judgement::Critical, "c is critical"));
+        let mut managed = crate::template::stage::Stage::default();
+        managed.instance("foo", "db1", "10.0.0.1:6379", None);
+        for wanted in ["foo", "foo-db1"] {
+            let told = repeat(&managed.catalog, "db1", Some(wanted), "");
+            assert_eq!(told, (Status::Passing, "db1 is up".to_owned()));
+        }
+        assert_eq!(repeat(&managed.catalog, "db2", Some("foo"), "").0, Status::Critical);
         assert_eq!(repeat(&catalog, "db1", None, "c").0, Status::Critical, "host not registered");
         assert_eq!(repeat(&catalog, "db1", Some("web-1"), "c").0, Status::Passing, "not itself");
     }

@@ -109,7 +109,12 @@ fn read(name: &str, source: &Arc<str>, mut keys: Keys<'_>) -> Option<Definition>
         None if !keys.has("about") => keys.missing("about", "\"what it says when it passes\""),
         Some(_) | None => {}
     }
-    let kind = keys.choice("kind", &[("redis", DatabaseKind::Redis)]);
+    let kinds = [
+        ("redis", DatabaseKind::Redis),
+        ("mysql", DatabaseKind::Mysql),
+        ("mariadb", DatabaseKind::Mysql),
+    ];
+    let kind = keys.choice("kind", &kinds);
     let services = services(&mut keys);
     let of = keys.choice("of", &[("each", Of::Each), ("one", Of::One), ("others", Of::Others)]);
     let interval = keys.duration("interval", SHORTEST_INTERVAL..=LONGEST_INTERVAL);
@@ -293,7 +298,8 @@ mod tests {
             ("probe = \"reds\"", "a.toml:3:9: unknown probe \"reds\"; did you mean `redis`?"),
             (
                 "probe = \"galera\"",
-                "a.toml:3:9: unknown probe \"galera\"; known: alias, dns, http, process, redis, script, tcp, ttl",
+                "a.toml:3:9: unknown probe \"galera\"; known: alias, dns, http, mysql, mysql-write, \
+                 process, redis, script, tcp, ttl",
             ),
             (
                 "probe = \"process\"\nrole = \"master\"",

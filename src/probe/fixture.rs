@@ -55,6 +55,8 @@ impl Stage {
             id: Self::id(instance),
             kind: DatabaseKind::Redis,
             address: "127.0.0.11:6379".parse().expect("an address"),
+            credentials: None,
+            tls: None,
             failover: Failover::External,
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(500),

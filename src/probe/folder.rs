@@ -16,6 +16,8 @@ use crate::config::ChecksConfig;
 
 /// The checks in the binary, by name.
 const SHIPPED: &[(&str, &str)] = &[
+    ("mysql-master", include_str!("../../checks/mysql-master.toml")),
+    ("mysql-replica", include_str!("../../checks/mysql-replica.toml")),
     ("redis-master", include_str!("../../checks/redis-master.toml")),
     ("redis-replica", include_str!("../../checks/redis-replica.toml")),
 ];
@@ -220,7 +222,7 @@ mod tests {
         let (definitions, problems) = load(&missing);
         assert_eq!(problems, []);
         let names: Vec<&str> = definitions.iter().map(|check| check.name.as_str()).collect();
-        assert_eq!(names, ["redis-master", "redis-replica"]);
+        assert_eq!(names, ["mysql-master", "mysql-replica", "redis-master", "redis-replica"]);
         assert_eq!(definitions[0].about, "the instance is the one master of its service");
         assert_eq!(definitions[0].all.len(), 3);
     }
@@ -236,7 +238,10 @@ mod tests {
             ("README.md", "nonsense"),
         ]);
         let (names, said) = folder.load();
-        assert_eq!(names, ["mine", "redis-master", "redis-replica"]);
+        assert_eq!(
+            names,
+            ["mine", "mysql-master", "mysql-replica", "redis-master", "redis-replica"]
+        );
         assert_eq!(
             said,
             [
@@ -246,14 +251,14 @@ mod tests {
             ]
         );
         let (definitions, _) = load(&folder.config);
-        assert_eq!(definitions[1].about, "good", "the operator's own");
+        assert_eq!(definitions[3].about, "good", "the operator's own");
     }
 
     #[test]
     fn a_bad_file_in_the_place_of_a_shipped_check_leaves_it_out() {
         let folder = Folder::new(&[("redis-master.toml", "about = \"x\"\n")]);
         let (names, said) = folder.load();
-        assert_eq!(names, ["redis-replica"]);
+        assert_eq!(names, ["mysql-master", "mysql-replica", "redis-replica"]);
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].starts_with("F/redis-master.toml:1:1: no probe"), "{said:?}");
     }
@@ -286,7 +291,8 @@ mod tests {
                    `[checks]` to allow programs in check files";
         assert_eq!(folder.load().1, [off]);
         folder.config.scripts = true;
-        let names = ["program", "redis-master", "redis-replica"].map(str::to_owned).to_vec();
+        let names = ["mysql-master", "mysql-replica", "program", "redis-master", "redis-replica"];
+        let names = names.map(str::to_owned).to_vec();
         assert_eq!(folder.load(), (names, Vec::new()));
         let file = folder.config.folder.join("program.toml");
         for (place, said) in [(&file, "F/program.toml"), (&folder.config.folder, "F")] {

@@ -32,7 +32,7 @@ const HEADERS_MAX: usize = 32;
 
 /// How a server is asked.
 #[derive(Clone)]
-pub(super) struct Asking {
+pub(crate) struct Asking {
     client: Client,
     method: Method,
     header: HeaderMap,
@@ -48,13 +48,13 @@ impl std::fmt::Debug for Asking {
 
 /// What a server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// By its code alone.
-    pub(super) status: Status,
+    pub(crate) status: Status,
     /// Its code and reason.
-    pub(super) line: String,
+    pub(crate) line: String,
     /// The beginning of its body.
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 impl Asking {
@@ -62,7 +62,7 @@ impl Asking {
     ///
     /// # Errors
     /// What is wrong with it, in words.
-    pub(super) fn new(
+    pub(crate) fn new(
         method: &str,
         header: &[(String, String)],
         body: &str,
@@ -93,7 +93,7 @@ impl Asking {
     ///
     /// # Errors
     /// Why there is no answer, in words without the URL.
-    pub(super) async fn ask(&self, url: &str, within: Duration) -> Result<Answer, String> {
+    pub(crate) async fn ask(&self, url: &str, within: Duration) -> Result<Answer, String> {
         let url: Url = url.parse().map_err(|_| "its URL is none".to_owned())?;
         let asking = self
             .client
@@ -136,7 +136,7 @@ fn cause(error: &dyn std::error::Error) -> String {
 }
 
 /// A URL without what identifies the asker.
-pub(super) fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let Ok(mut parsed) = url.parse::<Url>() else { return "(no URL)".to_owned() };
     let _ = parsed.set_username("");
     let _ = parsed.set_password(None);
@@ -146,7 +146,7 @@ pub(super) fn shown(url: &str) -> String {
 
 impl Answer {
     /// The code, and what of the body may be shown.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         let body = clip(self.body.trim(), SHOWN_MAX);
         if body.is_empty() { self.line.clone() } else { format!("{}: {body}", self.line) }
     }

@@ -3,7 +3,7 @@
 //! A probe looks at one thing and judges it; one file each, listed in [`KINDS`]. A check is a
 //! TOML file that names probes ([`Definition`]); [`Checks`] runs each check for each own
 //! instance and keeps the last word. Probes about the database read the [`Board`]: no check
-//! ever opens a second connection to it.
+//! ever opens a second connection to it, but for one that is told to write.
 //!
 //! A probe never waits longer than its scene allows, and never takes a failure to look for a
 //! good sign: what it cannot see is unknown.
@@ -17,8 +17,10 @@ mod dns;
 mod fixture;
 mod folder;
 mod folders;
-mod http;
+pub(crate) mod http;
 mod keys;
+mod mysql;
+mod mysql_write;
 mod placeholder;
 mod problem;
 mod process;
@@ -43,7 +45,7 @@ use sengu_core::policy::{DatabaseKind, Failover};
 use sengu_core::time::Time;
 
 use crate::board::{Board, Seen};
-use crate::config::Config;
+use crate::config::{Config, Credentials, TlsConfig};
 use crate::view::View;
 use keys::Keys;
 
@@ -61,6 +63,8 @@ const KINDS: &[Kind] = &[
     alias::KIND,
     dns::KIND,
     http::KIND,
+    mysql::KIND,
+    mysql_write::KIND,
     process::KIND,
     redis::KIND,
     script::KIND,
@@ -122,6 +126,10 @@ pub struct Target {
     pub kind: DatabaseKind,
     /// Where clients reach it.
     pub address: SocketAddr,
+    /// How to log in, for the one probe that asks the database itself.
+    pub credentials: Option<Credentials>,
+    /// TLS towards it, if wanted.
+    pub tls: Option<TlsConfig>,
     /// Who moves its service's mastership.
     pub failover: Failover,
     /// How often the agent looks at it.
@@ -153,6 +161,8 @@ impl Target {
                 id: InstanceId { service: service.clone(), instance: instance.clone() },
                 kind: own.kind,
                 address: instance_config.address,
+                credentials: own.credentials.clone(),
+                tls: own.tls.clone(),
                 failover: own.policy.failover,
                 interval: own.interval,
                 timeout: own.timeout,

@@ -19,18 +19,24 @@ pub(super) const KIND: Kind = Kind { name: "redis", read };
 /// A replica that was silent for longer than this is not worth a limit.
 const LONGEST_LAG: Duration = Duration::from_secs(7 * 86_400);
 
+/// What a database tells of its role; also asked, with more of its own, by `probe = "mysql"`.
 #[derive(Debug)]
-struct RedisProbe {
+pub(super) struct RedisProbe {
     role: Option<Role>,
     /// Must take writes, must not, or whatever. A wanted master must, unless told otherwise.
     writable: Option<bool>,
     /// A replica must be connected to its source, and in step.
-    link: bool,
+    pub(super) link: bool,
     /// A replica must have heard its source within.
     max_lag: Option<Duration>,
 }
 
 fn read(keys: &mut Keys<'_>) -> Option<Arc<dyn Probe>> {
+    Some(Arc::new(wishes(keys)))
+}
+
+/// Reads what is asked of an instance; notes what is wrong with the keys.
+pub(super) fn wishes(keys: &mut Keys<'_>) -> RedisProbe {
     let roles = [
         ("master", Role::Master),
         ("primary", Role::Master),
@@ -53,12 +59,12 @@ fn read(keys: &mut Keys<'_>) -> Option<Arc<dyn Probe>> {
             }
         }
     }
-    Some(Arc::new(RedisProbe {
+    RedisProbe {
         role,
         writable: writable.or_else(|| (role == Some(Role::Master)).then_some(true)),
         link: link.is_some_and(|placed| placed.value),
         max_lag: max_lag.map(|placed| placed.value),
-    }))
+    }
 }
 
 #[async_trait]
@@ -83,7 +89,8 @@ enum Wrong {
 }
 
 impl RedisProbe {
-    fn judge(&self, scene: &Scene<'_>) -> Judged {
+    /// Judges the board's last look.
+    pub(super) fn judge(&self, scene: &Scene<'_>) -> Judged {
         let seen = match scene.seen() {
             Ok(seen) => seen,
             Err(unknown) => return unknown,
@@ -189,7 +196,7 @@ fn describe(state: &InstanceState) -> String {
     }
 }
 
-fn follower(state: &InstanceState) -> String {
+pub(super) fn follower(state: &InstanceState) -> String {
     match state.source {
         Some(source) => format!("a replica of {source}"),
         None => "a replica".into(),

@@ -20,7 +20,14 @@ pub(crate) const OUTPUT_KEPT: usize = 64 << 10;
 
 /// A program of a template.
 pub(crate) fn program(argv: &[String], deadline: Duration) -> Program {
-    Program { argv: argv.to_vec(), environment: Vec::new(), deadline, keep: OUTPUT_KEPT }
+    Program {
+        argv: argv.to_vec(),
+        environment: Vec::new(),
+        deadline,
+        keep: OUTPUT_KEPT,
+        user: None,
+        folder: "/".into(),
+    }
 }
 
 /// A template's command, and where it stands.

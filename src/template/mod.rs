@@ -16,7 +16,7 @@ mod order;
 mod render;
 mod scene;
 #[cfg(test)]
-mod stage;
+pub(crate) mod stage;
 mod status;
 mod swap;
 mod task;

@@ -61,6 +61,21 @@ pub(crate) fn hash(parts: &[&[u8]]) -> u64 {
     hash ^ (hash >> 33)
 }
 
+/// A hash of a whole content, eight bytes at a time; only ever compared with itself, so another
+/// version may have another one.
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
+    const PRIME: u64 = 0x9fb2_1c65_1e98_df25;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut hash = 0x9e37_79b9_7f4a_7c15 ^ bytes.len() as u64;
+    for word in words.iter().chain([&last]) {
+        hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(PRIME);
+        hash ^= hash >> 32;
+    }
+    hash
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +135,15 @@ mod tests {
         // Fixed: another value would move all clients at an update of sengu.
         assert_eq!(hash(&[b"app001", b"10.0.0.11:6379"]), 8_706_374_261_138_754_699);
         assert_ne!(hash(&[b"a", b"bc"]), hash(&[b"ab", b"c"]));
+    }
+
+    #[test]
+    fn digests_tell_contents_apart() {
+        let texts = ["", "a", "b", "aaaaaaaa", "aaaaaaaaa", "aaaaaaaab", "aaaaaaaa\0"];
+        let digests: std::collections::BTreeSet<u64> =
+            texts.iter().map(|text| digest(text.as_bytes())).collect();
+        assert_eq!(digests.len(), texts.len());
+        assert_eq!(digest(b"127.0.0.1 localhost"), digest(b"127.0.0.1 localhost"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::command::{Command, program, wall};
 use super::compose::{compose, emptied, manner, too_few};
 use super::error::TemplateError;
 use super::memory::Memory;
-use super::order::hash;
+use super::order::digest;
 use super::render::{Rendered, Source, within};
 use super::scene::{Masters, Scene, entries, expiry, fingerprint, lost, masters};
 use super::status::TemplateStatus;
@@ -328,7 +328,7 @@ impl Task {
         };
         let seen = (catalog.as_ref(), now);
         let bytes = compose(&self.config, &self.memory, &destination, &rendered.text, seen)?;
-        let (size, id) = (bytes.len(), hash(&[&bytes]));
+        let (size, id) = (bytes.len(), digest(&bytes));
         let write = destination.bytes.as_ref() != Some(&bytes);
         let drifted = write && destination.bytes.is_some() && self.printed(&rendered);
         if write {
@@ -354,7 +354,7 @@ impl Task {
 
     /// Was just this printed before? Then somebody else has changed the file.
     fn printed(&self, rendered: &Rendered) -> bool {
-        self.memory.printed == Some(hash(&[rendered.text.as_bytes()]))
+        self.memory.printed == Some(digest(rendered.text.as_bytes()))
     }
 
     /// Both files, once nobody is in the middle of writing them.
@@ -369,7 +369,7 @@ impl Task {
             let (source, destination) = (source?, destination?);
             let ours = destination.bytes.as_ref().is_none_or(|bytes| {
                 // Replaced whole, it does not matter what it is; nor if it is what we wrote.
-                !self.config.block || self.wrote == Some(hash(&[bytes]))
+                !self.config.block || self.wrote == Some(digest(bytes))
             });
             let written = [source.modified, destination.modified.filter(|_| !ours)];
             let now = clock::wall();
@@ -382,7 +382,7 @@ impl Task {
     }
 
     async fn render(&mut self, source: Source, scene: Scene) -> Result<Rendered, TemplateError> {
-        let id = hash(&[source.text.as_bytes()]);
+        let id = digest(source.text.as_bytes());
         let before = self.slow.filter(|(slow, _)| *slow == id).map_or(0, |(_, times)| times);
         let file = source.name.clone();
         let given_up = TemplateError::Slow { file, deadline: self.deadline, given_up: true };
@@ -455,7 +455,7 @@ impl Task {
     ) {
         let now = clock::now();
         let before = self.memory.clone();
-        self.memory.printed = Some(hash(&[rendered.text.as_bytes()]));
+        self.memory.printed = Some(digest(rendered.text.as_bytes()));
         self.memory.entries = entries(catalog);
         self.keys = rendered.said.keys;
         self.memory.masters = rendered.said.masters.clone();

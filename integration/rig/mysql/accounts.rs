@@ -4,8 +4,8 @@
 use super::flavour::Flavour;
 use super::sql::Login;
 
-/// The tests' own: may do everything.
-pub const ADMIN: Login = Login { user: "rig", password: "rig-password" };
+/// The tests' own: may do everything, from this machine only, as every server has one.
+pub const ADMIN: Login = Login { user: "root", password: "rig-password" };
 /// The agent's.
 pub const SENGU: Login = Login { user: "sengu", password: "sengu-password" };
 /// The replicas'.
@@ -26,21 +26,29 @@ pub fn sql(flavour: &Flavour) -> String {
         Flavour::MariaDb => "",
         Flavour::Mysql(_) => " WITH caching_sha2_password",
     };
-    let create = |login: Login| {
+    let create = |login: Login, host: &str| {
         let Login { user, password } = login;
-        format!("CREATE USER '{user}'@'%' IDENTIFIED{how} BY '{password}';\n")
+        format!("CREATE USER '{user}'@'{host}' IDENTIFIED{how} BY '{password}';\n")
     };
     // While it is initialised, MariaDB takes no accounts before it is told to read them.
     let mut sql = String::from("FLUSH PRIVILEGES;\n");
-    for login in [ADMIN, SENGU, REPLICATION, CLIENT] {
-        sql += &create(login);
+    sql += "DROP USER IF EXISTS 'root'@'127.0.0.1';\n";
+    sql += &create(ADMIN, "127.0.0.1");
+    sql += "GRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n";
+    for login in [SENGU, REPLICATION, CLIENT] {
+        sql += &create(login, "%");
     }
-    sql += &format!("GRANT ALL ON *.* TO '{}'@'%' WITH GRANT OPTION;\n", ADMIN.user);
     sql += &format!("GRANT REPLICATION SLAVE ON *.* TO '{}'@'%';\n", REPLICATION.user);
     sql += &format!("GRANT ALL ON app.* TO '{}'@'%';\n", CLIENT.user);
     match flavour {
         Flavour::MariaDb => {
+            // The server's first start makes one for the name of the machine, too.
+            sql += "DELETE FROM mysql.global_priv WHERE User = 'root' \
+                AND Host NOT IN ('localhost', '127.0.0.1', '::1');\n";
             sql += &format!("GRANT {SENGU_ON_MARIADB} ON *.* TO '{}'@'%';\n", SENGU.user);
+            for table in ["global_priv", "roles_mapping"] {
+                sql += &format!("GRANT SELECT ON mysql.{table} TO '{}'@'%';\n", SENGU.user);
+            }
         }
         Flavour::Mysql(_) => {
             sql += &format!("GRANT {SENGU_ON_MYSQL} ON *.* TO '{}'@'%';\n", SENGU.user);

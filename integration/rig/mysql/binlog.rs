@@ -3,9 +3,15 @@
 //! This is the judge above all clients: a row that a server wrote itself, and did not copy,
 //! carries that server's number in the log of every server that has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::Mysql;
+use super::sql::Sql;
+use super::{ADMIN, Mysql};
+use crate::rig::wait::until;
+
+/// For what may be much to read on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One row of a client, as a log has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +26,9 @@ pub struct Commit {
     pub at: u64,
 }
 
+/// Who wrote a row, by its client and serial, and when.
+type Rows = BTreeMap<(String, u64), (u32, u64)>;
+
 /// All rows of clients that a server's log has, in its order.
 ///
 /// # Panics
@@ -27,32 +36,48 @@ pub struct Commit {
 #[must_use]
 #[track_caller]
 pub fn commits(server: &Mysql) -> Vec<Commit> {
-    let times = times(server);
+    let connected = Sql::connect(server.address, ADMIN, PATIENCE);
+    let mut sql = connected.unwrap_or_else(|why| panic!("{}: {why}", server.name));
+    let logged = logged(&mut sql);
+    // A row is in the log a moment before it is in the table.
+    let what = format!("all rows in the log of {} are in its table", server.name);
+    let rows = until(&what, PATIENCE, || {
+        let rows = rows(&mut sql);
+        logged.iter().all(|(_, row)| rows.contains_key(row)).then_some(rows)
+    });
+    let commit = |(origin, row): (u32, (String, u64))| {
+        let (by, at) = rows[&row];
+        let (writer, serial) = row;
+        assert_eq!(by, origin, "{}: who wrote {writer} {serial}", server.name);
+        Commit { origin, writer, serial, at }
+    };
+    logged.into_iter().map(commit).collect()
+}
+
+/// Origin, client and serial of each row in the log.
+fn logged(sql: &mut Sql) -> Vec<(u32, (String, u64))> {
+    let mut ask = |statement: &str| {
+        sql.rows(statement).unwrap_or_else(|trouble| panic!("{statement}: {trouble}"))
+    };
     let mut found = Vec::new();
-    for log in server.ask("SHOW BINARY LOGS") {
-        for event in server.ask(&format!("SHOW BINLOG EVENTS IN '{}'", log["Log_name"])) {
+    for log in ask("SHOW BINARY LOGS") {
+        for event in ask(&format!("SHOW BINLOG EVENTS IN '{}'", log["Log_name"])) {
             let kind = event["Event_type"].as_str();
-            if !matches!(kind, "Rows_query" | "Annotate_rows") {
-                continue;
+            if matches!(kind, "Rows_query" | "Annotate_rows")
+                && let Some(row) = written(&event["Info"])
+            {
+                found.push((event["Server_id"].parse().expect("a server's number"), row));
             }
-            let Some((writer, serial)) = written(&event["Info"]) else { continue };
-            let origin = event["Server_id"].parse().expect("a server's number");
-            let Some((by, at)) = times.get(&(writer.clone(), serial)).copied() else {
-                panic!("{}: {writer} {serial} is in the log and not in the table", server.name)
-            };
-            assert_eq!(by, origin, "{}: who wrote {writer} {serial}", server.name);
-            found.push(Commit { origin, writer, serial, at });
         }
     }
     found
 }
 
-/// Of each row: who wrote it and when.
-fn times(server: &Mysql) -> BTreeMap<(String, u64), (u32, u64)> {
-    let rows = server.ask(
-        "SELECT writer, serial, server, CAST(UNIX_TIMESTAMP(at) * 1000000 AS UNSIGNED) AS at \
-         FROM app.writes",
-    );
+/// Of each row in the table: who wrote it and when.
+fn rows(sql: &mut Sql) -> Rows {
+    let statement = "SELECT writer, serial, server, \
+        CAST(UNIX_TIMESTAMP(at) * 1000000 AS UNSIGNED) AS at FROM app.writes";
+    let rows = sql.rows(statement).unwrap_or_else(|trouble| panic!("{statement}: {trouble}"));
     let entry = |row: super::Record| {
         let number = |column: &str| row[column].parse::<u64>().expect("a number");
         let by = u32::try_from(number("server")).expect("a server's number");
@@ -105,18 +130,20 @@ pub fn assert_one_master_at_a_time(
     let mut rest = masters.iter();
     let within = reigns.iter().all(|one| rest.any(|other| other == one));
     assert!(within, "by their logs {reigns:?} wrote; {masters:?} were masters");
+    let own = |log: &Vec<Commit>, server: &Mysql| -> BTreeSet<(String, u64)> {
+        let own = log.iter().filter(|commit| commit.origin == server.number);
+        own.map(|commit| (commit.writer.clone(), commit.serial)).collect()
+    };
+    let own: BTreeMap<u32, BTreeSet<(String, u64)>> =
+        logs.iter().zip(servers).map(|(log, server)| (server.number, own(log, server))).collect();
     for (writer, acks) in acks {
         for ack in *acks {
             let by = number(&ack.by);
-            let log = servers.iter().position(|server| server.number == by);
-            let log = &logs[log.expect("it is one of the servers")];
-            let own = log.iter().any(|commit| {
-                commit.origin == by && commit.serial == ack.serial && commit.writer == *writer
-            });
             assert!(
-                own,
+                own[&by].contains(&((*writer).to_owned(), ack.serial)),
                 "{} acknowledged {writer} {} and has it not as its own",
-                ack.by, ack.serial
+                ack.by,
+                ack.serial
             );
         }
     }

@@ -21,7 +21,12 @@ pub(crate) struct FenceInTime {
     open: BTreeMap<Id, Term>,
     records: BTreeMap<usize, Rc<MasterRecord>>,
     watched: Watched,
+    /// Whom its agent may not signal, until when.
+    unkillable: BTreeMap<Id, Micros>,
 }
+
+/// What explains a fence whose last rung was taken away.
+const KEPT: &str = "an agent was kept from ending a process that it could end before";
 
 impl FenceInTime {
     pub(crate) fn new(layout: &Layout) -> Self {
@@ -30,6 +35,7 @@ impl FenceInTime {
             open: BTreeMap::new(),
             records: BTreeMap::new(),
             watched: Watched::new(layout),
+            unkillable: BTreeMap::new(),
         }
     }
 
@@ -45,8 +51,9 @@ impl FenceInTime {
         if self.open.get(&id) != Some(&term) || !self.promised(id, term) {
             return Ok(());
         }
+        let kept = self.unkillable.get(&id).is_some_and(|until| deadline <= *until);
         Err(Breach {
-            limit: self.watched.limit(at, id),
+            limit: self.watched.limit(at, id).or_else(|| kept.then_some(KEPT)),
             text: format!(
                 "{id} still took writes of term {term} at {} ms, the deadline of its last \
                  acknowledged beat",
@@ -70,6 +77,9 @@ impl Invariant for FenceInTime {
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
         let judged = self.due(at);
         self.watched.take(at, fact);
+        if let Fact::Unkillable { instance, until } = fact {
+            self.unkillable.insert(*instance, *until);
+        }
         match fact {
             Fact::Writable { instance, term, writable: true } => {
                 self.open.insert(*instance, *term);

@@ -7,6 +7,8 @@
 
 mod all_bounded;
 mod detach_then_final;
+mod emptied_never_wins;
+mod failed_once;
 mod fence_in_time;
 mod fields_survive;
 mod hook_once;
@@ -19,6 +21,7 @@ mod planned_loses_nothing;
 mod proven_before_promoted;
 mod refusals_are_said;
 mod starts_fenced;
+mod veto_stands;
 mod w;
 mod watched;
 
@@ -91,6 +94,9 @@ impl Judges {
             Box::new(loss_is_said::LossIsSaid::default()),
             Box::new(hook_once::HookOnce::default()),
             Box::new(no_needless_move::NoNeedlessMove::new(layout)),
+            Box::new(veto_stands::VetoStands::new(layout)),
+            Box::new(emptied_never_wins::EmptiedNeverWins::default()),
+            Box::new(failed_once::FailedOnce::default()),
             Box::new(refusals_are_said::RefusalsAreSaid::default()),
             Box::new(all_bounded::AllBounded),
             Box::new(fields_survive::FieldsSurvive),
@@ -152,6 +158,7 @@ pub(crate) mod tests {
         Layout {
             hosts: (0..3).map(|n| (Id { service: 0, number: n }, n)).collect(),
             lease: 4 * SECOND,
+            quiet: true,
             patience: 3 * SECOND,
         }
     }

@@ -123,7 +123,7 @@ impl NoNeedlessMove {
         let Some(holder) = Id::named(service, &old.holder.instance) else { return Ok(()) };
         let quiet = self.quiet_for(at, holder);
         let long = 2 * self.layout.lease + self.layout.patience;
-        if !served || planned || quiet < long {
+        if !self.layout.quiet || !served || planned || quiet < long {
             return Ok(());
         }
         Err(Breach::firm(format!(

@@ -11,6 +11,9 @@ use std::time::Instant;
 use clap::Parser;
 use integration::sim::sabotage::{Entry, INVARIANTS, TABLE, markdown};
 
+/// So many runs a shrinking may take.
+const SHRINK_RUNS: u64 = 1000;
+
 /// Break each safety rule on purpose.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -28,6 +31,15 @@ struct Arguments {
     /// How many threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Shrink what caught each, and tell it.
+    #[arg(long)]
+    shrink: bool,
+    /// Tell the whole story of the seed `--from`.
+    #[arg(long)]
+    tell: bool,
+    /// Run the worlds without a sabotage, which must hold.
+    #[arg(long)]
+    unbroken: bool,
     /// Print the table as `docs/proof.md` shows it, and run nothing.
     #[arg(long)]
     table: bool,
@@ -41,6 +53,15 @@ fn main() -> ExitCode {
     }
     // A sabotaged core may panic; the line that tells who caught it is enough.
     std::panic::set_hook(Box::new(|_| {}));
+    if arguments.tell {
+        for line in chosen(&arguments).flat_map(|entry| entry.tell(arguments.from)) {
+            println!("{line}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    if arguments.unbroken {
+        return if unbroken(&arguments) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let good = match arguments.without.as_deref() {
         None => all(&arguments) & documented(),
         Some("all") => {
@@ -84,10 +105,44 @@ fn all(arguments: &Arguments) -> bool {
                     caught.by, caught.seed, caught.text
                 );
                 good &= known;
+                if let Some(shrunk) =
+                    arguments.shrink.then(|| entry.shrink(&caught, SHRINK_RUNS)).flatten()
+                {
+                    println!("# left after {} runs ({}):", shrunk.runs, shrunk.less);
+                    println!("{}", shrunk.story());
+                }
             }
         }
     }
     println!("# {count} sabotages in {:.1} s", began.elapsed().as_secs_f64());
+    good
+}
+
+/// Does every scene hold while no rule is broken?
+fn unbroken(arguments: &Arguments) -> bool {
+    let mut good = true;
+    let mut seen = Vec::new();
+    for entry in chosen(arguments).filter(|entry| entry.world.is_scene()) {
+        if seen.contains(&entry.world) {
+            continue;
+        }
+        seen.push(entry.world);
+        let seeds = arguments.from..arguments.from + arguments.seeds.unwrap_or(10);
+        let broken = seeds.into_iter().find_map(|seed| entry.holds(seed));
+        match &broken {
+            None => println!("{}: holds", entry.world.words()),
+            Some(caught) => {
+                println!(
+                    "{}: seed {} broke {}: {}",
+                    entry.world.words(),
+                    caught.seed,
+                    caught.by,
+                    caught.text
+                );
+            }
+        }
+        good &= broken.is_none();
+    }
     good
 }
 

@@ -6,6 +6,7 @@
 //! here, and `integration/run` runs it. An invariant can be switched off, to see which sabotage
 //! then goes unseen: an invariant without which everything is still caught proves nothing.
 
+mod scene;
 mod table;
 
 use std::ops::Range;
@@ -15,8 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sengu_core::sabotage::during;
 
 use super::invariants::Violation;
-use super::run::run_without;
+use super::run::play_without;
+use super::shrink::{Shrunk, shrink};
 
+pub use scene::Worlds;
 pub use table::{Entry, INVARIANTS, TABLE, markdown};
 
 /// How a sabotage was caught.
@@ -40,9 +43,9 @@ impl Entry {
     /// Runs one seed with this rule broken.
     #[must_use]
     pub fn run(&self, seed: u64, without: Option<&str>) -> Option<Catch> {
-        let (limits, sabotage) = (self.limits, self.sabotage);
+        let plan = self.world.plan(seed);
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            during(sabotage, || run_without(seed, limits, without))
+            during(self.sabotage, || play_without(&plan, false, without))
         }));
         match ran {
             Ok(outcome) => outcome.violation.map(|Violation { slug, text, .. }| Catch {
@@ -52,6 +55,36 @@ impl Entry {
             }),
             Err(_) => Some(Catch { by: "panic".to_owned(), seed, text: String::new() }),
         }
+    }
+
+    /// What is left of the seed that caught it when everything is gone that the catch does not
+    /// need; at most so many runs.
+    #[must_use]
+    pub fn shrink(&self, caught: &Catch, most: u64) -> Option<Shrunk> {
+        shrink(&self.world.plan(caught.seed), most, |plan| {
+            let outcome = during(self.sabotage, || play_without(plan, false, None));
+            outcome.violation.is_some_and(|violation| violation.slug == caught.by)
+        })
+    }
+
+    /// The story of one seed with this rule broken.
+    #[must_use]
+    pub fn tell(&self, seed: u64) -> Vec<String> {
+        let plan = self.world.plan(seed);
+        let mut lines: Vec<String> = plan.to_string().lines().map(str::to_owned).collect();
+        lines.extend(during(self.sabotage, || play_without(&plan, true, None)).lines);
+        lines
+    }
+
+    /// Does the scene of this entry hold while no rule is broken?
+    #[must_use]
+    pub fn holds(&self, seed: u64) -> Option<Catch> {
+        let outcome = play_without(&self.world.plan(seed), false, None);
+        outcome.violation.map(|Violation { slug, text, .. }| Catch {
+            by: slug.to_owned(),
+            seed,
+            text,
+        })
     }
 
     /// Runs seeds in order, on so many threads, until one catches it; `without` an invariant, all

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use sengu_core::sabotage::Sabotage::{self, *};
 
+use super::scene::Worlds;
+
 /// One way to break one rule.
 #[derive(Debug)]
 pub struct Entry {
@@ -17,8 +19,8 @@ pub struct Entry {
     pub caught_by: &'static [&'static str],
     /// Within so many seeds, from 0.
     pub within: u64,
-    /// In worlds where agents may be dead or stopped for long.
-    pub limits: bool,
+    /// Where it is looked for.
+    pub world: Worlds,
 }
 
 /// All invariants, by their files; the last is the end of each run.
@@ -34,6 +36,13 @@ pub const INVARIANTS: &[&str] = &[
     "planned-loses-nothing",
     "loss-is-said",
     "hook-once",
+    "no-needless-move",
+    "veto-stands",
+    "emptied-never-wins",
+    "failed-once",
+    "refusals-are-said",
+    "all-bounded",
+    "fields-survive",
     "converges",
 ];
 
@@ -43,9 +52,9 @@ const fn entry(
     what: &'static str,
     caught_by: &'static [&'static str],
     within: u64,
-    limits: bool,
+    world: Worlds,
 ) -> Entry {
-    Entry { rule, sabotage, what, caught_by, within, limits }
+    Entry { rule, sabotage, what, caught_by, within, world }
 }
 
 /// All of them, by rule.
@@ -53,127 +62,127 @@ const fn entry(
 pub const TABLE: &[Entry] = &[
     entry("one-giver", TermReused,
         "a taker keeps the term of the one before",
-        &["one-giver"], 100, false),
+        &["one-giver"], 100, Worlds::Seeds),
     entry("one-giver", LapseTooEarly,
         "a term is declared lapsed after 0.6 of its lease",
-        &["one-giver"], 300, false),
+        &["one-giver"], 300, Worlds::Seeds),
     entry("one-giver", LapsedBeatenBack,
         "a lapsed holder writes *serving* again in its old term",
-        &["one-giver"], 300, false),
+        &["one-giver"], 300, Worlds::Seeds),
     entry("one-giver", RecordNotCompared,
         "the master record is written without comparing the one it was decided on",
-        &["one-giver"], 300, false),
+        &["one-giver"], 300, Worlds::Seeds),
     entry("fence-in-time", DeadlineFromReceipt,
         "the deadline counts from the receipt of a beat's answer, not from its send",
-        &["fence-in-time"], 300, false),
+        &["fence-in-time"], 100, Worlds::SlowStoreThenNone),
     entry("fence-in-time", FenceAtTheDeadline,
         "the fence starts at the deadline, not its budget before",
-        &["fence-in-time"], 300, false),
+        &["fence-in-time"], 300, Worlds::Seeds),
     entry("fence-in-time", LateBeatDisarms,
         "a beat that is too late to be sent takes the deadline with it",
-        &["fence-in-time"], 300, false),
+        &["fence-in-time"], 300, Worlds::Seeds),
     entry("starts-fenced", OpenOnSightLeft,
         "an instance that takes writes without the term is left alone",
-        &["starts-fenced"], 300, false),
+        &["starts-fenced"], 300, Worlds::Seeds),
     entry("starts-fenced", UnansweredStartGoesOn,
         "an agent that starts without an answer of the store fences nothing",
-        &["starts-fenced"], 300, true),
+        &["w"], 50, Worlds::DeadAndCut),
     entry("starts-fenced", UnfencedFileAdopted,
         "`auto` takes instances whose own file starts them open",
-        &["starts-fenced"], 300, false),
+        &["starts-fenced"], 50, Worlds::OpenFile),
     entry("named-is-serving", NamedWhenTaken,
         "the master is named from *taken* on",
-        &["named-is-serving"], 300, false),
+        &["named-is-serving"], 300, Worlds::Seeds),
     entry("named-is-serving", ValidUntilNotCompared,
         "an answer does not look at how old the last one of the store is",
-        &["named-is-serving"], 300, false),
+        &["named-is-serving"], 300, Worlds::Seeds),
     entry("named-is-serving", BeatAgeNotCompared,
         "an answer does not look at the age of the holder's last beat",
-        &["named-is-serving"], 300, false),
+        &["named-is-serving"], 300, Worlds::Seeds),
     entry("named-is-serving", ServingBeforeReadBack,
         "*serving* is written before the promotion",
-        &["named-is-serving"], 300, false),
+        &["named-is-serving"], 300, Worlds::Seeds),
     entry("proven-before-promoted", ExitWithoutFileCounts,
         "an exit counts as proof although the file does not start it fenced",
-        &["proven-before-promoted"], 300, false),
+        &["proven-before-promoted"], 50, Worlds::OpenFile),
     entry("proven-before-promoted", RefusedIsDead,
         "a refused connection counts as an exit",
-        &["proven-before-promoted"], 300, false),
+        &["proven-before-promoted"], 50, Worlds::SlowEnds),
     entry("proven-before-promoted", PauseIsFence,
         "a switchover holds writes back for 50 ms in place of the fence",
-        &["planned-loses-nothing"], 300, false),
+        &["planned-loses-nothing"], 50, Worlds::SwitchoverThenCuts),
     entry("proven-before-promoted", AnyExitCounts,
         "the exit of any life counts as the exit of the holder's",
-        &["proven-before-promoted"], 300, false),
+        &["proven-before-promoted"], 300, Worlds::Seeds),
     entry("detach-then-final", NoDetach,
         "a final is written without a detach",
-        &["detach-then-final"], 300, false),
+        &["detach-then-final"], 300, Worlds::Seeds),
     entry("detach-then-final", FinalWrittenAgain,
         "a final is written a second time",
-        &["detach-then-final"], 300, false),
+        &["detach-then-final"], 300, Worlds::Seeds),
     entry("detach-then-final", OffsetsWithoutIds,
         "offsets are compared whatever their histories",
-        &["loss-is-said"], 300, false),
+        &["emptied-never-wins"], 300, Worlds::Seeds),
     entry("detach-then-final", PositionBeforeFence,
         "the position that is handed over was read before the fence",
-        &["planned-loses-nothing"], 300, false),
+        &["planned-loses-nothing"], 50, Worlds::SwitchoverThenCuts),
     entry("nothing-older-runs", PromotedWithoutTime,
         "a promotion is sent however little time is left",
-        &["nothing-older-runs"], 300, false),
+        &["nothing-older-runs"], 300, Worlds::Seeds),
     entry("nothing-older-runs", PromotionKeepsProof,
         "a fence from before a promotion still proves something after it",
-        &["proven-before-promoted"], 300, false),
+        &["proven-before-promoted"], 50, Worlds::StoppedAtReopening),
     entry("no-needless-move", VetoIgnored,
         "a holder that still takes writes is no veto",
-        &["no-needless-move"], 300, true),
+        &["veto-stands"], 300, Worlds::Limits),
     entry("no-needless-move", HungAtOnce,
         "one unanswered look counts as hung",
-        &["no-needless-move"], 300, false),
+        &["no-needless-move"], 300, Worlds::Seeds),
     entry("emptied-never-wins", AnotherLifeGoesOn,
         "a restarted process goes on under its old term",
-        &["loss-is-said"], 300, false),
+        &["emptied-never-wins"], 300, Worlds::Seeds),
     entry("emptied-never-wins", StaleFinalCounts,
         "the final of an earlier life counts",
-        &["loss-is-said"], 300, false),
+        &["emptied-never-wins"], 50, Worlds::CopiesDieToo),
     entry("hook-once", HookStartNotRecorded,
         "a hook is started before that is recorded",
-        &["hook-once"], 300, false),
+        &["hook-once"], 50, Worlds::AgentDiesInHooks),
     entry("hook-once", HookRunAgain,
         "a hook whose start is recorded is run again after a crash",
-        &["hook-once"], 300, false),
+        &["hook-once"], 50, Worlds::AgentDiesInHooks),
     entry("refusals-are-said", RefusalDropped,
         "what is not done is not said",
-        &["refusals-are-said"], 300, false),
+        &["refusals-are-said"], 300, Worlds::Seeds),
     entry("refusals-are-said", FailedTriedAgain,
         "a candidate that failed in this incident is tried again",
-        &["refusals-are-said"], 300, false),
+        &["failed-once"], 50, Worlds::HooksSayNo),
     entry("refusals-are-said", AttemptsNotCounted,
         "attempts are not counted",
-        &["refusals-are-said"], 300, false),
+        &["all-bounded"], 20, Worlds::SlowStoreThenNone),
     entry("all-bounded", RetriedWithoutPause,
         "what the store refused is sent again at once",
-        &["all-bounded"], 300, false),
+        &["all-bounded"], 50, Worlds::FullStore),
     entry("all-bounded", OriginsKept,
         "a record keeps every history it ever had",
-        &["all-bounded"], 300, false),
+        &["all-bounded"], 300, Worlds::Seeds),
 ];
 
 /// The table as `docs/proof.md` shows it.
 #[must_use]
 pub fn markdown() -> String {
     let mut text = String::from(
-        "| rule | sabotage | what it does | seen by | within |\n|---|---|---|---|---|\n",
+        "| rule | sabotage | what it does | in | seen by | within seeds |\n|---|---|---|---|---|---|\n",
     );
     let mut last = "";
     for entry in TABLE {
         let rule = if entry.rule == last { "" } else { entry.rule };
         last = entry.rule;
         let seen = entry.caught_by.join(", ");
-        let limits = if entry.limits { ", with limits" } else { "" };
+        let world = entry.world.words();
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| {rule} | `{:?}` | {} | {seen} | {} seeds{limits} |",
+            "| {rule} | `{:?}` | {} | {world} | {seen} | {} |",
             entry.sabotage, entry.what, entry.within
         );
     }

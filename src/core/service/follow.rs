@@ -38,6 +38,10 @@ impl Service {
                 cx.out.wake(own.retry_at);
                 continue;
             }
+            if self.hush(cx, at, &name) {
+                continue;
+            }
+            let Some(own) = self.own.get_mut(&name) else { continue };
             let source = master.address;
             own.command(cx, &name, at.record.term, Command::Follow { source }, FOLLOW_WITHIN);
             cx.out.say(cx.name, false, format!("`{name}` follows `{}`", master.instance));

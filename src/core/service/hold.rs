@@ -346,14 +346,16 @@ impl Service {
         }
     }
 
-    /// The server changed its replication id by itself: the record must know it.
+    /// The server changed its replication id by itself, or a person applied on it what only a copy
+    /// had: the record must know it, or its copies seem to have transactions of their own.
     fn note_history(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
         let Some(state) = self.own.get(&at.record.holder.instance).and_then(Own::state) else {
             return;
         };
-        if !state.writable
-            || at.record.origins.iter().any(|o| o.history() == state.applied.history())
-        {
+        let same = at.record.origins.iter().any(|o| o.history() == state.applied.history());
+        let transactions = !matches!(state.applied, Position::Redis(_));
+        let known = at.record.origins.last().is_some_and(|origin| state.applied.part_of(origin));
+        if !state.writable || (same && (known || !transactions)) {
             return;
         }
         let mut record = at.record.clone();

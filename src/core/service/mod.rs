@@ -112,6 +112,12 @@ pub(crate) struct Service {
     asked_position: Option<(Asked, Time)>,
     /// Since when too few acknowledging copies are attached to it.
     short_since: Option<Time>,
+    /// Since when more copies acknowledge than stand in the record.
+    strange_since: Option<Time>,
+    /// The position at which commits wait and no acknowledgement comes, and since when.
+    stuck: Option<(crate::position::Position, Time)>,
+    /// Commits go on alone at least until then.
+    alone_until: Time,
     /// Since when a copy that may acknowledge is not fit to.
     unfit_since: BTreeMap<InstanceName, Time>,
     /// Since when the ranking of this incident stands, and of what.

@@ -73,6 +73,13 @@ pub(crate) struct Own {
     pub(crate) promote_failed: Option<(Term, String)>,
     /// What only it holds, as the shell was last told.
     pub(crate) strays: Option<String>,
+    /// Told in this life to acknowledge no more, and it cannot. That a look shows it not
+    /// acknowledging is less: its receiver may just be stopped.
+    pub(crate) quiet: Option<BootId>,
+    /// Told in this life to wait for so many acknowledgements, and done; nothing else was sent since.
+    pub(crate) awaits: Option<(BootId, u32)>,
+    /// Its process was another one when it was let in among those that acknowledge.
+    pub(crate) restarted: bool,
     /// Equal positions read in a row since the fence.
     pub(crate) reads: u32,
     /// What made it unfit when its detach was sent.
@@ -166,6 +173,7 @@ impl Own {
             stepped: self.stepped.take(),
             strays: self.strays.take(),
             watched: self.watched.take(),
+            restarted: self.restarted || self.boot_id.is_some(),
             process: self.process,
             acted: self.acted,
             trail: std::mem::take(&mut self.trail),
@@ -229,6 +237,7 @@ impl Own {
             return; // The one before; another life was seen since.
         }
         self.exited = Some((boot_id.clone(), now));
+        self.restarted = true;
         self.boot_id = None;
         self.known = None;
         self.failing = None;
@@ -245,6 +254,12 @@ impl Own {
             (Command::Detach, ControlOutcome::Done { boot_id, state }) => {
                 let empty = state.never_synced.then_some(Unfit::NeverSynced);
                 self.detached = Some((term, boot_id.clone(), self.detaching.or(empty)));
+            }
+            (Command::Acknowledge { on: false }, ControlOutcome::Done { boot_id, .. }) => {
+                self.quiet = Some(boot_id.clone());
+            }
+            (Command::Await { count }, ControlOutcome::Done { boot_id, .. }) => {
+                self.awaits = Some((boot_id.clone(), *count));
             }
             (Command::Read, ControlOutcome::Done { state, .. }) => {
                 let same = self.state().is_some_and(|last| last.applied == state.applied);
@@ -354,6 +369,24 @@ impl Own {
         }
     }
 
+    /// It acknowledges nothing, and will not when it receives again.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let acknowledges = self.state().and_then(|state| state.semi_sync);
+        self.quiet.is_some()
+            && self.quiet == self.boot_id
+            && !acknowledges.is_some_and(|semi| semi.acknowledges)
+    }
+
+    /// Its commits wait for so many acknowledgements, and no command under way or unanswered could
+    /// change that.
+    pub(crate) fn surely_awaits(&self, acks: u32) -> bool {
+        let told = self.awaits.as_ref().filter(|(boot, count)| {
+            Some(boot) == self.boot_id.as_ref() && *count == acks && !self.busy()
+        });
+        let state = self.state().and_then(|state| state.semi_sync);
+        told.is_some() && state.is_some_and(|semi| semi.awaits == acks)
+    }
+
     /// Acknowledged fenced in this life, and closed since.
     pub(crate) fn is_fenced(&self) -> bool {
         self.fenced.is_some() && self.fenced == self.boot_id && !self.writable()
@@ -386,6 +419,12 @@ impl Own {
         if matches!(command, Command::Promote { .. }) && !sabotaged!(PromotionKeepsProof) {
             // Without its answer nobody knows when it runs: only a later fence is a proof again.
             self.fenced = None;
+        }
+        if command == (Command::Acknowledge { on: true }) {
+            self.quiet = None;
+        }
+        if matches!(command, Command::Await { .. } | Command::Promote { .. }) {
+            self.awaits = None;
         }
         let target: InstanceId = cx.id(instance);
         let sent = command.clone();

@@ -133,10 +133,12 @@ impl Service {
             lossless: verdicts.lossless,
             in_step: own.stepped.clone(),
             trouble: state.and_then(|state| state.trouble.clone()),
-            // How many wait changes with each look; that some do is news.
-            semi_sync: state
-                .and_then(|state| state.semi_sync)
-                .map(|semi| SemiSync { waiting: semi.waiting.min(1), ..semi }),
+            // On a busy master some commit waits in every other look; that they wait for copies that
+            // are not there is news.
+            semi_sync: state.and_then(|state| state.semi_sync).map(|semi| SemiSync {
+                waiting: u32::from(semi.waiting > 0 && semi.clients < semi.awaits),
+                ..semi
+            }),
             quarantine: own.quarantine.clone(),
             unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
         };

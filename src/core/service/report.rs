@@ -41,7 +41,8 @@ pub(crate) fn report(
         refusals.extend(standing_refusals(view, policy));
     }
     let settling = settling(view, now);
-    let problems = problems(view, withdrawn.as_deref(), service, settling.is_some());
+    let mut problems = problems(view, withdrawn.as_deref(), service, settling.is_some());
+    problems.extend(alone(view, now));
     ServiceReport {
         service: name.clone(),
         state: master.map_or("not adopted", |record| record.state.word()).to_owned(),
@@ -140,6 +141,22 @@ fn settling(view: &ServiceView, now: Now) -> Option<String> {
         .collect();
     (fresh && !copies.is_empty())
         .then(|| format!("{} turning to {}", copies.join(", "), record.holder.instance))
+}
+
+/// `loss = "none"`, and no copy could take over: after a move that is so for a while.
+fn alone(view: &ServiceView, now: Now) -> Option<String> {
+    let record = view.managed_record()?;
+    let lossless = view.instances.values().any(|at| at.record.policy.loss == Loss::None);
+    let fresh = (0..SETTLE).contains(&now.wall.0.saturating_sub(record.since.0));
+    let complete = super::sync::of_term(view, record).is_some_and(|sync| sync.record.complete);
+    let serves = record.state == MasterState::Serving && view.instances.len() > 1;
+    (lossless && serves && !fresh && !complete).then(|| {
+        format!(
+            "`loss = \"none\"`: only {} is known to have every acknowledged write; no copy could take \
+             over without loss",
+            record.holder.instance
+        )
+    })
 }
 
 fn problems(

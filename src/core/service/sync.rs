@@ -14,7 +14,7 @@ use crate::kv::{Compare, Op, Txn};
 use crate::name::InstanceName;
 use crate::observation::SemiSync;
 use crate::policy::Loss;
-use crate::position::Covering;
+use crate::position::{Covering, Position};
 use crate::record::{Health, InstanceRecord, Lag, MasterRecord, MasterState, key};
 use crate::sync::{Standing, SyncRecord};
 use crate::time::Time;
@@ -23,6 +23,8 @@ use super::{Cx, Service, put};
 
 /// How long a change of the acknowledging side or the waiting side may take.
 const CHANGE_WITHIN: Duration = Duration::from_secs(2);
+/// Nobody is waited for again so soon after nobody answered.
+const ALONE_FOR: Duration = Duration::from_secs(30);
 /// A commit that began before its server waited for acknowledgements is counted in its position by
 /// then.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -133,17 +135,26 @@ impl Service {
                 continue;
             }
             let standing = current.copies.get(name).copied();
-            if own.is_exited() {
-                // Started again by its own file it acknowledges nothing.
+            own.restarted &= standing.is_some_and(Standing::acknowledges);
+            if own.is_exited() || own.restarted {
+                // Started again by its own file it acknowledges nothing. It comes back when the record
+                // has said so, or that could come true after it was told to acknowledge again.
                 let record = cx.view.instances.get(name).map(|at| &at.record);
                 let quiet = record.is_some_and(|record| record.lossless.is_good());
                 if quiet && standing.is_some_and(|standing| standing != Standing::Off) {
                     leave(next, name);
+                    continue;
                 }
-                continue;
+                if own.is_exited() {
+                    continue;
+                }
             }
             let Some(state) = own.state().filter(|_| own.failing.is_none()) else { continue };
+            if state.semi_sync.is_none() && standing.is_none() {
+                continue; // It has no such thing.
+            }
             let acknowledges = state.semi_sync.is_some_and(|semi| semi.acknowledges);
+            let quiet = own.is_quiet();
             let asked = current.position.as_ref();
             let holds = asked.is_some_and(|position| {
                 matches!(state.held().covers(position), Covering::Covers(_))
@@ -151,12 +162,13 @@ impl Service {
             if standing == Some(Standing::Joining) && holds {
                 next.copies.insert(name.clone(), Standing::Member);
             }
-            if standing == Some(Standing::Leaving) && !acknowledges && !own.busy() {
+            if standing == Some(Standing::Leaving) && quiet && !own.busy() {
                 leave(next, name);
             }
             let wanted = standing.is_some_and(Standing::acknowledges);
             let follows = state.source == Some(holder.address) && state.link_up;
-            if wanted == acknowledges || own.busy() || (wanted && !follows) {
+            let done = if wanted { acknowledges } else { quiet };
+            if done || own.busy() || (wanted && !follows) {
                 continue;
             }
             if cx.now.time < own.retry_at {
@@ -166,6 +178,25 @@ impl Service {
             let command = Command::Acknowledge { on: wanted };
             own.command(cx, name, at.record.term, command, CHANGE_WITHIN);
         }
+    }
+
+    /// A copy that follows acknowledges from then on if it was told to earlier, in another term or
+    /// before its receiver stopped: unless it may, it is told first that it shall not.
+    pub(super) fn hush(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        name: &InstanceName,
+    ) -> bool {
+        let standing = of_term(cx.view, &at.record).and_then(|sync| sync.record.copies.get(name));
+        let may = standing.is_some_and(|standing| standing.acknowledges());
+        let Some(own) = self.own.get_mut(name) else { return false };
+        let transactions = own.state().is_some_and(|it| !matches!(it.applied, Position::Redis(_)));
+        if cx.settings.policy.loss != Loss::None || !transactions || may || own.is_quiet() {
+            return false;
+        }
+        own.command(cx, name, at.record.term, Command::Acknowledge { on: false }, CHANGE_WITHIN);
+        true
     }
 
     /// What the holder's agent does.
@@ -179,7 +210,8 @@ impl Service {
         let name = &at.record.holder.instance;
         let Some(own) = self.own.get(name) else { return };
         let Some(known) = own.known.as_ref().filter(|_| own.failing.is_none()) else { return };
-        let (sent, state) = (known.sent, known.state.clone());
+        let state = known.state.clone();
+        let surely = own.surely_awaits(current.acks);
         if !state.writable {
             return;
         }
@@ -190,25 +222,51 @@ impl Service {
             return;
         };
         self.admit(cx, at, next);
-        let waits = semi.awaits >= current.acks;
-        match (waits, self.awaiting) {
-            (true, None) => self.awaiting = Some(cx.now.time),
-            (false, Some(_)) => self.awaiting = None,
-            _ => {}
-        }
-        if current.complete && (!waits || self.too_few(cx, current, semi)) {
+        let acks = cx.settings.policy.acks.max(1);
+        if current.acks != acks {
+            // Fewer copies may have had each commit until now.
+            next.acks = acks;
             next.complete = false;
             next.ask_again();
             return;
         }
-        self.short_since = self.short_since.filter(|_| semi.clients < current.acks);
+        let waits = semi.awaits >= current.acks;
+        match (surely, self.awaiting) {
+            (true, None) => self.awaiting = Some(cx.now.time),
+            (false, Some(_)) => self.awaiting = None,
+            _ => {}
+        }
+        let stuck = self.stuck(cx, current, state.held(), semi);
+        let strangers = self.strangers(cx, current, semi);
+        let able = semi.clients.min(next.acknowledging());
+        if current.complete && (!waits || stuck || strangers || self.too_few(cx, current, able)) {
+            next.complete = false;
+            next.ask_again();
+            return;
+        }
+        self.short_since = self.short_since.filter(|_| able < current.acks);
+        self.confirm(cx, at, current, next);
+    }
+
+    /// Asks the copies for a position, and goes by what they say.
+    fn confirm(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        current: &SyncRecord,
+        next: &mut SyncRecord,
+    ) {
+        let name = &at.record.holder.instance;
+        let Some(own) = self.own.get(name) else { return };
+        let Some(known) = own.known.clone() else { return };
+        let surely = own.surely_awaits(current.acks);
         let enough = next.acknowledging() >= next.acks;
         let asked = self.asking(cx, current);
-        let settled = self.awaiting.is_some_and(|since| sent >= (since + SETTLED).max(asked));
-        if next.position.is_none() && waits && enough {
+        let settled = self.awaiting.is_some_and(|since| known.sent >= since.max(asked) + SETTLED);
+        if next.position.is_none() && surely && enough {
             // Read after the last one that left: what it alone had is in it.
             if settled {
-                next.position = Some(state.held().clone());
+                next.position = Some(known.state.held().clone());
             } else {
                 let due = cx.now.time + SETTLED;
                 cx.out.wake(due);
@@ -224,9 +282,12 @@ impl Service {
             next.copies.retain(|_, standing| *standing != Standing::Off);
         }
         let members = next.copies.values().all(|standing| *standing == Standing::Member);
-        next.complete |= confirmed && waits && members;
+        next.complete |= confirmed && surely && members && self.strange_since.is_none();
         if !current.complete && !next.complete {
-            self.wait_or_not(cx, at, current, semi);
+            self.wait_or_not(cx, at, current, next);
+        } else if current.complete && next.position.is_none() && enough && !surely {
+            // So it was found: said once more, nothing older can undo it.
+            self.wait_for(cx, at, current.acks);
         }
     }
 
@@ -242,9 +303,38 @@ impl Service {
         }
     }
 
+    /// Do commits wait, and has none been acknowledged for so long that a copy which seems attached
+    /// cannot be there? A host without power leaves its connection standing for a quarter of an hour.
+    fn stuck(
+        &mut self,
+        cx: &mut Cx<'_>,
+        current: &SyncRecord,
+        held: &Position,
+        semi: SemiSync,
+    ) -> bool {
+        if semi.waiting == 0 || semi.awaits == 0 {
+            self.stuck = None;
+            return false;
+        }
+        let since = match &self.stuck {
+            Some((at, since)) if at == held => *since,
+            _ => cx.now.time,
+        };
+        self.stuck = Some((held.clone(), since));
+        // Where nobody relies on the wait it is only tried.
+        let policy = &cx.settings.policy;
+        let due = since + if current.complete { policy.hung_after } else { policy.candidate_wait };
+        if cx.now.time < due {
+            cx.out.wake(due);
+            return false;
+        }
+        self.alone_until = cx.now.time + ALONE_FOR;
+        true
+    }
+
     /// Is the number of attached acknowledging copies too small, and has it been for long enough?
-    fn too_few(&mut self, cx: &mut Cx<'_>, current: &SyncRecord, semi: SemiSync) -> bool {
-        if semi.clients >= current.acks {
+    fn too_few(&mut self, cx: &mut Cx<'_>, current: &SyncRecord, able: u32) -> bool {
+        if able >= current.acks {
             return false;
         }
         let since = *self.short_since.get_or_insert(cx.now.time);
@@ -269,15 +359,27 @@ impl Service {
         cx: &mut Cx<'_>,
         at: &At<MasterRecord>,
         current: &SyncRecord,
-        semi: SemiSync,
+        next: &mut SyncRecord,
     ) {
+        let Some(own) = self.own.get(&at.record.holder.instance) else { return };
+        let Some(semi) = own.state().and_then(|state| state.semi_sync) else { return };
+        let surely = own.surely_awaits(current.acks);
+        let somebody = current.acknowledging() >= current.acks
+            && semi.clients >= current.acks
+            && cx.now.time >= self.alone_until;
+        match (somebody, semi.awaits) {
+            (true, _) if !surely => self.wait_for(cx, at, current.acks),
+            // A txn that says that the others have everything, sent and not answered, compares a
+            // record with a position: that one goes first, so that it cannot come true any more.
+            (false, 1..) if current.position.is_some() => next.ask_again(),
+            (false, 1..) => self.wait_for(cx, at, 0),
+            _ => {}
+        }
+    }
+
+    /// Tells the holder for how many acknowledgements its commits wait.
+    fn wait_for(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, count: u32) {
         let name = &at.record.holder.instance;
-        let somebody = current.acknowledging() >= current.acks && semi.clients >= current.acks;
-        let count = match (somebody, semi.awaits) {
-            (true, awaits) if awaits < current.acks => current.acks,
-            (false, 1..) => 0,
-            _ => return,
-        };
         let Some(own) = self.own.get_mut(name) else { return };
         if own.busy() {
             return;
@@ -321,11 +423,39 @@ impl Service {
             }
         }
         // An instance that a person took out of the configuration.
-        for (name, standing) in &mut next.copies {
-            if !cx.view.instances.contains_key(name) {
-                *standing = Standing::Off;
-            }
+        let known = |name: &InstanceName| cx.view.instances.contains_key(name);
+        let gone: Vec<InstanceName> = next
+            .copies
+            .iter()
+            .filter(|(name, standing)| !known(name) && **standing != Standing::Off)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &gone {
+            leave(next, name);
         }
+    }
+
+    /// Do more copies acknowledge than stand in the record? What such a one alone has, nobody asks
+    /// for.
+    fn strangers(&mut self, cx: &mut Cx<'_>, current: &SyncRecord, semi: SemiSync) -> bool {
+        let known = u32::try_from(current.copies.len()).unwrap_or(u32::MAX);
+        if semi.clients <= known {
+            self.strange_since = None;
+            return false;
+        }
+        let since = *self.strange_since.get_or_insert(cx.now.time);
+        let due = since + cx.settings.policy.candidate_wait;
+        if cx.now.time < due {
+            cx.out.wake(due);
+            return false;
+        }
+        self.refuse(format!(
+            "`loss = \"none\"`: {} copies acknowledge commits, and sengu let {known} do so: configure \
+             the others as instances, or turn their acknowledging off \
+             (`rpl_semi_sync_replica_enabled`, MariaDB: `rpl_semi_sync_slave_enabled`)",
+            semi.clients
+        ));
+        true
     }
 }
 

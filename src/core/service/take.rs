@@ -618,6 +618,11 @@ impl Service {
                 self.doing = Some(format!("waiting for {to} to take over"));
                 continue;
             }
+            if let Some(why) = self.unfit_to_receive(cx, at, &name).filter(|_| name != *giver) {
+                cx.out.wake(cx.view.master_received.max(cx.doubted) + HAND_OVER_WAIT * 3);
+                self.refuse(format!("`{name}` does not take over: {why}"));
+                continue;
+            }
             let Some(own) = self.own.get_mut(&name) else { continue };
             if !own.has_all(position) || at.record.failed.contains(&name) {
                 own.observe_while(cx, &name, waited);
@@ -638,6 +643,27 @@ impl Service {
             story.steps = vec![Step { name: "fenced".to_owned(), at: at.record.since }];
             self.take_term(cx, at, &name, &story, Vec::new());
             return;
+        }
+    }
+
+    /// Why a copy here must not end a hand-over, whatever it has: it was set apart, or wrote for
+    /// itself.
+    fn unfit_to_receive(
+        &self,
+        cx: &Cx<'_>,
+        at: &At<MasterRecord>,
+        name: &InstanceName,
+    ) -> Option<Refusal> {
+        let record = &cx.view.instances.get(name)?.record;
+        if let Some(unfit) = set_apart(cx.view, name, record, record.priority) {
+            return Some(Refusal::Unfit(unfit));
+        }
+        let held = self.own.get(name)?.state()?.held();
+        match held {
+            Position::Redis(_) => None,
+            Position::Mysql(_) | Position::Mariadb(_) => {
+                held.strays(&at.record.origins).map(Refusal::Strays)
+            }
         }
     }
 

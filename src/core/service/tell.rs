@@ -220,7 +220,9 @@ fn hook_run(cx: &Cx<'_>, at: &At<MasterRecord>, phase: Phase) -> HookRun {
             });
             (record.term.next(), Some(holder), target)
         }
-        Phase::FailedFailover => (record.term, Some(holder), None),
+        Phase::FailedFailover | Phase::Detected | Phase::Fenced | Phase::RoleChanged => {
+            (record.term, Some(holder), None)
+        }
         Phase::BeforeFailover | Phase::AfterFailover | Phase::AfterSwitchover => {
             (record.term, from, Some(holder))
         }

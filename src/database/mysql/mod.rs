@@ -22,11 +22,14 @@ mod rehearse;
 mod semi_sync;
 mod server;
 mod sessions;
+mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod upkeep;
+mod verdicts;
+mod write;
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -40,6 +43,7 @@ use tokio::runtime::Handle;
 
 use self::connection::{Dialer, Session};
 use self::observe::Standing;
+pub(crate) use self::write::{Writer, Wrote};
 use super::Database;
 use super::life::Lives;
 use crate::config::{Credentials, ReplicationLogin, TlsConfig};
@@ -90,6 +94,7 @@ struct Shared {
     /// The standing connection's own session, which a fence spares.
     looking: Mutex<Option<u64>>,
     remembered: Mutex<Remembered>,
+    judge: settings::Judge,
     judging: AtomicBool,
     upkeep: AtomicBool,
 }
@@ -99,6 +104,8 @@ struct Shared {
 struct Remembered {
     /// What was last judged of its settings.
     settings: Settings,
+    /// Of which life that was, and when.
+    judged: Option<(Option<BootId>, tokio::time::Instant)>,
     /// The last source that was named by a host name, resolved.
     resolved: Option<((String, u16), SocketAddr)>,
     /// Its second address, as it last told it.
@@ -156,6 +163,7 @@ impl MysqlDatabase {
             standing: tokio::sync::Mutex::default(),
             looking: Mutex::default(),
             remembered: Mutex::default(),
+            judge: settings::Judge::default(),
             judging: AtomicBool::new(false),
             upkeep: AtomicBool::new(false),
         })))

@@ -16,7 +16,7 @@ use super::connection::{Row, Session};
 use super::fault::{Fault, code};
 use super::features::Features;
 use super::state::{Told, question, read};
-use super::{Shared, lock, obstacles, upkeep};
+use super::{Shared, lock, obstacles, upkeep, verdicts};
 use crate::process::Process;
 
 /// Unanswered probes on the standing connection before it is replaced.
@@ -49,6 +49,7 @@ pub(super) async fn observe(shared: &Arc<Shared>, within: Duration) -> Observati
             resolve(shared, &mut told, deadline).await;
             told.state.settings = settings(shared, session.process().as_deref());
             upkeep::spawn(shared);
+            verdicts::spawn(shared);
             seen(session.process(), Answer::State(told.state))
         }
         Err(fault) => {

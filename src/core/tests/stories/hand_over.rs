@@ -85,3 +85,25 @@ fn a_hook_that_says_no_leaves_the_master_untouched() {
     assert_eq!(world.master().term.0, 1, "no term was begun\n{}", world.tell());
     assert_eq!(world.named().as_deref(), Some("cache1"), "it is still named\n{}", world.tell());
 }
+
+/// `cache1` hands over to `cache2`, which exits, and cannot take back itself. `cache3` has everything
+/// and is drained: it does not take over because it waited longest.
+#[test]
+fn a_drained_copy_does_not_end_a_hand_over() {
+    let mut world = World::trio(Failover::Auto);
+    world.exit("cache2");
+    world.ask_at("drain", Ask::Drain { instance: instance("cache3") }, None, Stand::Standing);
+    let giving = MasterState::Giving {
+        to: instance("cache2"),
+        position: position("first", 100),
+        request: "move".to_owned(),
+    };
+    world.database_mut("cache1").close();
+    world.write_master(1, giving, "cache1", &[position("first", 0)]);
+    let mut record = world.master();
+    record.failed = vec![instance("cache1")];
+    world.put_record(sengu_core::record::key::master(&service()), &record);
+    world.run_checked(Duration::from_secs(40), |world| {
+        assert_ne!(world.holder(), "cache3", "{}", world.tell());
+    });
+}

@@ -153,3 +153,204 @@ fn a_person_may_accept_a_loss() {
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
 }
+
+/// The copy that alone acknowledged the last write has transactions of its own: it cannot take over,
+/// and the other one, which lacks the write, must not.
+#[test]
+fn a_copy_set_apart_still_holds_what_it_acknowledged() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.database_mut("db1").position = transactions("db1", &[("db1", 101)]);
+    world.database_mut("db3").position = transactions("db3", &[("db1", 101), ("db3", 1)]);
+    world.exit("db1");
+    run(&mut world, 8);
+    assert_eq!(world.holder(), "db1", "db2 lacks an acknowledged write\n{}", world.tell());
+    let said = world.refusals().join("\n");
+    assert!(said.contains("no master wrote") && said.contains("2 are needed"), "{said}");
+}
+
+/// The first candidate cannot be promoted. It held everything and tells that it has nothing more than
+/// the other one: so the other one takes over.
+#[test]
+fn a_failed_promotion_leaves_the_others_in_sync() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.database_mut("db2").promote_works = false;
+    world.exit("db1");
+    run(&mut world, 30);
+    assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
+}
+
+/// The same, but it wrote something before it was closed again: nobody else has that.
+#[test]
+fn a_failed_promotion_that_took_a_write_is_not_passed_over() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.exit("db1");
+    while world.database("db2").life.is_some() && !world.database("db2").open {
+        world.turn(true);
+        while world.next() && !world.database("db2").open {}
+    }
+    world.lose_events();
+    world.database_mut("db2").position = transactions("db2", &[("db1", 100), ("db2", 1)]);
+    world.exit("db2");
+    let at = transactions("db2", &[("db1", 100), ("db2", 1)]);
+    world.restart("db2", Database::fenced(2, at));
+    run(&mut world, 20);
+    assert_ne!(world.holder(), "db3", "it lacks a write\n{}", world.tell());
+}
+
+/// Mastership goes to and fro: who was a copy and is the master, and is a copy again, acknowledges
+/// only once it stands in the record of that term.
+#[test]
+fn to_and_fro_nobody_acknowledges_before_it_stands_in_the_record() {
+    let mut world = World::mysql(Loss::None, 2);
+    for (term, to) in [(1, "db2"), (2, "db1"), (3, "db3"), (4, "db1")] {
+        world.ask(&format!("to-{term}"), Ask::Switchover { to: Some(instance(to)) }, Some(term));
+        run(&mut world, 8);
+        assert_eq!(world.named().as_deref(), Some(to), "{}", world.tell());
+        assert!(world.sync().complete && members(&world).len() == 2, "{:?}", world.sync());
+    }
+}
+
+/// The receiver of a copy stops by an error: it leaves. A person starts it again.
+#[test]
+fn a_receiver_that_a_person_starts_again_does_not_acknowledge_by_itself() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.database_mut("db3").linked = false;
+    run(&mut world, 4);
+    assert_eq!(members(&world), ["db2"], "{}", world.tell());
+    world.database_mut("db3").linked = true;
+    run(&mut world, 6);
+    assert_eq!(members(&world), ["db2", "db3"], "{}", world.tell());
+}
+
+/// While the txn that says that the others have everything is under way, they go away. Commits do not
+/// go on alone under it, whenever it is done.
+#[test]
+fn commits_do_not_go_on_alone_under_a_txn_that_is_still_under_way() {
+    let mut world = World::mysql(Loss::None, 1);
+    let at = transactions("db2", &[("db1", 100)]);
+    world.exit("db2");
+    run(&mut world, 4);
+    world.restart("db2", Database::replica(2, "db1", at));
+    world.txns_take = Duration::from_secs(3);
+    for _ in 0..40 {
+        run(&mut world, 1);
+        let linked = !world.database("db2").linked;
+        world.database_mut("db2").linked = linked || !members(&world).contains(&"db2".to_owned());
+    }
+    world.txns_take = Duration::ZERO;
+    world.database_mut("db2").linked = true;
+    run(&mut world, 12);
+    assert!(world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+}
+
+/// The agent starts again while commits wait: it does not take over what it finds unsaid, and a copy
+/// can still leave and come back.
+#[test]
+fn an_agent_that_starts_again_keeps_the_set() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.start_agent();
+    run(&mut world, 2);
+    assert!(world.sync().complete, "{}", world.tell());
+    world.exit("db3");
+    run(&mut world, 4);
+    assert!(world.sync().complete && members(&world) == ["db2"], "{:?}", world.sync());
+}
+
+/// A busy master: in every other look a commit waits. Nothing is written for that.
+#[test]
+fn commits_that_wait_for_a_moment_are_no_news() {
+    let mut world = World::mysql(Loss::None, 2);
+    let before = world.revision();
+    for look in 0..20 {
+        world.database_mut("db1").semi_sync.waiting = look % 2;
+        run(&mut world, 1);
+    }
+    assert_eq!(world.revision(), before, "{}", world.tell());
+}
+
+/// The process of the only copy is stopped: its connection stands, and it acknowledges nothing.
+#[test]
+fn commits_do_not_wait_for_ever_for_a_copy_that_is_stopped() {
+    let mut world = World::mysql(Loss::None, 1);
+    world.database_mut("db2").silent = true;
+    world.database_mut("db1").semi_sync.waiting = 1;
+    run(&mut world, 10);
+    assert_eq!(world.database("db1").semi_sync.awaits, 0, "{:?}\n{}", world.sync(), world.tell());
+    world.database_mut("db2").silent = false;
+    world.database_mut("db1").semi_sync.waiting = 0;
+    run(&mut world, 40);
+    assert!(world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+}
+
+/// The only copy seems well and attached (its host has no power, and nobody is there to say so), and
+/// no acknowledgement comes.
+#[test]
+fn commits_do_not_wait_for_ever_for_a_copy_that_seems_attached() {
+    let mut world = World::mysql(Loss::None, 1);
+    world.database_mut("db1").semi_sync.waiting = 1;
+    run(&mut world, 10);
+    assert!(!world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+    assert_eq!(world.database("db1").semi_sync.awaits, 0, "{:?}\n{}", world.sync(), world.tell());
+}
+
+/// A copy that alone acknowledged a write is taken out of the configuration; it runs on, and
+/// acknowledges on.
+#[test]
+fn a_copy_that_is_not_configured_any_more_protects_nothing() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.database_mut("db1").position = transactions("db1", &[("db1", 101)]);
+    world.database_mut("db3").position = transactions("db3", &[("db1", 101)]);
+    let settings = world.config.services.get_mut(&crate::world::service()).expect("configured");
+    settings.instances.remove(&instance("db3"));
+    world.reload();
+    world.run_for(Duration::from_secs(4));
+    let sync = world.sync();
+    assert!(!sync.complete, "db2 lacks a write, and db3 acknowledges more: {sync:?}");
+    let said = world.refusals().join("\n");
+    assert!(said.contains("2 copies acknowledge"), "{said}\n{}", world.tell());
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.holder(), "db1", "{}", world.tell());
+}
+
+/// `acks` is changed while the service runs.
+#[test]
+fn another_number_of_acknowledgements_counts_from_a_reload_on() {
+    let mut world = World::mysql(Loss::None, 2);
+    for acks in [2, 1] {
+        let settings = world.config.services.get_mut(&crate::world::service()).expect("configured");
+        settings.policy.acks = acks;
+        world.reload();
+        run(&mut world, 5);
+        assert!(world.sync().complete && world.sync().acks == acks, "{:?}", world.sync());
+        assert_eq!(world.database("db1").semi_sync.awaits, acks, "{}", world.tell());
+    }
+}
+
+/// A copy exits and is back before the store has written that it left.
+#[test]
+fn a_copy_that_is_back_at_once_leaves_first() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.txns_take = Duration::from_secs(2);
+    world.exit("db3");
+    let at = transactions("db3", &[("db1", 100)]);
+    world.restart("db3", Database::replica(2, "db1", at));
+    run(&mut world, 20);
+    world.txns_take = Duration::ZERO;
+    run(&mut world, 5);
+    assert!(world.sync().complete && members(&world) == ["db2", "db3"], "{:?}", world.sync());
+}
+
+/// Fewer copies than acknowledgements are asked for: that nothing is protected is said.
+#[test]
+fn a_set_that_never_becomes_complete_is_a_problem() {
+    let mut world = World::mysql(Loss::None, 1);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.problems(), Vec::<String>::new());
+    let settings = world.config.services.get_mut(&crate::world::service()).expect("configured");
+    settings.policy.acks = 2;
+    world.reload();
+    run(&mut world, 12);
+    let said = world.problems().join("\n");
+    assert!(said.contains("no copy could take over without loss"), "{said}");
+}

@@ -9,6 +9,7 @@ mod adoption;
 mod agent;
 mod failover;
 mod hand_over;
+mod histories;
 mod in_sync;
 mod person;
 mod rehearsal;

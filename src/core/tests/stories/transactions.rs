@@ -97,3 +97,26 @@ fn a_switchover_is_refused_while_something_stands_in_its_way() {
     world.run_for(Duration::from_secs(4));
     assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
 }
+
+/// A person applied on the master what only the old one had, and a copy received it from there: it
+/// is set apart by nobody, and takes over when the master exits.
+#[test]
+fn what_a_person_applied_on_the_master_is_no_stray_on_its_copies() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+    world.restart("db1", Database::fenced(2, transactions("db1", &[("db1", 107)])));
+    world.run_for(Duration::from_secs(3));
+    for name in ["db2", "db3"] {
+        world.database_mut(name).position = transactions(name, &[("db1", 107), ("db2", 5)]);
+    }
+    world.run_for(Duration::from_secs(3));
+    world.database_mut("db3").position = transactions("db3", &[("db1", 107), ("db2", 9)]);
+    world.run_for(Duration::from_secs(3));
+    let apart = |world: &World, name| world.instance_record(name).and_then(|it| it.quarantine);
+    assert_eq!(apart(&world, "db3"), None, "it only came further since\n{}", world.tell());
+    world.exit("db2");
+    world.run_for(Duration::from_secs(8));
+    assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
+}

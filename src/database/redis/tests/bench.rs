@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client as Opener, RedisError, RedisResult, Value};
+use sengu_core::observation::Role;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -143,6 +144,14 @@ impl Bench for RedisBench {
 
     fn passwords(&self) -> Vec<String> {
         vec![PASSWORD.to_owned(), "wr0ng-of-the-test".to_owned()]
+    }
+
+    fn exit_takes(&self) -> Duration {
+        Duration::from_millis(50)
+    }
+
+    fn fenced_role(&self) -> Role {
+        Role::Replica
     }
 }
 

@@ -74,6 +74,8 @@ impl World {
             late: Vec::new(),
             store_does: Store::Answers,
             exits_unseen: false,
+            txns_take: Duration::ZERO,
+            under_way: Vec::new(),
             hooks_take: Duration::ZERO,
             hooks_end: HookOutcome::Done { warnings: Vec::new(), output: String::new() },
             armed: Vec::new(),

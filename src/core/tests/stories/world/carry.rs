@@ -55,6 +55,10 @@ impl World {
     fn transact(&mut self, id: ActionId, txn: &Txn) {
         let unknown = |why: &str| Outcome::Txn(TxnOutcome::Unknown(why.to_owned()));
         match self.store_does {
+            Store::Answers if self.txns_take > std::time::Duration::ZERO => {
+                let takes = u64::try_from(self.txns_take.as_micros()).expect("short");
+                self.under_way.push((self.clock + takes, id, txn.clone()));
+            }
             Store::Answers => {
                 let reply = self.apply(txn);
                 let sent = Time(self.clock);
@@ -65,6 +69,18 @@ impl World {
                 let outcome = unknown("no answer in time");
                 self.late.push((self.clock + CUT_OFF, Event::Done { id, outcome }));
             }
+        }
+    }
+
+    /// Txns that were under way for long enough are applied and answered.
+    pub(super) fn arrive(&mut self) {
+        let now = self.clock;
+        let (due, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.under_way).into_iter().partition(|(at, _, _)| *at <= now);
+        self.under_way = rest;
+        for (_, id, txn) in due {
+            let reply = self.apply(&txn);
+            self.end(id, Outcome::Txn(TxnOutcome::Answered { sent: Time(now), reply }));
         }
     }
 

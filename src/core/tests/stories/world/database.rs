@@ -132,7 +132,8 @@ impl Database {
 
     fn promote(&mut self) {
         self.open();
-        self.semi_sync = SemiSync::default();
+        // What it was told as a copy stands.
+        self.semi_sync.awaits = 0;
         if let Position::Redis(position) = &self.position {
             let (from, offset) = (position.id.clone(), position.offset);
             self.position = grown(&format!("{from}+"), offset, &from, offset + 1);
@@ -168,10 +169,13 @@ impl Database {
         }
     }
 
-    /// Does this copy acknowledge to that address?
+    /// Does this copy acknowledge to that address, as far as its master sees? One that is stopped
+    /// seems to.
     pub(crate) fn acknowledges_to(&self, source: SocketAddr) -> bool {
-        let runs = self.life.is_some() && !self.silent;
-        runs && self.semi_sync.acknowledges && self.linked && self.source == Some(source)
+        self.life.is_some()
+            && self.semi_sync.acknowledges
+            && self.linked
+            && self.source == Some(source)
     }
 
     /// Its state, as it tells it: so many copies acknowledge to it.
@@ -188,7 +192,11 @@ impl Database {
             applied: self.unapplied.clone().unwrap_or_else(|| self.position.clone()),
             trouble: None,
             applier_stopped: self.unapplied.is_some(),
-            semi_sync: transactions.then_some(SemiSync { clients, ..self.semi_sync }),
+            semi_sync: transactions.then_some(SemiSync {
+                clients,
+                acknowledges: self.semi_sync.acknowledges && self.linked,
+                ..self.semi_sync
+            }),
             obstacles: self.obstacles.clone(),
             silent_for: None,
             priority: 100,

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sengu_core::event::{Armed, Command, Event};
+use sengu_core::event::{ActionId, Armed, Command, Event};
 use sengu_core::kv::{Key, Kv, Op, Txn, TxnReply};
 use sengu_core::machine::Machine;
 use sengu_core::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
@@ -68,6 +68,9 @@ pub(crate) struct World {
     pub(crate) store_does: Store,
     /// The agent is not told when a process exits.
     pub(crate) exits_unseen: bool,
+    /// How long a txn is under way before the store applies it.
+    pub(crate) txns_take: Duration,
+    pub(super) under_way: Vec<(u64, ActionId, Txn)>,
     /// How long hooks run.
     pub(crate) hooks_take: Duration,
     /// How hooks end.
@@ -284,6 +287,7 @@ impl World {
         self.late = late;
         let due: Vec<(u64, Event)> = due;
         self.events.extend(due.into_iter().map(|(_, event)| event));
+        self.arrive();
         if self.store_does == Store::Answers {
             self.step(Event::Fresh { sent: Time(self.clock) });
         }

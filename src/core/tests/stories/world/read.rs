@@ -73,6 +73,11 @@ impl World {
         SyncRecord::decode(&entry.value).expect("the agent writes what it can read")
     }
 
+    /// How often the store was changed.
+    pub(crate) fn revision(&self) -> u64 {
+        self.kv.revision()
+    }
+
     /// The record of an instance, if one stands.
     pub(crate) fn instance_record(&self, name: &str) -> Option<InstanceRecord> {
         let entry = self.kv.get(&key::instance(&service(), &instance(name)))?;
@@ -102,6 +107,11 @@ impl World {
     /// What the agent does not do, and why.
     pub(crate) fn refusals(&self) -> Vec<String> {
         self.machine.report(self.now(), &service()).expect("the agent knows it").refusals
+    }
+
+    /// What is wrong, as `status` says it.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.machine.report(self.now(), &service()).expect("the agent knows it").problems
     }
 
     /// What databases were told since the story forgot.

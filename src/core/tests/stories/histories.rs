@@ -1,0 +1,184 @@
+//! Histories of failovers, switchovers, and copies made anew, drawn at random: who has transactions
+//! of its own must be told exactly from positions and the one origin that a master record keeps.
+//!
+//! The model keeps whole logs; a position is what a server would tell of its log. MySQL tells every
+//! number of every writer; MariaDB the last of each, and after a copy was made from a backup nothing
+//! of what came before the last transaction of that backup.
+
+use proptest::prelude::*;
+use sengu_core::gtid::{GtidSet, GtidState};
+use sengu_core::position::{Covering, MariadbPosition, MysqlPosition, Position};
+
+use crate::world::uuid;
+
+const NAMES: [&str; 4] = ["db1", "db2", "db3", "db4"];
+
+/// One transaction: who wrote it, its number by MySQL (of its writer) and by MariaDB (of all).
+/// `tale` tells two of one name apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Transaction {
+    writer: usize,
+    own: u64,
+    all: u64,
+    tale: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Server {
+    log: Vec<Transaction>,
+    /// MariaDB knows nothing of what came before this one but the last.
+    base: usize,
+    /// It wrote for itself, or has what was lost: it does not receive.
+    apart: bool,
+}
+
+impl Server {
+    fn write(&mut self, me: usize, tale: &mut u64) {
+        let own = self.log.iter().filter(|it| it.writer == me).map(|it| it.own).max();
+        let all = self.log.iter().map(|it| it.all).max();
+        *tale += 1;
+        self.log.push(Transaction {
+            writer: me,
+            own: own.unwrap_or(0) + 1,
+            all: all.unwrap_or(0) + 1,
+            tale: *tale,
+        });
+    }
+
+    fn mysql(&self, me: usize) -> Position {
+        let mut set = GtidSet::default();
+        for it in &self.log {
+            let one = format!("{}:{}", uuid(NAMES[it.writer]), it.own);
+            set = set.union(&one.parse().expect("good"));
+        }
+        Position::Mysql(MysqlPosition { server: uuid(NAMES[me]), set })
+    }
+
+    fn mariadb(&self, me: usize) -> Position {
+        let known = &self.log[self.base.saturating_sub(1)..];
+        let text: Vec<String> =
+            known.iter().map(|it| format!("0-{}-{}", it.writer + 1, it.all)).collect();
+        let state: GtidState = text.join(",").parse().expect("good");
+        let server = u32::try_from(me + 1).expect("small");
+        Position::Mariadb(MariadbPosition { server, state })
+    }
+
+    fn part_of(&self, other: &Self) -> bool {
+        self.log.iter().all(|it| other.log.contains(it))
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(usize),
+    Receive(usize, usize),
+    Errant(usize),
+    Switchover(usize),
+    Failover,
+    MadeAnew(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (1_usize..4).prop_map(Step::Write),
+        4 => (0_usize..4, 1_usize..4).prop_map(|(who, count)| Step::Receive(who, count)),
+        1 => (0_usize..4).prop_map(Step::Errant),
+        1 => (0_usize..4).prop_map(Step::Switchover),
+        1 => Just(Step::Failover),
+        1 => (0_usize..4).prop_map(Step::MadeAnew),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+struct Model {
+    servers: Vec<Server>,
+    master: usize,
+    origins: [Position; 2],
+    tale: u64,
+}
+
+impl Model {
+    fn serve(&mut self, master: usize) {
+        self.master = master;
+        let server = &self.servers[master];
+        self.origins = [server.mysql(master), server.mariadb(master)];
+    }
+
+    fn step(&mut self, step: &Step) {
+        let master = self.master;
+        match *step {
+            Step::Write(count) => {
+                (0..count).for_each(|_| self.servers[master].write(master, &mut self.tale));
+            }
+            Step::Receive(who, count) if who != master && !self.servers[who].apart => {
+                let had = self.servers[who].log.len();
+                let rest = self.servers[master].log.iter().skip(had).take(count).cloned();
+                let rest: Vec<Transaction> = rest.collect();
+                self.servers[who].log.extend(rest);
+            }
+            Step::Errant(who) if who != master => {
+                self.servers[who].write(who, &mut self.tale);
+                self.servers[who].apart = true;
+            }
+            Step::Switchover(to) if to != master && !self.servers[to].apart => {
+                self.step(&Step::Receive(to, usize::MAX));
+                self.serve(to);
+            }
+            Step::Failover => {
+                let fit =
+                    (0..NAMES.len()).filter(|who| *who != master && !self.servers[*who].apart);
+                let Some(best) = fit.max_by_key(|who| self.servers[*who].log.len()) else { return };
+                self.servers[master].apart =
+                    self.servers[master].log.len() > self.servers[best].log.len();
+                self.serve(best);
+            }
+            Step::MadeAnew(who) if who != master => {
+                let log = self.servers[master].log.clone();
+                self.servers[who] = Server { base: log.len(), log, apart: false };
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&self) {
+        let master = &self.servers[self.master];
+        for (who, server) in self.servers.iter().enumerate() {
+            let part = server.part_of(master);
+            let positions = [server.mysql(who), server.mariadb(who)];
+            let masters = [master.mysql(self.master), master.mariadb(self.master)];
+            // One that has not come as far as the backup that its master was made from cannot be told
+            // from one that never will; its master's log does not reach back to it either.
+            let untold = server.log.len() < master.base;
+            for ((mine, theirs), origin) in positions.iter().zip(&masters).zip(&self.origins) {
+                if untold && matches!(mine, Position::Mariadb(_)) {
+                    assert!(part || mine.strays(std::slice::from_ref(origin)).is_some());
+                    continue;
+                }
+                let strays = mine.strays(std::slice::from_ref(origin));
+                assert_eq!(strays.is_none(), part, "{mine} from {origin}: {strays:?}");
+                assert_eq!(mine.part_of(origin), part, "{mine} from {origin}");
+                let covers = matches!(theirs.covers(mine), Covering::Covers(_));
+                assert_eq!(covers, part, "{theirs} covers {mine}");
+                let has_all = matches!(mine.covers(theirs), Covering::Covers(_));
+                assert_eq!(has_all, master.part_of(server), "{mine} covers {theirs}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn who_has_transactions_of_its_own_is_told_exactly(steps in steps()) {
+        let none = Server::default();
+        let mut model = Model {
+            origins: [none.mysql(0), none.mariadb(0)],
+            servers: vec![none; NAMES.len()],
+            master: 0,
+            tale: 0,
+        };
+        for step in &steps {
+            model.step(step);
+            model.check();
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What a move asks of these servers: nothing received is thrown away, a receiver that tries again
+//! is stopped, a demoted master goes on from what it wrote, obstacles are told beforehand.
+
+use std::time::Duration;
+
+use sengu_core::event::{Command, ControlOutcome};
+use sengu_core::observation::Role;
+use sengu_core::position::Covering;
+use tokio::time::sleep;
+
+use super::bench::{MysqlBench, MysqlServer};
+use super::both;
+use super::server::Kind;
+use crate::database::suite::{COMMAND, Client, Server, Start, Written, done, life, state};
+
+both! {
+    a_promotion_waits_for_what_was_received,
+    nothing_received_is_thrown_away_to_follow,
+    a_receiver_that_tries_again_is_stopped,
+    a_demoted_master_goes_on_from_what_it_wrote,
+    the_same_source_is_gone_on_with,
+    obstacles_are_told,
+    two_sources_are_refused,
+}
+
+/// A master and a copy that follows it.
+async fn pair(bench: &MysqlBench) -> (MysqlServer, MysqlServer) {
+    let master = bench.start_with(Start::Open, "").await;
+    let copy = bench.start_with(Start::ReplicaOf(master.address()), "").await;
+    state(copy.database(), |state| state.link_up).await;
+    (master, copy)
+}
+
+async fn catches_up(master: &MysqlServer, copy: &MysqlServer) {
+    let ahead = state(master.database(), |_| true).await.applied;
+    state(copy.database(), |state| matches!(state.applied.covers(&ahead), Covering::Covers(_)))
+        .await;
+}
+
+/// Lets the copy receive a write that it does not apply.
+async fn leave_unapplied(master: &MysqlServer, copy: &MysqlServer) {
+    catches_up(master, copy).await;
+    copy.root().await.exec("STOP REPLICA SQL_THREAD").await;
+    assert_eq!(master.client().await.write("received").await, Written::Acknowledged);
+    let ahead = state(master.database(), |_| true).await.applied;
+    let lags = state(copy.database(), |state| {
+        matches!(state.received.covers(&ahead), Covering::Covers(_))
+    });
+    let lags = lags.await;
+    assert!(lags.applier_stopped && !lags.link_up);
+    assert!(matches!(lags.applied.covers(&ahead), Covering::Lacks(1)), "{lags:?}");
+}
+
+async fn a_promotion_waits_for_what_was_received(bench: MysqlBench) {
+    let (master, copy) = pair(&bench).await;
+    leave_unapplied(&master, &copy).await;
+    let boot_id = life(copy.database()).await;
+    let promote = Command::Promote { boot_id };
+    let failed = copy.database().control(promote.clone(), COMMAND).await;
+    let ControlOutcome::Failed { error, untouched: true } = failed else {
+        panic!("promoted: {failed:?}");
+    };
+    assert!(error.contains("applier"), "{error}");
+    let after = state(copy.database(), |_| true).await;
+    assert!(!after.writable && after.role == Role::Replica);
+    copy.root().await.exec("START REPLICA SQL_THREAD").await;
+    let promoted = done(copy.database(), promote).await;
+    assert!(promoted.writable && promoted.role == Role::Master);
+    assert!(copy.client().await.has("received").await, "thrown away");
+}
+
+async fn nothing_received_is_thrown_away_to_follow(bench: MysqlBench) {
+    let (master, copy) = pair(&bench).await;
+    let other = bench.start_with(Start::Open, "").await;
+    leave_unapplied(&master, &copy).await;
+    let follow = Command::Follow { source: other.address() };
+    let failed = copy.database().control(follow, COMMAND / 3).await;
+    let ControlOutcome::Failed { error, untouched: true } = failed else {
+        panic!("it follows: {failed:?}");
+    };
+    assert!(error.contains("applier"), "{error}");
+    done(copy.database(), Command::Detach).await;
+    drop(master);
+    copy.root().await.exec("START REPLICA SQL_THREAD").await;
+    state(copy.database(), |state| state.applied == state.received).await;
+    assert!(copy.client().await.has("received").await, "thrown away");
+}
+
+async fn a_receiver_that_tries_again_is_stopped(bench: MysqlBench) {
+    let (master, copy) = pair(&bench).await;
+    let source = master.address();
+    drop(master);
+    let lost = state(copy.database(), |state| !state.link_up).await;
+    assert_eq!((lost.source, lost.trouble), (Some(source), None), "it tries again");
+    // Until it has failed to connect at least once.
+    sleep(Duration::from_millis(1500)).await;
+    let detached = done(copy.database(), Command::Detach).await;
+    assert_eq!((detached.source, detached.role), (None, Role::Replica));
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!(state(copy.database(), |_| true).await.source, None, "it tries again");
+}
+
+async fn a_demoted_master_goes_on_from_what_it_wrote(bench: MysqlBench) {
+    let (old, new) = pair(&bench).await;
+    for key in 0..5 {
+        let written = old.client().await.write(&format!("old-{key}")).await;
+        assert_eq!(written, Written::Acknowledged);
+    }
+    let fenced = done(old.database(), Command::Fence { kill: false }).await;
+    catches_up(&old, &new).await;
+    done(new.database(), Command::Detach).await;
+    let boot_id = life(new.database()).await;
+    let promoted = done(new.database(), Command::Promote { boot_id }).await;
+    assert_eq!(fenced.applied.strays(std::slice::from_ref(&promoted.applied)), None);
+    assert_eq!(new.client().await.write("new").await, Written::Acknowledged);
+    let follow = Command::Follow { source: new.address() };
+    let following = done(old.database(), follow).await;
+    assert!(following.role == Role::Replica && !following.writable);
+    catches_up(&new, &old).await;
+    let end = state(old.database(), |state| state.link_up).await;
+    assert!(matches!(end.applied.covers(&fenced.applied), Covering::Covers(_)));
+    assert_eq!(end.applied.strays(std::slice::from_ref(&promoted.applied)), None, "{end:?}");
+    // And back, by the same path.
+    done(new.database(), Command::Fence { kill: false }).await;
+    catches_up(&new, &old).await;
+    let boot_id = life(old.database()).await;
+    done(old.database(), Command::Promote { boot_id }).await;
+    done(new.database(), Command::Follow { source: old.address() }).await;
+    assert_eq!(old.client().await.write("back").await, Written::Acknowledged);
+    catches_up(&old, &new).await;
+    assert!(new.client().await.has("back").await && new.client().await.has("old-4").await);
+}
+
+async fn the_same_source_is_gone_on_with(bench: MysqlBench) {
+    let (master, copy) = pair(&bench).await;
+    done(copy.database(), Command::Detach).await;
+    assert_eq!(master.client().await.write("missed").await, Written::Acknowledged);
+    let follow = Command::Follow { source: master.address() };
+    assert_eq!(done(copy.database(), follow.clone()).await.source, Some(master.address()));
+    catches_up(&master, &copy).await;
+    // And once more, which changes nothing.
+    let again = done(copy.database(), follow).await;
+    assert!(again.link_up && again.source == Some(master.address()));
+    assert!(copy.client().await.has("missed").await);
+}
+
+async fn obstacles_are_told(bench: MysqlBench) {
+    let server = bench.start_with(Start::Open, "").await;
+    assert_eq!(state(server.database(), |_| true).await.obstacles, Vec::<String>::new());
+    let mut open = server.client().await;
+    open.exec("BEGIN; INSERT INTO app.kept VALUES ('SECRET')").await;
+    let mut branch = server.client().await;
+    branch
+        .exec("XA START 'b'; INSERT INTO app.kept VALUES ('b'); XA END 'b'; XA PREPARE 'b'")
+        .await;
+    let told = state(server.database(), |state| state.obstacles.len() >= 2).await.obstacles;
+    let shown = told.join("\n");
+    assert!(shown.contains("prepared XA"), "{shown}");
+    let named = format!("session {} of `app` has a transaction open", open.id());
+    assert!(shown.contains(&named) && shown.contains("rows changed"), "{shown}");
+    assert!(!shown.contains("SECRET"), "{shown}");
+    if bench.kind == Kind::Mysql {
+        let mut locker = server.client().await;
+        locker.exec("CREATE TABLE app.locked (a INT); LOCK TABLES app.locked WRITE").await;
+        state(server.database(), |state| {
+            state.obstacles.iter().any(|it| it.contains("holds a table lock"))
+        })
+        .await;
+    }
+}
+
+async fn two_sources_are_refused(bench: MysqlBench) {
+    let (master, copy) = pair(&bench).await;
+    let second = copy.follow(master.address());
+    let second = match bench.kind {
+        Kind::Mariadb => second.replace("CHANGE MASTER", "CHANGE MASTER 'second'"),
+        Kind::Mysql => format!("{second} FOR CHANNEL 'second'"),
+    };
+    copy.root().await.exec(&second).await;
+    let told = state(copy.database(), |state| state.trouble.is_some()).await;
+    assert!(told.trouble.expect("told").contains("2 sources"));
+    let boot_id = life(copy.database()).await;
+    let failed = copy.database().control(Command::Promote { boot_id }, COMMAND).await;
+    assert!(matches!(&failed, ControlOutcome::Failed { untouched: true, .. }), "{failed:?}");
+}
