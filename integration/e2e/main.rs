@@ -12,6 +12,7 @@ mod disk;
 mod failover;
 mod files;
 mod hooks;
+mod incidents;
 mod mysql;
 mod mysql_rig;
 mod signals;
