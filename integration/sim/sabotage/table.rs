@@ -62,7 +62,7 @@ const fn entry(
 pub const TABLE: &[Entry] = &[
     entry("one-giver", LapseTooEarly,
         "a term is declared lapsed after 0.96 of its lease",
-        &["one-giver"], 300, Worlds::Seeds),
+        &["one-giver"], 60, Worlds::Seeds),
     entry("one-giver", LapsedBeatenBack,
         "a lapsed holder writes *serving* again in its old term",
         &["one-giver"], 300, Worlds::Seeds),
@@ -74,7 +74,7 @@ pub const TABLE: &[Entry] = &[
         &["fence-in-time"], 100, Worlds::SlowStoreThenNone),
     entry("fence-in-time", FenceAtTheDeadline,
         "the fence starts at the deadline, not its budget before",
-        &["fence-in-time"], 300, Worlds::Seeds),
+        &["fence-in-time"], 60, Worlds::Seeds),
     entry("starts-fenced", OpenOnSightLeft,
         "an instance that takes writes without the term is left alone",
         &["starts-fenced"], 300, Worlds::Seeds),
