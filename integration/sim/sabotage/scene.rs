@@ -112,7 +112,6 @@ impl Worlds {
     fn rounds(self) -> (Micros, u64, &'static [(Micros, &'static str)]) {
         const AT_ONCE: Micros = 30 * MILLI;
         match self {
-            Self::Seeds | Self::Limits => (0, 0, &[]),
             Self::SlowStoreThenNone => (
                 16 * SECOND,
                 14,
@@ -149,6 +148,13 @@ impl Worlds {
                     (20 * SECOND, "r2 dies, comes back after 2 s"),
                 ],
             ),
+            _ => self.more_rounds(),
+        }
+    }
+
+    fn more_rounds(self) -> (Micros, u64, &'static [(Micros, &'static str)]) {
+        const AT_ONCE: Micros = 30 * MILLI;
+        match self {
             Self::CopiesDieToo => (
                 20 * SECOND,
                 9,
@@ -195,6 +201,7 @@ impl Worlds {
                     (180 * MILLI, "agent h3 dies for 150 ms"),
                 ],
             ),
+            _ => (0, 0, &[]),
         }
     }
 }
