@@ -64,7 +64,6 @@ mod chosen {
         // fence-in-time
         DeadlineFromReceipt,
         FenceAtTheDeadline,
-        LateBeatDisarms,
         // starts-fenced
         OpenOnSightLeft,
         UnansweredStartGoesOn,
@@ -82,11 +81,9 @@ mod chosen {
         // detach-then-final
         NoDetach,
         FinalWrittenAgain,
-        OffsetsWithoutIds,
         PositionBeforeFence,
         // nothing-older-runs
         PromotedWithoutTime,
-        PromotionKeepsProof,
         // no-needless-move
         VetoIgnored,
         HungAtOnce,
@@ -99,7 +96,6 @@ mod chosen {
         // refusals-are-said
         RefusalDropped,
         FailedTriedAgain,
-        AttemptsNotCounted,
         // all-bounded
         RetriedWithoutPause,
         OriginsKept,
