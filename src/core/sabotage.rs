@@ -11,15 +11,15 @@ pub const BUILT_IN: bool = cfg!(feature = "sabotage");
 /// Is this rule to be broken now?
 #[cfg(feature = "sabotage")]
 macro_rules! sabotaged {
-    ($name:ident) => {
-        $crate::sabotage::chosen($crate::sabotage::Sabotage::$name)
+    ($($name:ident),+) => {
+        $($crate::sabotage::chosen($crate::sabotage::Sabotage::$name))||+
     };
 }
 
 /// Never: this build keeps its rules.
 #[cfg(not(feature = "sabotage"))]
 macro_rules! sabotaged {
-    ($name:ident) => {
+    ($($name:ident),+) => {
         false
     };
 }

@@ -173,7 +173,12 @@ impl Facts<'_> {
             _ if unproven.is_empty() => {
                 (Holds, "every earlier holder was proven stopped".to_owned())
             }
-            _ => (Holds, format!("before a promotion these are looked at: {unproven}")),
+            MasterState::Taken { .. }
+            | MasterState::Serving
+            | MasterState::Giving { .. }
+            | MasterState::Unmanaged => {
+                (Holds, format!("before a promotion these are looked at: {unproven}"))
+            }
         }
     }
 
@@ -249,8 +254,8 @@ impl Facts<'_> {
         let out: Vec<&InstanceName> = copies()
             .filter(|(name, at)| {
                 let own = self.service.and_then(|service| service.own.get(*name));
-                !own.map_or(
-                    at.record.in_step.is_some() && at.record.in_step == at.record.boot_id,
+                !own.map_or_else(
+                    || at.record.in_step.is_some() && at.record.in_step == at.record.boot_id,
                     Own::in_step,
                 )
             })
