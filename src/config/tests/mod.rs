@@ -3,6 +3,7 @@
 
 mod mistakes;
 mod mysql;
+mod parts;
 
 use std::net::IpAddr;
 
