@@ -84,9 +84,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let start = identity::random()?;
     let view = Arc::new(View::default());
     let journal = Arc::new(Journal::new(&start));
-    let audit = Audit::open(&config.data_dir, audit::Bounds::default())
-        .with_context(|| format!("the audit in {} cannot be opened", config.data_dir.display()))?;
-    let audit = Arc::new(audit);
+    let audit = audit_of(&config)?;
     let board = Arc::new(Board::default());
     let (events, received) = mpsc::channel(EVENTS);
     let (queries, asked) = mpsc::channel(QUERIES);
@@ -99,27 +97,16 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let data_dir = config.data_dir.clone();
     let teller = teller(&parts, &view, &config, &stopped);
     let witness = Witness::new(Arc::clone(&journal));
-    let turner = Turner::new(
-        parts,
-        Arc::clone(&store),
-        Arc::clone(&view),
-        witness,
-        data_dir,
-        events.clone(),
-    );
+    let (reads, writes) = (Arc::clone(&view), Arc::clone(&store));
+    let turner = Turner::new(parts, writes, reads, witness, data_dir, events.clone());
     let mut turning = tokio::spawn(turner.run(received, asked));
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
     let recording = (journal, Arc::clone(&audit));
     let Checking { checks, context, folders } =
         Checking::start(&config, &view, &store, &board, recording, &stopped);
-    let dns = crate::dns::serve(
-        &config.dns,
-        &config.datacenter,
-        Arc::clone(&view),
-        ended(stopped.clone()),
-    )
-    .await?;
+    let (reads, end) = (Arc::clone(&view), ended(stopped.clone()));
+    let dns = crate::dns::serve(&config.dns, &config.datacenter, reads, end).await?;
     let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
     let mut templates = template::start(
         config.templates.clone(),
@@ -154,6 +141,13 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     audit.end();
     turning.abort();
     result
+}
+
+/// Opens the record of what was done.
+fn audit_of(config: &Config) -> anyhow::Result<Arc<Audit>> {
+    let audit = Audit::open(&config.data_dir, audit::Bounds::default())
+        .with_context(|| format!("the audit in {} cannot be opened", config.data_dir.display()))?;
+    Ok(Arc::new(audit))
 }
 
 /// Starts telling this host's hooks of what the catalog shows.

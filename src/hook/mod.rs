@@ -2,9 +2,10 @@
 //!
 //! The core decides when a phase runs, and that it runs once (`tell` does for the three phases
 //! that every host tells itself); here all hooks of that phase and service are called, one after
-//! the other in the order of the configuration, each with its deadline. A hook's failure is a warning in the history, or stops the move if it is
-//! `on_error = "abort"` at a `before-` phase; then the hooks after it are not run. Nothing here
-//! is retried, and nothing of argv is ever shown but the program's name.
+//! the other in the order of the configuration, each with its deadline. A hook's failure is a
+//! warning in the history, or stops the move if it is `on_error = "abort"` at a `before-` phase;
+//! then the hooks after it are not run. Nothing here is retried, and nothing of argv is ever shown
+//! but the program's name.
 
 pub(crate) mod account;
 pub(crate) mod program;

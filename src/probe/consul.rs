@@ -193,7 +193,7 @@ fn runs_script(wanted: &Wanted) -> bool {
     let script = |check: &&AgentCheck| {
         matches!(check.definition().map(|found| found.way), Ok(Way::Script { .. }))
     };
-    wanted.checks().iter().any(|check| script(check))
+    wanted.checks().iter().any(script)
 }
 
 fn wanted(service: bool, value: &Value) -> Result<Wanted, String> {

@@ -310,10 +310,10 @@ fn add_functions(tera: &mut Tera, scene: &Arc<Scene>, stop: &Arc<AtomicBool>) {
         }),
         ("service", |scene, given| {
             let given: OfService = given.deserialize()?;
-            let standing = given.status.map_or(Ok(Standing::default()), |text| text.parse());
+            let standing = given.status.map(|text| text.parse()).transpose();
             let choice = Choice {
                 tag: given.tag,
-                standing: standing.map_err(tera::Error::message)?,
+                standing: standing.map_err(tera::Error::message)?.unwrap_or_default(),
                 near: given.near,
                 order: order(given.order, Order::PerHost)?,
             };

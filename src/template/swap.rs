@@ -160,8 +160,8 @@ impl Staged {
         file.write_all(bytes).map_err(failed("write", &self.temp))?;
         let new = file.metadata().map_err(failed("look at", &self.temp))?;
         let told = self.manner.owner;
-        let user = told.map(|owner| owner.user).or(old.map(Metadata::uid));
-        let group = told.and_then(|owner| owner.group).or(old.map(Metadata::gid));
+        let user = told.map(|owner| owner.user).or_else(|| old.map(Metadata::uid));
+        let group = told.and_then(|owner| owner.group).or_else(|| old.map(Metadata::gid));
         let user = user.filter(|user| *user != new.uid());
         let group = group.filter(|group| *group != new.gid());
         if user.is_some() || group.is_some() {
