@@ -13,6 +13,7 @@ mod failover;
 mod files;
 mod hooks;
 mod incidents;
+mod mysql;
 mod mysql_rig;
 mod signals;
 mod store;
