@@ -212,7 +212,7 @@ impl Catalog {
             Named::Master(..) if now >= self.valid_until && !sabotaged!(ValidUntilNotCompared) => {
                 Named::Withdrawn("the store has not answered for a lease")
             }
-            named => named,
+            named @ (Named::Master(..) | Named::Withdrawn(_)) => named,
         }
     }
 

@@ -133,7 +133,7 @@ pub(super) fn pair(catalog: &Catalog, entry: &KeyValue) -> Pair {
 /// What belongs to an entry besides its value.
 pub(super) fn meta(catalog: &Catalog, name: &str) -> KvMeta {
     let kept = catalog.get(&key::kv_meta(name));
-    kept.and_then(|entry| KvMeta::decode(&entry.value).ok()).unwrap_or(KvMeta {
+    kept.and_then(|entry| KvMeta::decode(&entry.value).ok()).unwrap_or_else(|| KvMeta {
         format: FORMAT,
         flags: 0,
         locks: 0,
@@ -180,7 +180,7 @@ pub fn put(catalog: &Catalog, put: &Put<'_>) -> Result<Plan, Refusal> {
     check_put(put)?;
     let at = key::kv(put.key);
     let seen = catalog.get(&at);
-    let old = seen.map(|_| meta(catalog, put.key)).unwrap_or(meta(&Catalog::default(), ""));
+    let old = seen.map(|_| meta(catalog, put.key)).unwrap_or_else(|| meta(&Catalog::default(), ""));
     let same = seen
         .filter(|entry| *entry.value == *put.value && old.flags == put.flags)
         .filter(|entry| put.cas.is_none_or(|cas| cas == entry.modified));
