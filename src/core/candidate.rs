@@ -11,7 +11,6 @@ use std::fmt;
 use crate::name::InstanceName;
 use crate::position::{Covering, Position};
 use crate::record::Unfit;
-use crate::sabotage::sabotaged;
 
 /// One copy as the ranking sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,7 +204,6 @@ fn counts(copy: &Copy, position: &Position, terms: &Terms<'_>) -> bool {
 }
 
 fn known(position: &Position, histories: Option<&[Position]>) -> bool {
-    let histories = histories.filter(|_| !sabotaged!(OffsetsWithoutIds));
     histories.is_none_or(|origins| position.strays(origins).is_none())
 }
 

@@ -441,7 +441,6 @@ impl Machine {
             let record = view.and_then(|view| view.master.as_ref()).map(|at| &at.record);
             record.is_some_and(|record| {
                 record.term == kept.term
-                    && (naming.contains_key(name) || !sabotaged!(LateBeatDisarms))
                     && services.get(name).is_some_and(|own| own.must_fence(record, config))
             })
         });

@@ -11,15 +11,15 @@ pub const BUILT_IN: bool = cfg!(feature = "sabotage");
 /// Is this rule to be broken now?
 #[cfg(feature = "sabotage")]
 macro_rules! sabotaged {
-    ($name:ident) => {
-        $crate::sabotage::chosen($crate::sabotage::Sabotage::$name)
+    ($($name:ident),+) => {
+        $($crate::sabotage::chosen($crate::sabotage::Sabotage::$name))||+
     };
 }
 
 /// Never: this build keeps its rules.
 #[cfg(not(feature = "sabotage"))]
 macro_rules! sabotaged {
-    ($name:ident) => {
+    ($($name:ident),+) => {
         false
     };
 }
@@ -64,7 +64,6 @@ mod chosen {
         // fence-in-time
         DeadlineFromReceipt,
         FenceAtTheDeadline,
-        LateBeatDisarms,
         // starts-fenced
         OpenOnSightLeft,
         UnansweredStartGoesOn,
@@ -82,11 +81,9 @@ mod chosen {
         // detach-then-final
         NoDetach,
         FinalWrittenAgain,
-        OffsetsWithoutIds,
         PositionBeforeFence,
         // nothing-older-runs
         PromotedWithoutTime,
-        PromotionKeepsProof,
         // no-needless-move
         VetoIgnored,
         HungAtOnce,
@@ -99,7 +96,6 @@ mod chosen {
         // refusals-are-said
         RefusalDropped,
         FailedTriedAgain,
-        AttemptsNotCounted,
         // all-bounded
         RetriedWithoutPause,
         OriginsKept,

@@ -2,7 +2,8 @@
 //! service can acknowledge a write any more.
 //!
 //! Stricter than W, which needs a client to come by: here two instances that *could* take writes
-//! are enough, and so is one that came back open after its exit had counted as proof. A stopped process counts as able, since what lies in its sockets runs on waking.
+//! are enough, and so is one that came back open after its exit had counted as proof.
+//! A stopped process counts as able, since what lies in its sockets runs on waking.
 
 use std::collections::{BTreeMap, BTreeSet};
 

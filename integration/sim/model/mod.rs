@@ -197,7 +197,29 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use sengu_core::event::{Action, Event};
+    use sengu_core::machine::Machine;
+    use sengu_core::time::{Now, Time};
+
     use super::*;
+
+    #[test]
+    fn an_agent_without_a_store_asks_for_no_wake_in_the_past() {
+        let mut machine = Machine::new();
+        let now = |second| Now { time: Time(second * 1_000_000), ..Now::default() };
+        let config = setting::config(0, 1, BTreeSet::new());
+        machine.step(now(100), Event::Configured(Arc::new(config)));
+        for second in 101..120 {
+            for action in machine.step(now(second), Event::Tick) {
+                if let Action::Wake(at) = action {
+                    assert!(at > now(second).time, "a wake in the past is a tick at once");
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_order_of_a_few_steps_holds() {

@@ -328,6 +328,10 @@ impl World {
             Choice::Switchover => self.ask(request_of(false)),
             Choice::Failover => self.ask(request_of(true)),
         }
+        self.judge_now();
+    }
+
+    fn judge_now(&mut self) {
         self.judge.databases(&self.databases);
         for host in 0..2 {
             self.read_name(host);

@@ -28,8 +28,6 @@ pub enum Worlds {
     SwitchoverThenCuts,
     /// Processes that end slowly, one after the other.
     SlowEnds,
-    /// Fenced for want of the store, then stopped when it may open again.
-    StoppedAtReopening,
     /// Failovers whose hooks say no.
     HooksSayNo,
     /// Masters that die, with copies that die after their finals.
@@ -58,7 +56,6 @@ impl Worlds {
             Self::SlowStoreThenNone => "a slow store, then none",
             Self::SwitchoverThenCuts => "switchovers, then cuts between hosts",
             Self::SlowEnds => "processes that end slowly",
-            Self::StoppedAtReopening => "processes stopped at their reopening",
             Self::HooksSayNo => "failovers whose hooks say no",
             Self::CopiesDieToo => "copies that die after their finals",
             Self::FullStore => "a store that takes no writes",
@@ -115,7 +112,6 @@ impl Worlds {
     fn rounds(self) -> (Micros, u64, &'static [(Micros, &'static str)]) {
         const AT_ONCE: Micros = 30 * MILLI;
         match self {
-            Self::Seeds | Self::Limits => (0, 0, &[]),
             Self::SlowStoreThenNone => (
                 16 * SECOND,
                 14,
@@ -144,17 +140,6 @@ impl Worlds {
                     (600 * MILLI, "r1 ends within 4 s, comes back after 1 s"),
                 ],
             ),
-            Self::StoppedAtReopening => (
-                40 * SECOND,
-                5,
-                &[
-                    (0, "h1 loses the store for 3 s"),
-                    (0, "h2 loses the store for 3 s"),
-                    (0, "h3 loses the store for 3 s"),
-                    (2900 * MILLI, "r1 cannot be killed for 25 s"),
-                    (2900 * MILLI, "r1 is stopped for 20 s"),
-                ],
-            ),
             Self::HooksSayNo => (
                 60 * SECOND,
                 3,
@@ -163,6 +148,13 @@ impl Worlds {
                     (20 * SECOND, "r2 dies, comes back after 2 s"),
                 ],
             ),
+            _ => self.more_rounds(),
+        }
+    }
+
+    fn more_rounds(self) -> (Micros, u64, &'static [(Micros, &'static str)]) {
+        const AT_ONCE: Micros = 30 * MILLI;
+        match self {
             Self::CopiesDieToo => (
                 20 * SECOND,
                 9,
@@ -198,7 +190,7 @@ impl Worlds {
                     (30 * SECOND, "person fails over to r2 accepting loss"),
                 ],
             ),
-            Self::ShortStops => (10 * SECOND, 9, &[(0, "r1 is stopped for 900 ms")]),
+            Self::ShortStops => (10 * SECOND, 9, &[(0, "r1 is stopped for 1.8 s")]),
             Self::AgentDiesInHooks => (
                 14 * SECOND,
                 12,
@@ -209,6 +201,7 @@ impl Worlds {
                     (180 * MILLI, "agent h3 dies for 150 ms"),
                 ],
             ),
+            _ => (0, 0, &[]),
         }
     }
 }

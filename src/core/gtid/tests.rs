@@ -98,7 +98,7 @@ fn two_servers_of_one_domain_are_two_histories() {
 
 #[test]
 fn what_is_no_set_is_named() {
-    for text in ["x", "3e11fa47:1", &format!("{A}"), &format!("{A}:0"), &format!("{A}:5-2")] {
+    for text in ["x", "3e11fa47:1", A, &format!("{A}:0"), &format!("{A}:5-2")] {
         let error = text.parse::<GtidSet>().expect_err("refused").to_string();
         assert!(error.contains("is no GTID set") && error.contains(text), "{error}");
     }

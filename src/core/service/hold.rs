@@ -42,7 +42,7 @@ impl Service {
             ));
             return;
         };
-        let any = sabotaged!(AnotherLifeGoesOn) && own.boot_id.is_some();
+        let any = sabotaged!(AnotherLifeGoesOn);
         if own.gone(&holder.boot_id) && !any {
             self.hold_gone(cx, at);
             return;
@@ -458,7 +458,7 @@ impl Service {
             })
             .count();
         let spent = recent.max(record.failed.len());
-        spent >= usize::try_from(most).unwrap_or(usize::MAX) && !sabotaged!(AttemptsNotCounted)
+        spent >= usize::try_from(most).unwrap_or(usize::MAX)
     }
 }
 

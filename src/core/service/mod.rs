@@ -454,7 +454,7 @@ impl Service {
         when: Vec<Compare>,
         then: Vec<Op>,
     ) -> Option<ActionId> {
-        let unchecked = sabotaged!(TermReused) || sabotaged!(LapsedBeatenBack);
+        let unchecked = sabotaged!(TermReused, LapsedBeatenBack);
         if let Err(wrong) = transition::check(from.map(|at| &at.record), to)
             && !unchecked
         {

@@ -705,8 +705,7 @@ fn held_against(name: &InstanceName, verdicts: &[&Verdict], wrong: &mut Vec<Stri
     for verdict in verdicts {
         match verdict {
             Verdict::Good => {}
-            Verdict::Bad(_)
-                if sabotaged!(UnfencedFileAdopted) || sabotaged!(ExitWithoutFileCounts) => {}
+            Verdict::Bad(_) if sabotaged!(UnfencedFileAdopted, ExitWithoutFileCounts) => {}
             Verdict::Bad(why) => wrong.push(format!("`{name}`: {why}")),
             Verdict::Unknown => wrong.push(format!("`{name}`: not looked at yet")),
         }

@@ -212,10 +212,9 @@ async fn follow(work: &Work<'_>, source: SocketAddr) -> Result<Told, Failure> {
 /// What a copy applies waits for nobody: else its applier would stand as soon as nobody
 /// acknowledges to it.
 async fn stop_waiting(work: &Work<'_>) -> Result<(), Failure> {
-    let Some(semi) = work.before.state.semi_sync.filter(|semi| semi.awaits > 0) else {
-        return Ok(());
-    };
-    if semi.waiting > 0 && work.before.state.role == Role::Master {
+    let Some(semi) = work.before.state.semi_sync else { return Ok(()) };
+    let commits_wait = semi.awaits > 0 && semi.waiting > 0;
+    if commits_wait && work.before.state.role == Role::Master {
         // It would acknowledge what no copy has.
         return Err(work.failure(&format!(
             "{} commits still wait for an acknowledgement of a copy",

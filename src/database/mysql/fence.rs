@@ -189,7 +189,7 @@ impl Attempt<'_> {
         setter: &Session,
         ender: &Session,
     ) -> Result<(Arc<Process>, InstanceState), Problem> {
-        let process = ender.process().ok_or(Fault::Broken("no process".to_owned()))?;
+        let process = ender.process().ok_or_else(|| Fault::Broken("no process".to_owned()))?;
         self.check_accounts(ender)?;
         let before = observe::ask_state(ender, &Features::default(), self.until).await?;
         if setter.server().is_mariadb() && before.events {

@@ -230,7 +230,7 @@ async fn kill_all(server: &MysqlServer) {
         // One may have ended by itself.
         let _gone = root.ask_for(&format!("KILL {id}"), LONG).await;
     }
-    while root.value(&of(&format!("ID IN ({ids})"))).await != "" {
+    while !root.value(&of(&format!("ID IN ({ids})"))).await.is_empty() {
         sleep(Duration::from_millis(5)).await;
     }
 }
