@@ -179,7 +179,7 @@ impl Tail {
     ///
     /// # Errors
     /// The system's.
-    pub fn next(&mut self) -> io::Result<Vec<Line>> {
+    pub fn news(&mut self) -> io::Result<Vec<Line>> {
         let data = match fs::metadata(&self.path) {
             Ok(data) => data,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -191,8 +191,8 @@ impl Tail {
         }
         let all = read(&self.path)?;
         self.seen = Some(now);
-        let news: Vec<Line> = all.into_iter().filter(|line| line.number > self.last).collect();
-        self.last = news.last().map_or(self.last, |line| line.number);
-        Ok(news)
+        let later: Vec<Line> = all.into_iter().filter(|line| line.number > self.last).collect();
+        self.last = later.last().map_or(self.last, |line| line.number);
+        Ok(later)
     }
 }

@@ -89,10 +89,10 @@ fn a_tail_gives_each_line_once_over_a_turn() {
         let audit = Audit::open(folder.path(), Bounds { lines: 3, bytes: 1 << 20 }).expect("opens");
         audit.note(deed(Via::Socket, &number.to_string()));
         audit.end();
-        seen.extend(tail.next().expect("readable").into_iter().map(|line| line.what));
+        seen.extend(tail.news().expect("readable").into_iter().map(|line| line.what));
     }
     assert_eq!(seen, ["0", "1", "2", "3", "4", "5", "6"]);
-    assert!(tail.next().expect("readable").is_empty());
+    assert!(tail.news().expect("readable").is_empty());
 }
 
 #[test]

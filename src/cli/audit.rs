@@ -113,7 +113,7 @@ fn follow(
     loop {
         let mut news = Vec::new();
         for tail in &mut tails {
-            news.extend(tail.next()?);
+            news.extend(tail.news()?);
         }
         news.sort_by_key(|line| line.at);
         news.iter().filter(|line| options.wants(line)).for_each(|line| tell(global, line, look));

@@ -73,7 +73,8 @@ pub fn markdown() -> String {
          `[[hook]]` add to those before; relative paths\n\
          are relative to the folder of `sengu.toml`. Over all files go variables of the \
          environment, for keys of one value in tables that stand once:\n\
-         `SENGU_HOST` for `host`, `SENGU_STORE__LEASE` for `lease` in `[store]`. A variable with two \
+         `SENGU_HOST` for `host`, `SENGU_STORE__LEASE` for `lease` in `[store]`. \
+         A variable with two \
          underscores that is no key is a mistake.\n\
          Every mistake names its file or variable. `sengu config --check --elsewhere FILE` checks \
          a file for another machine, as a build does:\n\

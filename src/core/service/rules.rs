@@ -170,14 +170,15 @@ impl Facts<'_> {
             MasterState::Lapsed | MasterState::FenceFailed { .. } => {
                 (Stops, format!("{} was not proven stopped", record.holder.instance))
             }
-            _ if unproven.is_empty() => {
-                (Holds, "every earlier holder was proven stopped".to_owned())
-            }
             MasterState::Taken { .. }
             | MasterState::Serving
             | MasterState::Giving { .. }
             | MasterState::Unmanaged => {
-                (Holds, format!("before a promotion these are looked at: {unproven}"))
+                if unproven.is_empty() {
+                    (Holds, "every earlier holder was proven stopped".to_owned())
+                } else {
+                    (Holds, format!("before a promotion these are looked at: {unproven}"))
+                }
             }
         }
     }
@@ -254,10 +255,9 @@ impl Facts<'_> {
         let out: Vec<&InstanceName> = copies()
             .filter(|(name, at)| {
                 let own = self.service.and_then(|service| service.own.get(*name));
-                !own.map_or_else(
-                    || at.record.in_step.is_some() && at.record.in_step == at.record.boot_id,
-                    Own::in_step,
-                )
+                let recorded =
+                    at.record.in_step.is_some() && at.record.in_step == at.record.boot_id;
+                !own.map_or_else(|| recorded, Own::in_step)
             })
             .map(|(name, _)| name)
             .collect();
