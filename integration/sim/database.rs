@@ -55,6 +55,8 @@ pub(crate) struct Database {
     pub(crate) opened: Term,
     /// Changing commands go wrong so, until then.
     pub(crate) misobeys: Option<(Orders, Micros)>,
+    /// Something was wrong with it until then.
+    pub(crate) troubled_until: Micros,
     /// Its agent may not signal it until then.
     pub(crate) unkillable_until: Micros,
     /// When the last [`Fact::Writable`] said that it takes writes.
@@ -122,7 +124,7 @@ pub(crate) enum Ask {
     /// From the source, over the link of that epoch: entries after that offset.
     Feed { epoch: u64, after: u64, entries: Rc<[Option<u64>]> },
     /// The same of a MySQL source: transactions up to that length of its log.
-    Ship { epoch: u64, entries: Rc<[Entry]>, upto: usize },
+    Ship { epoch: u64, entries: Rc<[Entry]>, from: usize, upto: usize },
 }
 
 /// A command in a session's queue, with the call that waits for its answer.
@@ -198,6 +200,7 @@ impl Database {
             disk: Vec::new(),
             opened: Term(0),
             misobeys: None,
+            troubled_until: 0,
             unkillable_until: 0,
             told_writable: false,
         }
@@ -420,7 +423,9 @@ impl World {
                 }
                 self.answer_state(db, call);
             }
-            Ask::Ship { epoch, entries, upto } => self.take_shipment(db, epoch, &entries, upto),
+            Ask::Ship { epoch, entries, from, upto } => {
+                self.take_shipment(db, epoch, &entries, (from, upto));
+            }
             Ask::Follow(source) => {
                 self.point_to(db, source);
                 self.answer_state(db, call);
@@ -582,6 +587,7 @@ impl World {
         let life = database.lives;
         let boot_id = BootId(format!("boot{}:{}:{}", database.host, db * 100, life).into());
         let id = database.id;
+        database.troubled_until = now;
         if database.family == Family::Redis {
             let source = database.starts_fenced.then(closed);
             let copy = Copy::from_disk(&database.disk, history, now);
@@ -638,6 +644,8 @@ impl World {
             return;
         }
         process.stopped = stopped;
+        self.databases[db].troubled_until = self.now;
+        let process = self.databases[db].process.as_mut().expect("looked up above");
         if !stopped && process.doomed {
             self.end_process(db, "it wakes, and was killed");
             self.plan_restart(db, Back::Somehow);

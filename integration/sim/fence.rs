@@ -13,9 +13,11 @@ use super::database::{Ask, Reply};
 use super::deed::Back;
 use super::driver::Caller;
 use super::fact::Fact;
-use super::schedule::{MILLI, Micros};
+use super::schedule::{MILLI, Micros, SECOND};
 use super::world::{Happening, Life, World, note};
 
+/// So long a process must have been without trouble to count as well.
+const WELL: Micros = 4 * SECOND;
 /// What was not answered in its favour is tried again after so long.
 const AGAIN: Micros = 20 * MILLI;
 
@@ -112,7 +114,8 @@ impl World {
         if let Some(process) = alive {
             let id = database.id;
             let hindered = process.stopped || process.busy_until > now || !process.listening;
-            let well = !hindered && database.misobeys(now).is_none();
+            // What ended a moment ago may have cost the fence its first rung.
+            let well = !hindered && now > database.troubled_until + WELL;
             let frozen = process.stopped && process.frozen;
             self.tell(Fact::Killed { instance: id, well });
             let host = self.place(at.host) + 1;

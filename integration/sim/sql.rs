@@ -65,6 +65,8 @@ pub(crate) struct Sql {
     /// The highest number of each server in the log.
     applied: BTreeMap<usize, u64>,
     received: BTreeMap<usize, u64>,
+    /// How much of its source's log came over the link so far: order is kept.
+    come: usize,
     /// The applier is stopped until then.
     pub(crate) applier_stopped_until: Micros,
     /// Commits wait for so many acknowledgements.
@@ -110,6 +112,7 @@ impl Sql {
             relay,
             received,
             applied,
+            come: 0,
             applier_stopped_until: 0,
             awaits: 0,
             acknowledges: false,
@@ -312,13 +315,19 @@ impl World {
         let arrives = arrives.max(now + latency) + 1;
         process.link = Link::Up { source: at, epoch, sent: upto as u64, arrives };
         let life = process.life;
-        let ask = Ask::Ship { epoch, entries, upto };
+        let ask = Ask::Ship { epoch, entries, from, upto };
         let (wait, session) = (arrives - now, epoch);
         self.plan(wait, Happening::Arrive { db: replica, life, session, call: 0, ask });
     }
 
     /// A copy receives transactions, applies what it may, and acknowledges.
-    pub(crate) fn take_shipment(&mut self, db: usize, epoch: u64, entries: &[Entry], upto: usize) {
+    pub(crate) fn take_shipment(
+        &mut self,
+        db: usize,
+        epoch: u64,
+        entries: &[Entry],
+        (begin, upto): (usize, usize),
+    ) {
         let now = self.now;
         let database = &mut self.databases[db];
         let process = database.process.as_mut().expect("a process runs the command");
@@ -328,6 +337,12 @@ impl World {
         }
         process.copy.heard = now;
         let sql = process.sql.as_mut().expect("a MySQL world");
+        if begin != sql.come {
+            // One that was held up was overtaken: the connection is made anew.
+            self.relink(db);
+            return;
+        }
+        sql.come = upto;
         for entry in entries {
             if !sql.has(entry) {
                 sql.received.insert(entry.server, entry.number);
@@ -416,6 +431,9 @@ impl World {
         process.copy.heard = now;
         process.copy.provable = true;
         process.link = Link::Up { source, epoch, sent: lacks as u64, arrives: now };
+        if let Some(sql) = &mut process.sql {
+            sql.come = lacks;
+        }
         say!(self, "{id} replicates from {from}, from {lacks} on");
         self.open_session(db, epoch);
         let acknowledges = self.sql(db).acknowledges;

@@ -95,7 +95,9 @@ impl World {
         match deed {
             Deed::Misobey(id, orders, span) => {
                 let until = until(span);
-                self.database_mut(*id).misobeys = Some((*orders, until));
+                let database = self.database_mut(*id);
+                database.misobeys = Some((*orders, until));
+                database.troubled_until = until;
             }
             Deed::Unkillable(id, span) => {
                 let until = until(span);
@@ -113,7 +115,7 @@ impl World {
             Deed::StopWaiting(id) => {
                 let db = self.index_of(*id);
                 if self.databases[db].process.as_ref().is_some_and(|it| it.sql.is_some()) {
-                    self.tell(Fact::Hand { instance: *id });
+                    self.tell(Fact::Hand { instance: *id, open: false });
                     self.set_awaits(db, 0);
                 }
             }
@@ -128,7 +130,7 @@ impl World {
             Deed::Point(id, to) => {
                 let (db, to) = (self.index_of(*id), self.index_of(*to));
                 if db != to && self.databases[db].process.is_some() {
-                    self.tell(Fact::Hand { instance: *id });
+                    self.tell(Fact::Hand { instance: *id, open: false });
                     let address = self.databases[to].address;
                     self.point_to(db, address);
                 }
@@ -158,7 +160,10 @@ impl World {
                 process.listening = false;
                 self.plan(*over, Happening::ProcessEnd { db, life, back: *back });
             }
-            Deed::Busy(_, span) => process.busy_until = now + span,
+            Deed::Busy(_, span) => {
+                process.busy_until = now + span;
+                self.databases[db].troubled_until = now + span;
+            }
             Deed::Stop(_, span) | Deed::Freeze(_, span) => {
                 process.frozen = matches!(deed, Deed::Freeze(..));
                 self.stop_process(db, true);
@@ -276,7 +281,7 @@ impl World {
             return;
         }
         let term = self.databases[db].opened;
-        self.tell(Fact::Hand { instance: id });
+        self.tell(Fact::Hand { instance: id, open: true });
         self.open(db, term, None);
     }
 }

@@ -46,6 +46,8 @@ pub enum Refusal {
     Restarted,
     /// Its history was never that of a master that sengu held.
     UnknownHistory(String),
+    /// It was restarted, and lacks what the last master began its term with.
+    SetBack,
     /// It holds these transactions, which no master wrote that sengu held.
     Strays(String),
     /// It and another each hold something that the other lacks, or cannot be compared.
@@ -84,6 +86,10 @@ impl fmt::Display for Refusal {
                 let id = id.get(..8).unwrap_or(id);
                 write!(f, "its history {id} belongs to no master that sengu held")
             }
+            Self::SetBack => f.write_str(
+                "it was restarted and lacks what the last master began its term with: its data was \
+                 emptied or set back",
+            ),
             Self::Strays(strays) => {
                 write!(f, "it has transactions that no master wrote: {}", shortened(strays))
             }
@@ -229,7 +235,7 @@ fn judge<'a>(
     if terms.asked.is_some_and(|asked| *asked != copy.instance) {
         return Err(Refusal::NotAsked);
     }
-    if terms.lossy || terms.single {
+    if terms.lossy || (terms.single && terms.in_sync.is_none()) {
         return Ok(position);
     }
     if let Some(only) = terms.only {
@@ -263,6 +269,7 @@ fn judge<'a>(
     }
     if !copy.in_step {
         covers_all(copy, position, copies)?;
+        holds_origin(position, terms)?;
     }
     Ok(position)
 }
@@ -293,6 +300,21 @@ impl InSync<'_> {
             return Err(Refusal::TooFewFinals(told, self.finals_needed));
         }
         Ok(())
+    }
+}
+
+/// emptied-never-wins, where all copies are empty or set back: one that was not in step in this
+/// life must hold at least what the last master began its term with. (A Redis history that began
+/// anew was refused before.)
+fn holds_origin(position: &Position, terms: &Terms<'_>) -> Result<(), Refusal> {
+    let origin = terms.histories.and_then(<[Position]>::last);
+    match (position, origin) {
+        (Position::Mysql(_) | Position::Mariadb(_), Some(origin))
+            if !matches!(position.covers(origin), Covering::Covers(_)) =>
+        {
+            Err(Refusal::SetBack)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -393,6 +415,33 @@ mod tests {
         let terms = Terms { only: Some(&manual), ..Terms::default() };
         let expect = " | a: b holds more; b: `failover = \"manual\"`: only a takes again by itself";
         check(&copies, &terms, expect);
+    }
+
+    #[test]
+    fn copies_that_are_all_emptied_are_not_taken_for_the_whole() {
+        let server = "0000000a-0000-0000-0000-000000000000";
+        let at = |set: &str| {
+            let set = set.parse().expect("a good set");
+            Position::Mysql(crate::position::MysqlPosition { server: server.to_owned(), set })
+        };
+        let origins = [at(&format!("{server}:1-9"))];
+        let emptied = |name: &str| Copy {
+            instance: InstanceName::new(name).expect("good"),
+            position: Ok(at("")),
+            unfit: None,
+            in_step: false,
+            major: None,
+            priority: 1,
+        };
+        let holder = InstanceName::new("a").expect("good");
+        let in_sync = InSync { holder: &holder, copies: BTreeSet::new(), finals_needed: 0 };
+        let terms =
+            Terms { histories: Some(&origins), in_sync: Some(in_sync), ..Terms::default() };
+        let why = "it was restarted and lacks what the last master began its term with: its data \
+                   was emptied or set back";
+        check(&[emptied("a")], &terms, &format!(" | a: {why}"));
+        let alone = Terms { single: true, ..terms };
+        check(&[emptied("a")], &alone, &format!(" | a: {why}"));
     }
 
     #[test]

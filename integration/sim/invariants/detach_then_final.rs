@@ -46,7 +46,7 @@ impl Invariant for DetachThenFinal {
             }
             Fact::Promoted { instance, .. }
             | Fact::Exited { instance }
-            | Fact::Hand { instance } => {
+            | Fact::Hand { instance, .. } => {
                 self.finals.remove(instance);
             }
             Fact::Received { instance, life } => {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use sengu_core::name::Term;
-use sengu_core::record::{MasterRecord, Promise};
+use sengu_core::record::{MasterRecord, MasterState, Promise};
 
 use super::super::fact::{Fact, Id, Layout};
 use super::super::schedule::{MILLI, Micros};
@@ -64,7 +64,9 @@ impl FenceInTime {
 
     fn promised(&self, id: Id, term: Term) -> bool {
         self.records.get(&id.service).is_none_or(|record| {
-            record.term != term || matches!(record.promise, Promise::Fence { .. })
+            record.term != term
+                || (record.state != MasterState::Unmanaged
+                    && matches!(record.promise, Promise::Fence { .. }))
         })
     }
 }
@@ -104,8 +106,6 @@ impl Invariant for FenceInTime {
 
 #[cfg(test)]
 mod tests {
-    use sengu_core::record::MasterState;
-
     use super::super::tests::{feed, layout, master, r, record};
     use super::*;
 

@@ -8,13 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use sengu_core::name::Term;
 
 use super::super::fact::{Fact, Id};
-use super::super::schedule::Micros;
+use super::super::schedule::{MILLI, Micros};
 use super::{Breach, Invariant};
+
+/// A write, by whom it was acknowledged, and when.
+type Write = (u64, Id, Micros);
 
 /// What was acknowledged in which term, and which terms said that nothing was lost.
 #[derive(Default)]
 pub(crate) struct LossIsSaid {
-    acknowledged: BTreeMap<(usize, Term), Vec<u64>>,
+    acknowledged: BTreeMap<(usize, Term), Vec<Write>>,
     said: BTreeSet<(usize, Term)>,
 }
 
@@ -23,10 +26,10 @@ impl Invariant for LossIsSaid {
         "loss-is-said"
     }
 
-    fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {
+    fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
         match fact {
             Fact::Acknowledged { instance, term, serial } => {
-                self.acknowledged.entry((instance.service, *term)).or_default().push(*serial);
+                self.acknowledged.entry((instance.service, *term)).or_default().push((*serial, *instance, at));
             }
             Fact::Said { service, term, nothing: true } => {
                 self.said.insert((*service, *term));
@@ -56,14 +59,16 @@ impl LossIsSaid {
             return Ok(());
         }
         let holds: BTreeSet<u64> = holds.iter().copied().collect();
-        let lost = writes.iter().filter(|serial| !holds.contains(serial)).count();
-        if lost == 0 {
-            return Ok(());
-        }
+        let lost: Vec<&Write> =
+            writes.iter().filter(|(serial, ..)| !holds.contains(serial)).collect();
+        let Some((serial, by, at)) = lost.first() else { return Ok(()) };
         Err(Breach::firm(format!(
-            "the history of term {term} says that nothing was lost, and {instance} lacks {lost} of \
-             {} writes that the master before had acknowledged",
-            writes.len()
+            "the history of term {term} says that nothing was lost, and {instance} lacks {} of {} \
+             writes that the master before had acknowledged, the first is {serial}, acknowledged by \
+             {by} at {} ms",
+            lost.len(),
+            writes.len(),
+            at / MILLI
         )))
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use sengu_core::name::Term;
-use sengu_core::record::{MasterRecord, MasterState, Promise};
+use sengu_core::record::{Cause, MasterRecord, MasterState, Promise};
 
 use super::super::fact::{Fact, Layout};
 use super::super::schedule::{MILLI, Micros};
@@ -35,8 +35,8 @@ impl OneGiver {
             return Err(format!("term {} of {had} was given to {holder} too", new.term));
         }
         let Some(old) = self.last.get(&service) else {
-            return match new.state {
-                MasterState::Serving => Ok(()),
+            return match &new.state {
+                MasterState::Serving | MasterState::Taken { cause: Cause::Adopted } => Ok(()),
                 _ => Err(format!("the first record is {}", word(new))),
             };
         };
@@ -92,6 +92,7 @@ fn between_terms(old: &MasterRecord, new: &MasterRecord) -> Result<(), String> {
     let same = old.holder.instance == new.holder.instance;
     let legal = match (word(old), word(new)) {
         ("unmanaged", "serving") => true,
+        ("unmanaged", "taken") => new.state == MasterState::Taken { cause: Cause::Adopted },
         ("vacant" | "lapsed" | "giving", "taken") => true,
         ("serving" | "taken" | "fence-failed", "taken") => same,
         _ => false,
@@ -145,7 +146,7 @@ impl Invariant for OneGiver {
 
 #[cfg(test)]
 mod tests {
-    use sengu_core::record::{Cause, Proof};
+    use sengu_core::record::Proof;
     use sengu_core::time::Wall;
 
     use super::super::tests::{feed, layout, master};

@@ -22,6 +22,8 @@ pub(crate) struct StartsFenced {
     down: BTreeSet<usize>,
     cut: BTreeSet<usize>,
     since: BTreeMap<Id, Micros>,
+    /// Until when each host's loop hangs.
+    stalled: BTreeMap<usize, Micros>,
     records: BTreeMap<usize, Rc<MasterRecord>>,
 }
 
@@ -34,6 +36,7 @@ impl StartsFenced {
             down: BTreeSet::new(),
             cut: BTreeSet::new(),
             since: BTreeMap::new(),
+            stalled: BTreeMap::new(),
             records: BTreeMap::new(),
         }
     }
@@ -89,6 +92,7 @@ impl StartsFenced {
             }
             Fact::Agent { host, running: true } => self.restart(*host),
             Fact::Stalled { host, span } => {
+                self.stalled.insert(*host, at + span);
                 let hosts = &self.layout.hosts;
                 for (_, since) in
                     self.since.iter_mut().filter(|(id, _)| hosts.get(id) == Some(host))
@@ -132,7 +136,9 @@ impl Invariant for StartsFenced {
         let wrong: BTreeSet<Id> = self.open.iter().copied().filter(|id| self.wrong(*id)).collect();
         self.since.retain(|id, _| wrong.contains(id));
         for id in wrong {
-            let since = *self.since.entry(id).or_insert(at);
+            let host = self.layout.hosts.get(&id);
+            let stalled = host.and_then(|host| self.stalled.get(host)).copied().unwrap_or(0);
+            let since = *self.since.entry(id).or_insert(at.max(stalled));
             if at > since + self.layout.patience {
                 self.since.insert(id, at);
                 return Err(Breach::firm(format!(

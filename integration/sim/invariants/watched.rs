@@ -34,8 +34,8 @@ struct Host {
 #[derive(Debug)]
 pub(crate) struct Watched {
     hosts: BTreeMap<usize, Host>,
-    /// Instances that were opened without sengu, when, and by what.
-    opened: BTreeMap<Id, (Micros, &'static str)>,
+    /// Instances that were opened without sengu and are open since, and by what.
+    opened: BTreeMap<Id, &'static str>,
     layout: Layout,
 }
 
@@ -69,10 +69,15 @@ impl Watched {
                 }
             }
             Fact::Started { instance, open: true } => {
-                self.opened.insert(instance, (at, OPEN));
+                self.opened.insert(instance, OPEN);
             }
-            Fact::Hand { instance } => {
-                self.opened.insert(instance, (at, HAND));
+            Fact::Hand { instance, open: true } => {
+                self.opened.insert(instance, HAND);
+            }
+            Fact::Writable { instance, writable: false, .. }
+            | Fact::Promoted { instance, .. }
+            | Fact::Exited { instance } => {
+                self.opened.remove(&instance);
             }
             Fact::Stalled { host, span } => {
                 let patience = self.layout.patience;
@@ -93,9 +98,7 @@ impl Watched {
 
     /// The limit that explains what this instance did, if one does.
     pub(crate) fn limit(&self, at: Micros, instance: Id) -> Option<&'static str> {
-        if let Some((opened, why)) = self.opened.get(&instance)
-            && at < *opened + self.layout.patience
-        {
+        if let Some(why) = self.opened.get(&instance) {
             return Some(why);
         }
         let host = self.hosts.get(self.layout.hosts.get(&instance)?)?;
@@ -110,6 +113,8 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
+    use sengu_core::name::Term;
+
     use super::super::super::schedule::SECOND;
     use super::super::tests::{layout, r};
     use super::*;
@@ -121,6 +126,8 @@ mod tests {
         watched.take(SECOND, &Fact::Started { instance: r(2), open: false });
         assert_eq!(watched.limit(2 * SECOND, r(3)), Some(OPEN));
         assert_eq!(watched.limit(2 * SECOND, r(2)), None);
+        let closed = Fact::Writable { instance: r(3), term: Term(0), writable: false };
+        watched.take(5 * SECOND, &closed);
         assert_eq!(watched.limit(5 * SECOND, r(3)), None);
     }
 
