@@ -49,9 +49,7 @@ fn one_hung(flavour: Flavour) {
 }
 
 for_both!(one_hung:
-    #[ignore = "one copy stays out of sync under a steady writer"]
     mariadb_goes_on_while_a_replica_that_acknowledges_hangs_and_loses_nothing_later,
-    #[ignore = "one copy stays out of sync under a steady writer"]
     mysql_goes_on_while_a_replica_that_acknowledges_hangs_and_loses_nothing_later);
 
 fn one_killed(flavour: Flavour) {
@@ -67,9 +65,7 @@ fn one_killed(flavour: Flavour) {
 }
 
 for_both!(one_killed:
-    #[ignore = "one copy stays out of sync under a steady writer"]
     mariadb_goes_on_when_a_replica_that_acknowledges_is_killed_and_takes_it_back,
-    #[ignore = "one copy stays out of sync under a steady writer"]
     mysql_goes_on_when_a_replica_that_acknowledges_is_killed_and_takes_it_back);
 
 /// Nobody is left to acknowledge: the replicas are taken out of the record first, and then
@@ -93,9 +89,9 @@ fn all_killed(flavour: Flavour) {
 }
 
 for_both!(all_killed:
-    #[ignore = "one copy stays out of sync under a steady writer"]
+    #[ignore = "not seen to pass yet"]
     mariadb_degrades_when_all_replicas_are_gone_and_returns,
-    #[ignore = "one copy stays out of sync under a steady writer"]
+    #[ignore = "not seen to pass yet"]
     mysql_degrades_when_all_replicas_are_gone_and_returns);
 
 /// Degraded, the master alone has what it acknowledged: nobody else may take over.
@@ -122,9 +118,8 @@ fn degraded_master_killed(flavour: Flavour) {
 }
 
 for_both!(degraded_master_killed:
-    #[ignore = "one copy stays out of sync under a steady writer"]
+    #[ignore = "not seen to pass yet"]
     a_degraded_mariadb_master_that_is_killed_is_waited_for,
-    #[ignore = "one copy stays out of sync under a steady writer"]
     a_degraded_mysql_master_that_is_killed_is_waited_for);
 
 /// A commit that waits for an acknowledgement when its server dies was never acknowledged.
@@ -192,9 +187,9 @@ fn applier_held_up(flavour: Flavour) {
 }
 
 for_both!(applier_held_up:
-    #[ignore = "one copy stays out of sync under a steady writer"]
+    #[ignore = "not seen to pass yet"]
     the_best_mariadb_replica_applies_its_relay_logs_before_it_takes_over,
-    #[ignore = "one copy stays out of sync under a steady writer"]
+    #[ignore = "not seen to pass yet"]
     the_best_mysql_replica_applies_its_relay_logs_before_it_takes_over);
 
 /// Somebody stopped the applier of the only replica that has everything.
@@ -222,9 +217,7 @@ fn applier_stopped(flavour: Flavour) {
 }
 
 for_both!(applier_stopped:
-    #[ignore = "one copy stays out of sync under a steady writer"]
     a_mariadb_replica_with_a_stopped_applier_loses_nothing_that_it_received,
-    #[ignore = "one copy stays out of sync under a steady writer"]
     a_mysql_replica_with_a_stopped_applier_loses_nothing_that_it_received);
 
 /// The relay logs of one replica are gone before it applied them: the other one takes over.
@@ -251,7 +244,6 @@ fn relay_logs_gone(flavour: Flavour) {
 }
 
 for_both!(relay_logs_gone:
-    #[ignore = "one copy stays out of sync under a steady writer"]
+    #[ignore = "not seen to pass yet"]
     a_mariadb_replica_whose_relay_logs_are_gone_is_not_promoted,
-    #[ignore = "one copy stays out of sync under a steady writer"]
     a_mysql_replica_whose_relay_logs_are_gone_is_not_promoted);

@@ -73,9 +73,7 @@ fn broken_disk(flavour: Flavour) {
 }
 
 for_both!(broken_disk:
-    #[ignore = "not seen to pass on a quiet machine yet"]
     a_mariadb_master_on_a_disk_that_turned_read_only_is_replaced,
-    #[ignore = "not seen to pass on a quiet machine yet"]
     a_mysql_master_on_a_disk_that_turned_read_only_is_replaced);
 
 /// All connections are taken when the master is to be fenced.
@@ -97,9 +95,7 @@ fn no_connections_left(flavour: Flavour) {
 }
 
 for_both!(no_connections_left:
-    #[ignore = "not seen to pass on a quiet machine yet"]
     a_mariadb_master_without_free_connections_can_be_fenced,
-    #[ignore = "not seen to pass on a quiet machine yet"]
     a_mysql_master_without_free_connections_can_be_fenced);
 
 /// A server that refuses the agent's password is alive: it is not moved, and it is told.
@@ -129,7 +125,5 @@ fn changed_password(flavour: Flavour) {
 }
 
 for_both!(changed_password:
-    #[ignore = "not seen to pass on a quiet machine yet"]
     a_mariadb_master_that_refuses_the_agents_password_is_not_moved,
-    #[ignore = "not seen to pass on a quiet machine yet"]
     a_mysql_master_that_refuses_the_agents_password_is_not_moved);
