@@ -435,8 +435,7 @@ mod tests {
         };
         let holder = InstanceName::new("a").expect("good");
         let in_sync = InSync { holder: &holder, copies: BTreeSet::new(), finals_needed: 0 };
-        let terms =
-            Terms { histories: Some(&origins), in_sync: Some(in_sync), ..Terms::default() };
+        let terms = Terms { histories: Some(&origins), in_sync: Some(in_sync), ..Terms::default() };
         let why = "it was restarted and lacks what the last master began its term with: its data \
                    was emptied or set back";
         check(&[emptied("a")], &terms, &format!(" | a: {why}"));

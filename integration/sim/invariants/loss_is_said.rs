@@ -29,7 +29,10 @@ impl Invariant for LossIsSaid {
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
         match fact {
             Fact::Acknowledged { instance, term, serial } => {
-                self.acknowledged.entry((instance.service, *term)).or_default().push((*serial, *instance, at));
+                self.acknowledged
+                    .entry((instance.service, *term))
+                    .or_default()
+                    .push((*serial, *instance, at));
             }
             Fact::Said { service, term, nothing: true } => {
                 self.said.insert((*service, *term));

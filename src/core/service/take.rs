@@ -348,8 +348,8 @@ impl Service {
             }
             let detached = own.detached_state(term);
             // An answer that it is done is believed only if it reads back so.
-            let detached = detached
-                .filter(|state| sabotaged!(NoDetach) || !still_attached(cx.view, state));
+            let detached =
+                detached.filter(|state| sabotaged!(NoDetach) || !still_attached(cx.view, state));
             let Some(state) = detached else {
                 let again = own.detached_state(term).is_some();
                 own.detach(cx, &name, term);
