@@ -19,7 +19,9 @@ db_prepare() {
     # As Debian has it: no administrator from elsewhere.
     say "DELETE FROM mysql.global_priv WHERE User = 'root' AND
         Host NOT IN ('localhost', '127.0.0.1', '::1');" >"$folder/local.sql"
-    mariadb-install-db --no-defaults --auth-root-authentication-method=normal --skip-test-db \
+    # Servers that share one delete each other's temporary tables when they start.
+    mkdir "$folder/tmp"
+    TMPDIR="$folder/tmp" mariadb-install-db --no-defaults --auth-root-authentication-method=normal --skip-test-db \
         --extra-file="$folder/local.sql" --datadir="$folder/new" >"$folder/install.log" 2>&1 ||
         die "mariadb-install-db failed; see $folder/install.log"
     secret
@@ -31,13 +33,13 @@ secret() {
 db_start() {
     local number="$1" home="$folder/$db_instance$1" address="${addresses[$(($1 - 1))]}"
     if [ ! -d "$home" ]; then
-        mkdir "$home"
+        mkdir "$home" "$home/tmp"
         cp -R "$folder/new" "$home/data"
         {
             cat "$db_files/server.cnf"
             printf '%s\n' "server_id = $number" "report_host = $address" "bind_address = $address" \
                 "port = $port" "datadir = $home/data" "socket = $home/data/socket" \
-                "pid_file = $home/data/pid" "innodb_buffer_pool_size = 16M"
+                "pid_file = $home/data/pid" "tmpdir = $home/tmp" "innodb_buffer_pool_size = 16M"
             if [ "$(id -u)" = 0 ]; then echo "user = root"; fi
         } >"$home/server.cnf"
     fi

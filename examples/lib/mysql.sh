@@ -33,14 +33,14 @@ db_prepare() {
 db_start() {
     local number="$1" home="$homes/$db_instance$1" address="${addresses[$(($1 - 1))]}" data
     if [ ! -d "$home" ]; then
-        mkdir "$home"
+        mkdir "$home" "$home/tmp"
         cp -R "$homes/new" "$home/data"
         data="$(inside "$home/data")"
         {
             cat "$db_files/server.cnf"
             printf '%s\n' "server_id = $number" "report_host = $address" "bind_address = $address" \
                 "port = $port" "datadir = $data" "socket = $data/socket" "pid_file = $data/pid" \
-                "innodb_buffer_pool_size = 16M" "secure_file_priv = NULL" "mysqlx = OFF" "user = root"
+                "tmpdir = $(inside "$home/tmp")" "innodb_buffer_pool_size = 16M" "secure_file_priv = NULL" "mysqlx = OFF" "user = root"
         } >"$home/server.cnf"
     fi
     chroot "$tree" /usr/sbin/mysqld --defaults-file="$(inside "$home/server.cnf")" \

@@ -12,6 +12,8 @@ mod disk;
 mod failover;
 mod files;
 mod hooks;
+mod incidents;
+mod mysql;
 mod mysql_rig;
 mod signals;
 mod store;

@@ -16,15 +16,19 @@ use integration::rig::mysql::{Mysql, binlog};
 use integration::rig::writer::{assert_one_master_at_a_time, is_within, lost, reigns};
 use integration::rig::{Ack, MysqlTrio, Writer};
 
+use crate::LATER;
+
 /// A test for MariaDB and one for MySQL.
 macro_rules! for_both {
-    ($run:path: $mariadb:ident, $mysql:ident) => {
+    ($run:path: $(#[$first:meta])* $mariadb:ident, $(#[$second:meta])* $mysql:ident) => {
         #[test]
+        $(#[$first])*
         fn $mariadb() {
             $run(integration::rig::mysql::Flavour::MariaDb);
         }
 
         #[test]
+        $(#[$second])*
         fn $mysql() {
             $run(integration::rig::mysql::Flavour::mysql());
         }
@@ -51,6 +55,7 @@ impl Clients {
     /// Starts clients and waits until they have written something.
     #[track_caller]
     fn writing(trio: &MysqlTrio) -> Self {
+        trio.until_ready(LATER * 2);
         let clients = Self::start(trio);
         let master = &trio.servers[0];
         clients.pinned[0].until_acked_by(master.address, 30);

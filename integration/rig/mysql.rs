@@ -96,7 +96,7 @@ impl Mysql {
     ) -> Self {
         let folder = parent.join(name);
         let flavour = setup.flavour.clone();
-        fs::create_dir_all(&folder).expect("the server's folder can be made");
+        fs::create_dir_all(folder.join("tmp")).expect("the server's folder can be made");
         let origin = template::folder(&flavour);
         fs::write(folder.join(ORIGIN), origin.display().to_string()).expect("it can be written");
         template::copy(&origin, &folder.join("data")).expect("the data can be copied");
@@ -316,6 +316,16 @@ impl Mysql {
             )
         };
         self.tell(&["STOP REPLICA", &change, "START REPLICA"]);
+    }
+
+    /// Writes one row as its administrator, who is no client that is judged.
+    ///
+    /// # Panics
+    /// If it refuses.
+    #[track_caller]
+    pub fn write(&self, serial: u64) {
+        let values = format!("'hand', {serial}, @@server_id, NOW(6)");
+        self.ask(&format!("INSERT INTO app.writes VALUES ({values})"));
     }
 
     /// Makes it take writes.

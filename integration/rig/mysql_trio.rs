@@ -5,11 +5,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::agent::Agent;
 use super::mysql::{Flavour, Login, Mysql, PORT, REPLICATION, SENGU, Setup};
 use super::place::Place;
-use super::scene::{Scene, Server};
+use super::scene::{Scene, Server, settled};
 use super::writer::Writer;
 
 /// The service.
@@ -18,6 +19,9 @@ pub const SERVICE: &str = Mysql::SERVICE;
 pub const MASTER: &str = "master.foo-mysql.service.dc1.consul";
 /// The name of its replicas.
 pub const REPLICAS: &str = "replica.foo-mysql.service.dc1.consul";
+
+/// Tests run beside each other; the end of a process is seen whatever this is.
+const PATIENT: &str = "timeout = \"1s\"\n";
 
 /// What a scene is made of.
 #[derive(Debug, Clone)]
@@ -101,8 +105,13 @@ impl MysqlTrio {
     pub fn start_in(place: Place, settings: &MysqlSettings) -> Self {
         let servers = Self::servers(&place, settings);
         servers[0].open();
+        // A history that begins with something.
+        servers[0].write(0);
         for replica in &servers[1..] {
             replica.follow(servers[0].address);
+        }
+        for replica in &servers[1..] {
+            replica.until_has_all_of(&servers[0]);
         }
         let config = Self::config(&place, settings, &servers);
         let agent = Agent::start(&place, &config);
@@ -130,7 +139,7 @@ impl MysqlTrio {
         write_credentials(&file, SENGU.password);
         let mut config = Agent::head(place);
         config += &format!(
-            "[service.{SERVICE}]\nkind = \"mysql\"\ncredentials = \"{}\"\n{}\n",
+            "[service.{SERVICE}]\nkind = \"mysql\"\ncredentials = \"{}\"\n{PATIENT}{}\n",
             file.display(),
             settings.service
         );
@@ -141,6 +150,35 @@ impl MysqlTrio {
                 &format!("[service.{SERVICE}.instance.{name}]\naddress = \"{address}\"\n{lines}\n");
         }
         config
+    }
+
+    /// Waits until each other server could take over, and nothing is wrong.
+    ///
+    /// # Panics
+    /// If that does not come in time.
+    #[track_caller]
+    pub fn until_ready(&self, within: Duration) {
+        self.agent.until_status(SERVICE, "all others could take over", within, |status| {
+            let ranking = status["ranking"].as_array().map_or(0, Vec::len);
+            ranking + 1 == self.servers.len() && settled(status)
+        });
+    }
+
+    /// Asks for a switchover that must be done.
+    ///
+    /// # Panics
+    /// If it is not, with what the agent says of it.
+    #[track_caller]
+    pub fn switched(&self, words: &[&str]) {
+        let told = self.switchover(words);
+        assert_eq!(
+            told.code,
+            Some(0),
+            "{}\n{}\n{}",
+            told.all(),
+            self.agent.sengu(&["explain", SERVICE]).all(),
+            self.agent.tail()
+        );
     }
 
     /// A client that always writes to one server.

@@ -53,6 +53,12 @@ impl<S: Server> Scene<S> {
     /// If it does not.
     #[track_caller]
     pub fn adopt(&self) {
+        let within = Duration::from_secs(15);
+        self.agent.until_status(S::SERVICE, "all instances were looked at", within, |status| {
+            let instances = status["instances"].as_array().map_or(&[][..], Vec::as_slice);
+            let up = instances.iter().filter(|instance| instance["health"] == "up").count();
+            up == self.servers.len()
+        });
         self.agent.sengu(&["adopt", S::SERVICE, "--wait", "15"]).good();
         self.until_master(&self.servers[0], Duration::from_secs(2));
     }
@@ -183,7 +189,8 @@ impl<S: Server> Scene<S> {
 }
 
 /// Nothing is asked, under way or wrong.
-fn settled(status: &Value) -> bool {
+#[must_use]
+pub fn settled(status: &Value) -> bool {
     let none = |key: &str| status[key].as_array().is_some_and(Vec::is_empty);
     none("problems") && none("requests") && status["doing"].is_null()
 }

@@ -19,8 +19,6 @@ use super::resp::{self, Reply, Resp};
 
 /// How long an answer may take before the client connects again.
 const PATIENCE: Duration = Duration::from_millis(1000);
-/// Between two writes.
-const PACE: Duration = Duration::from_millis(1);
 /// After a write or a connection that was refused.
 const REFUSED: Duration = Duration::from_millis(3);
 
@@ -45,6 +43,9 @@ enum Answer {
 
 /// A client's connection to a database.
 trait Session: Sized {
+    /// Between two writes.
+    const PACE: Duration;
+
     fn open(address: SocketAddr) -> io::Result<Self>;
 
     /// Writes one serial; an error if no answer came, and the connection is of no more use.
@@ -52,6 +53,8 @@ trait Session: Sized {
 }
 
 impl Session for Resp {
+    const PACE: Duration = Duration::from_millis(1);
+
     fn open(address: SocketAddr) -> io::Result<Self> {
         Self::connect(address, PATIENCE)
     }
@@ -64,6 +67,9 @@ impl Session for Resp {
 }
 
 impl Session for Sql {
+    // Every commit is on three disks, and a copy applies one after the other.
+    const PACE: Duration = Duration::from_millis(5);
+
     fn open(address: SocketAddr) -> io::Result<Self> {
         let lost = |trouble: Trouble| io::Error::other(trouble.to_string());
         Self::connect(address, CLIENT, PATIENCE).map_err(lost)
@@ -229,7 +235,7 @@ fn write<S: Session>(shared: &Shared, key: &str, whom: &Whom, serial: &mut u64) 
         }
         let ack = Ack { serial: *serial, by: address, sent, acked };
         shared.acks.lock().unwrap_or_else(PoisonError::into_inner).push(ack);
-        thread::sleep(PACE);
+        thread::sleep(S::PACE);
     }
     Ok(())
 }

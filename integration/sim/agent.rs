@@ -36,7 +36,7 @@ pub(crate) struct Agent {
     /// The process, while there is one.
     pub(crate) life: Option<Running>,
     /// How many there were.
-    lives: u64,
+    pub(crate) lives: u64,
     /// What the machine asked to be remembered.
     pub(crate) remembered: BTreeSet<ServiceName>,
     /// The watch of this host runs so late.

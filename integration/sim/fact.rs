@@ -1,7 +1,7 @@
 //! What is true in the world, as the invariants are told it: facts in the order in which they
 //! came to be, from the databases' and the store's own record, never from what an agent believes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 
@@ -57,6 +57,8 @@ pub(crate) struct Layout {
     pub(crate) hosts: BTreeMap<Id, usize>,
     /// The longest lease.
     pub(crate) lease: Micros,
+    /// The instances whose own file starts them open, from the beginning.
+    pub(crate) files: BTreeSet<Id>,
     /// No request and no answer of the store is lost unless a deed says so.
     pub(crate) quiet: bool,
     /// How long an agent may need to see and end what should not be, when nothing hinders it.

@@ -83,6 +83,7 @@ pub(crate) fn lay_out(options: &Options, databases: &[Database]) -> Layout {
     Layout {
         hosts: databases.iter().map(|database| (database.id, database.host)).collect(),
         lease: micros(longest),
+        files: databases.iter().filter(|it| !it.starts_fenced).map(|it| it.id).collect(),
         quiet: options.lost_requests == 0 && options.lost_replies == 0,
         patience,
     }

@@ -2,9 +2,10 @@
 //!
 //! Lines of JSON in `data_dir/audit`, kept over restarts. What came over the socket, over HTTP and
 //! by commands without the agent stands apart, so that a busy tool cannot push a person's deeds
-//! out, and each file has one writer. Each is bounded: a file that is full becomes the one before it, and the one
-//! before that goes. Writing is done by a thread of its own and holds up nobody; lines that it
-//! could not keep are counted in the next. Values, tokens and secrets are never written.
+//! out, and each file has one writer. Each is bounded: a file that is full becomes the one before
+//! it, and the one before that goes. Writing is done by a thread of its own and holds up nobody;
+//! lines that it could not keep are counted in the next. Values, tokens and secrets are never
+//! written.
 
 mod shelf;
 

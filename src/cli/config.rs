@@ -1,4 +1,4 @@
-//! `sengu config`: the documented default configuration, and all mistakes of a file.
+//! `sengu config`: the documented default configuration, its schema, and all mistakes of a file.
 
 use std::path::PathBuf;
 
@@ -7,21 +7,34 @@ use serde_json::json;
 
 use super::print;
 use super::{Exit, Global};
-use crate::config::{Config, ConfigError, count, page};
+use crate::config::{Config, ConfigError, Elsewhere, Here, Machine, count, page};
 
 /// Print the documented default configuration, or check a file
+///
+/// The files of the folder beside a file (`sengu.d` beside `sengu.toml`) and variables of the
+/// environment (`SENGU_STORE__LEASE` for `lease` in `[store]`) are checked with it.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Check a file instead: tell every mistake, exit with 1 if there is one
     #[arg(long)]
     check: bool,
+    /// Check it for another machine, as a build does: addresses, files, secrets are not looked at
+    #[arg(long)]
+    elsewhere: bool,
+    /// Print a JSON Schema of the file instead
+    #[arg(long, conflicts_with_all = ["check", "elsewhere", "file"])]
+    schema: bool,
     /// The file to check; with `--check` alone, the configuration file
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
-    if !options.check && options.file.is_none() {
+    if options.schema {
+        print::json(&crate::config::schema::schema());
+        return Ok(Exit::Done);
+    }
+    if !options.check && !options.elsewhere && options.file.is_none() {
         if global.json {
             print::json(&keys());
         } else {
@@ -30,7 +43,8 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let file = options.file.as_ref().unwrap_or(&global.config);
-    match Config::load(file) {
+    let machine: &dyn Machine = if options.elsewhere { &Elsewhere } else { &Here };
+    match Config::load_on(file, machine) {
         Ok(config) => {
             let (services, instances) = (config.services.len(), config.instances());
             if global.json {

@@ -49,6 +49,8 @@ fn good_lines_are_taken() {
         "hook list",
         "hook run before-failover foo --old a=127.0.0.1:1",
         "config",
+        "config --schema",
+        "config --check --elsewhere file.toml",
         "config --check file.toml",
         "config file.toml",
         "--config other.toml reload",

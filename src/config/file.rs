@@ -16,11 +16,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::blot;
 use super::keys::Section;
+use super::parts::Part;
 use super::problem::Problem;
 use super::suggest::nearest;
 use crate::duration;
 
-/// The longest file that is read, in bytes.
+/// The most that is read, all files together, in bytes.
 pub(super) const MAX_BYTES: usize = 1 << 20;
 
 /// A value and where it stands.
@@ -30,18 +31,22 @@ pub(super) struct Found<T> {
     pub(super) value: T,
 }
 
-/// The mistakes found so far.
+/// The mistakes found so far. Places count over all parts: each part begins where the one before
+/// it ends.
 pub(super) struct Problems {
-    source: Arc<NamedSource<String>>,
+    sources: Vec<(usize, Arc<NamedSource<String>>)>,
     found: RefCell<Vec<Problem>>,
 }
 
 impl Problems {
     /// Notes one: what is wrong, the words under the mark, the way out.
     pub(super) fn note(&self, at: &Range<usize>, message: String, label: &str, help: Option<&str>) {
+        let found = self.sources.iter().rev().find(|(start, _)| *start <= at.start);
+        let Some((start, source)) = found else { return };
         self.found.borrow_mut().push(Problem {
-            source: Arc::clone(&self.source),
-            at: at.clone(),
+            source: Arc::clone(source),
+            part: *start,
+            at: at.start - start..at.end.saturating_sub(*start),
             message,
             label: label.to_owned(),
             help: help.map(str::to_owned),
@@ -56,30 +61,94 @@ impl Problems {
     /// All of them, in the order of the file.
     pub(super) fn into_sorted(self) -> Vec<Problem> {
         let mut found = self.found.into_inner();
-        found.sort_by_key(|problem| problem.at.start);
+        found.sort_by_key(|problem| (problem.part, problem.at.start));
         found
     }
 }
 
-/// Parses the text; syntax errors are noted. A text that has any is not worth reading further.
-pub(super) fn parse<'a>(name: &str, text: &'a str) -> (Spanned<DeTable<'a>>, Problems) {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    let shown = blot::out(text, table.get_ref());
-    let problems =
-        Problems { source: Arc::new(NamedSource::new(name, shown)), found: RefCell::default() };
-    for error in &errors {
-        let end = text.len();
-        let at = error.span().map_or(0..0, |span| span.start.min(end)..span.end.min(end));
-        let mut lines = error.message().lines();
-        let message = lines.next().unwrap_or("not TOML").to_owned();
-        problems.note(
-            &at,
-            message,
-            "here",
-            Some("the file is TOML: texts in quotes, as in `key = \"value\"`"),
-        );
+/// The texts of all parts, each behind as many line ends as the parts before it have bytes: so a
+/// place is the same number wherever it is told.
+pub(super) fn padded(parts: &[Part]) -> Vec<String> {
+    let mut start = 0;
+    let mut texts = Vec::with_capacity(parts.len());
+    for part in parts {
+        texts.push("\n".repeat(start) + &part.text);
+        start += part.text.len() + 1;
     }
-    (table, problems)
+    texts
+}
+
+/// Parses all parts into one table; syntax errors are noted. What has any is not worth reading
+/// further.
+pub(super) fn parse<'a>(parts: &[Part], texts: &'a [String]) -> (DeTable<'a>, Problems) {
+    let mut problems = Problems { sources: Vec::new(), found: RefCell::default() };
+    let mut whole = DeTable::new();
+    let mut tables = Vec::new();
+    for (part, text) in parts.iter().zip(texts) {
+        let start = text.len() - part.text.len();
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let shown = blot::out(text, table.get_ref());
+        let source =
+            NamedSource::new(&part.name, shown.get(start..).unwrap_or_default().to_owned());
+        problems.sources.push((start, Arc::new(source)));
+        for error in &errors {
+            let end = text.len();
+            let at = error.span().map_or(start..start, |span| {
+                span.start.clamp(start, end)..span.end.clamp(start, end)
+            });
+            let mut lines = error.message().lines();
+            let message = lines.next().unwrap_or("not TOML").to_owned();
+            let help = "the file is TOML: texts in quotes, as in `key = \"value\"`";
+            problems.note(&at, message, "here", Some(help));
+        }
+        if let Some((message, help)) = &part.wrong {
+            problems.note(&(start..text.len()), message.clone(), "here", Some(help));
+        }
+        tables.push(table.into_inner());
+    }
+    for table in tables {
+        join(&mut whole, table, &problems);
+    }
+    (whole, problems)
+}
+
+/// Puts a later part over what stands: keys replace, tables join, lists of tables add up.
+fn join<'a>(into: &mut DeTable<'a>, from: DeTable<'a>, problems: &Problems) {
+    for (key, value) in from {
+        let name: &str = key.get_ref();
+        let Some(standing) = into.get_mut(name) else {
+            into.insert(key, value);
+            continue;
+        };
+        let place = value.span();
+        match (standing.get_mut(), value.into_inner()) {
+            (DeValue::Table(standing), DeValue::Table(later)) => join(standing, later, problems),
+            (DeValue::Array(standing), DeValue::Array(later))
+                if tables(standing) && tables(&later) =>
+            {
+                for item in later {
+                    standing.push(item);
+                }
+            }
+            (standing, later) if standing.is_table() != later.is_table() => {
+                let (was, is) = if standing.is_table() {
+                    ("a table", "a value")
+                } else {
+                    ("a value", "a table")
+                };
+                let message = format!("`{name}` is {was} in an earlier file, and {is} here");
+                problems.note(&place, message, "here", Some("write it as it stands there"));
+            }
+            (_, later) => {
+                into.remove(name);
+                into.insert(key, Spanned::new(place, later));
+            }
+        }
+    }
+}
+
+fn tables(array: &toml::de::DeArray<'_>) -> bool {
+    array.iter().all(|item| item.get_ref().is_table())
 }
 
 /// One table of the file.

@@ -20,6 +20,10 @@ pub trait Machine {
     fn has(&self, address: IpAddr) -> bool;
     /// An environment variable.
     fn variable(&self, name: &str) -> Option<String>;
+    /// The names of all environment variables; to find misspelled ones.
+    fn variables(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Is there a file or folder?
     fn exists(&self, path: &Path) -> bool;
     /// The content of a secret file.
@@ -27,6 +31,37 @@ pub trait Machine {
     /// # Errors
     /// Why it cannot be used, with the way out and without its content.
     fn secret(&self, path: &Path) -> Result<String, String>;
+}
+
+/// Any machine: what depends on the one that the file is for is taken for good.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Elsewhere;
+
+impl Machine for Elsewhere {
+    fn name(&self) -> String {
+        "host".to_owned()
+    }
+
+    fn address(&self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    }
+
+    fn has(&self, _: IpAddr) -> bool {
+        true
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        // Those of the file's own host are not those of this one.
+        (!name.starts_with("SENGU_")).then(|| "user = not-read\npassword = not-read\n".to_owned())
+    }
+
+    fn exists(&self, _: &Path) -> bool {
+        true
+    }
+
+    fn secret(&self, _: &Path) -> Result<String, String> {
+        Ok("user = not-read\npassword = not-read\n".to_owned())
+    }
 }
 
 /// The machine that this process runs on.
@@ -60,6 +95,10 @@ impl Machine for Here {
 
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
+    }
+
+    fn variables(&self) -> Vec<String> {
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
     }
 
     fn exists(&self, path: &Path) -> bool {

@@ -12,8 +12,12 @@ use sengu_core::name::HostName;
 use super::file::{self, Found, Table};
 use super::keys;
 use super::machine::Machine;
+use super::parts::{self, Part};
 use super::problem::ConfigError;
-use super::{ChecksConfig, Config, DEFAULT_SOCKET, DnsConfig, HttpConfig, outputs, services};
+use super::{
+    ChecksConfig, Config, DEFAULT_DATA_DIR, DEFAULT_SOCKET, DnsConfig, HttpConfig, outputs,
+    services,
+};
 
 /// What every part of the reading needs beside its table.
 pub(super) struct Setting<'a> {
@@ -25,16 +29,18 @@ pub(super) struct Setting<'a> {
 
 /// Reads everything.
 pub(super) fn config(
-    text: &str,
+    mut parts: Vec<Part>,
     path: &Path,
     machine: &dyn Machine,
 ) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
-    let (table, problems) = file::parse(&name, text);
+    parts.extend(parts::environment(machine));
+    let texts = file::padded(&parts);
+    let (table, problems) = file::parse(&parts, &texts);
     let folder = path.parent().unwrap_or_else(|| Path::new("/"));
     let setting = Setting { machine, folder };
     let config = {
-        let top = Table::top(table.get_ref(), &keys::TOP, &problems);
+        let top = Table::top(&table, &keys::TOP, &problems);
         let parsed = problems.is_empty();
         let config = parsed.then(|| whole(&top, &setting)).flatten();
         if parsed {
@@ -59,7 +65,7 @@ fn whole(top: &Table<'_>, setting: &Setting<'_>) -> Option<Config> {
         }
         Ok(address)
     });
-    let data_dir = absolute(top, "data_dir").unwrap_or_else(|| "/var/lib/sengu".into());
+    let data_dir = absolute(top, "data_dir").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
     let socket = absolute(top, "socket").unwrap_or_else(|| DEFAULT_SOCKET.into());
     let datacenter = top.parsed("datacenter", |text| {
         let label = HostName::new(text).map_err(|_| not_a_label(text, "datacenter"))?;

@@ -13,7 +13,9 @@ mod machine;
 mod meant;
 mod outputs;
 pub mod page;
+mod parts;
 mod problem;
+pub mod schema;
 mod services;
 mod suggest;
 
@@ -27,7 +29,8 @@ pub use sengu_core::policy::OnError;
 use sengu_core::policy::{self, DatabaseKind, InstanceConfig, Judge, Policy};
 use sengu_core::record::Phase;
 
-pub use machine::{Here, Machine};
+pub use machine::{Elsewhere, Here, Machine};
+pub use parts::folder;
 pub(crate) use problem::count;
 pub use problem::{ConfigError, Problem};
 
@@ -237,20 +240,22 @@ pub struct ChecksConfig {
 }
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a file, those of the folder beside it, and the environment.
     ///
     /// # Errors
-    /// [`ConfigError`]: it cannot be read, or everything that is wrong in it.
+    /// [`ConfigError`]: one cannot be read, or everything that is wrong in them.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_on(path, &Here)
+    }
+
+    /// The same, as if on that machine.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_on(path: &Path, machine: &dyn Machine) -> Result<Self, ConfigError> {
         let unreadable = |error| ConfigError::Unreadable { path: path.to_owned(), error };
-        let size = std::fs::metadata(path).map_err(unreadable)?.len();
-        if size > file::MAX_BYTES as u64 {
-            let text = format!("it has {size} bytes, more than {}", file::MAX_BYTES);
-            return Err(unreadable(std::io::Error::other(text)));
-        }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let path = std::path::absolute(path).map_err(unreadable)?;
-        Self::parse(&text, &path, &Here)
+        meant::config(parts::read(&path)?, &path, machine)
     }
 
     /// Reads and checks a text as if it stood in that file, on that machine.
@@ -258,7 +263,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Bad`] with everything that is wrong.
     pub fn parse(text: &str, path: &Path, machine: &dyn Machine) -> Result<Self, ConfigError> {
-        meant::config(text, path, machine)
+        let part = parts::Part::of(path.display().to_string(), text.to_owned());
+        meant::config(vec![part], path, machine)
     }
 
     /// What the core is told of it: one judge (the embedded store). `agent` is the random id kept
@@ -324,23 +330,31 @@ impl HookConfig {
     }
 }
 
-/// The socket that a file names, for commands that only want to reach the agent: whatever else
-/// is wrong in the file, and if there is none, the default.
+/// The socket that a configuration names, for commands that only want to reach the agent: whatever
+/// else is wrong in it, and if there is none, the default.
 #[must_use]
 pub fn socket(path: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
-    let written = table.get_ref().get("socket").and_then(|value| value.get_ref().as_str());
-    PathBuf::from(written.unwrap_or(DEFAULT_SOCKET))
+    recovered(path, "socket").unwrap_or_else(|| DEFAULT_SOCKET.into())
 }
 
-/// The data folder that a file names, in the same way.
+/// The data folder that a configuration names, in the same way.
 #[must_use]
 pub fn data_dir(path: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
-    let written = table.get_ref().get("data_dir").and_then(|value| value.get_ref().as_str());
-    PathBuf::from(written.unwrap_or(DEFAULT_DATA_DIR))
+    recovered(path, "data_dir").unwrap_or_else(|| DEFAULT_DATA_DIR.into())
+}
+
+/// A text at the top, from the variable or the last file that has it.
+fn recovered(path: &Path, key: &str) -> Option<PathBuf> {
+    let variable = format!("SENGU_{}", key.to_uppercase());
+    if let Some(set) = Here.variable(&variable).filter(|set| !set.is_empty()) {
+        return Some(set.into());
+    }
+    let files = parts::beside(path).unwrap_or_default();
+    files.iter().rev().map(PathBuf::as_path).chain([path]).find_map(|file| {
+        let text = std::fs::read_to_string(file).ok()?;
+        let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+        Some(table.get_ref().get(key)?.get_ref().as_str()?.into())
+    })
 }
 
 #[cfg(test)]

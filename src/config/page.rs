@@ -66,6 +66,20 @@ pub fn markdown() -> String {
          `sengu config` prints all of this as a file, `sengu config --check FILE` tells all \
          mistakes of one,\n\
          `sengu reload` makes a running agent read it again and prints what changed.\n\n\
+         ## Several files, and variables\n\n\
+         Beside `sengu.toml` may stand a folder `sengu.d`; its files `*.toml` are read in the \
+         order of their names (64 at most, 1 MiB with the main one).\n\
+         A key that stands again replaces the one before, tables are joined, `[[template]]` and \
+         `[[hook]]` add to those before; relative paths\n\
+         are relative to the folder of `sengu.toml`. Over all files go variables of the \
+         environment, for keys of one value in tables that stand once:\n\
+         `SENGU_HOST` for `host`, `SENGU_STORE__LEASE` for `lease` in `[store]`. A variable with two \
+         underscores that is no key is a mistake.\n\
+         Every mistake names its file or variable. `sengu config --check --elsewhere FILE` checks \
+         a file for another machine, as a build does:\n\
+         addresses, files and secrets are not looked at. `sengu config --schema` prints a JSON \
+         Schema for editors.\n\n\
+         ## Values\n\n\
          Durations are texts with units: `500ms`, `2s`, `1m30s`. Unknown keys are mistakes. \
          Secrets stand in files\n\
          of their own or in the environment, never in this file.\n",

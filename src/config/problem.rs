@@ -40,6 +40,8 @@ pub enum ConfigError {
 #[derive(Debug, Clone)]
 pub struct Problem {
     pub(super) source: Arc<NamedSource<String>>,
+    /// Where its part begins among all parts.
+    pub(super) part: usize,
     pub(super) at: Range<usize>,
     pub(super) message: String,
     pub(super) label: String,

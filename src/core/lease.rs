@@ -29,7 +29,7 @@ pub fn lapse_wait(promise: &Promise) -> Option<Duration> {
     match promise {
         Promise::None => None,
         Promise::Fence { lease_ms } => {
-            let share = if sabotaged!(LapseTooEarly) { 600 } else { 1030 };
+            let share = if sabotaged!(LapseTooEarly) { 960 } else { 1030 };
             Some(Duration::from_micros(lease_ms * share))
         }
     }

@@ -103,5 +103,8 @@ mod chosen {
         // all-bounded
         RetriedWithoutPause,
         OriginsKept,
+        // what is said, and what is kept
+        LossIsNothing,
+        FieldsDropped,
     }
 }

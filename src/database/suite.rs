@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use sengu_core::event::{Command, ControlOutcome, LookOutcome};
 use sengu_core::name::BootId;
-use sengu_core::observation::{Answer, InstanceState, Observation, Process, Role};
+use sengu_core::observation::{Answer, InstanceState, Observation, Process, Role, Verdict};
 use sengu_core::position::Covering;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -296,7 +296,11 @@ pub(crate) async fn a_look_tells_who_takes_writes<B: Bench>(bench: &B) {
 pub(crate) async fn a_start_is_judged_by_the_servers_own_file<B: Bench>(bench: &B) {
     let open = bench.start(Start::Open).await;
     let fenced = bench.start(Start::Fenced).await;
-    let settings = state(open.database(), |state| state.settings.killable.is_good()).await.settings;
+    let judged = |state: &InstanceState| {
+        let settings = &state.settings;
+        settings.killable.is_good() && settings.starts_fenced != Verdict::Unknown
+    };
+    let settings = state(open.database(), judged).await.settings;
     let shown = format!("{:?}", settings.starts_fenced);
     assert!(shown.contains("Bad") && shown.contains("starts fenced"), "{shown}");
     state(fenced.database(), |state| state.settings.starts_fenced.is_good()).await;

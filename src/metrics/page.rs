@@ -142,8 +142,8 @@ pub fn markdown() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
          <!-- Printed from `src/metrics/page.rs`; a test compares. -->\n\n\
-         `GET /metrics` on the HTTP server answers in the OpenMetrics text format, which Prometheus \
-         reads.\n\
+         `GET /metrics` on the HTTP server answers in the OpenMetrics text format, which \
+         Prometheus reads.\n\
          Counters end in `_total`, histograms have `_bucket`, `_sum` and `_count`. Times are in \
          seconds.\n\
          Gauges are made when they are asked for and are never older than the answer; counters \

@@ -437,7 +437,7 @@ mod tests {
         agent.put("cache1", Stage::master());
         agent.until("cache1", |report| report.status == Status::Passing).await;
         let report = agent.until("cache1", |report| report.status == Status::Unknown).await;
-        assert!(report.output.starts_with("no result for 0.4 s"), "{}", report.output);
+        assert!(report.output.starts_with("no result for "), "{}", report.output);
         assert!(report.age_ms.is_some_and(|age| age >= 400), "{report:?}");
         agent.put("cache1", Stage::master());
         agent.until("cache1", |report| report.status == Status::Passing).await;

@@ -5,12 +5,13 @@
 //! prints, and its time. A render that passes its deadline is abandoned on its own thread, which
 //! ends at the next line that it prints or question that it asks; nobody waits for it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -305,7 +306,7 @@ fn add_functions(tera: &mut Tera, scene: &Arc<Scene>, stop: &Arc<AtomicBool>) {
         }),
         ("services", |scene, given| {
             let given: Listed = given.deserialize()?;
-            value(&scene.services(order(given.order, Order::PerHost)?))
+            services(scene, order(given.order, Order::PerHost)?)
         }),
         ("service", |scene, given| {
             let given: OfService = given.deserialize()?;
@@ -355,6 +356,50 @@ fn add_functions(tera: &mut Tera, scene: &Arc<Scene>, stop: &Arc<AtomicBool>) {
         });
     }
 }
+
+/// All services, managed ones first. Of registered ones, those that did not change since they
+/// were asked for last are taken from then: there may be thousands, and one changes.
+fn services(scene: &Scene, order: Order) -> TeraResult<Value> {
+    let managed = scene.managed_services(order);
+    let mut all = managed.iter().map(value).collect::<TeraResult<Vec<Value>>>()?;
+    let registered = scene.registered_services();
+    let mut kept = scene.kept().lock().expect("nothing panics while it holds this");
+    let mut last = std::mem::take(&mut *kept);
+    for (name, mark) in registered {
+        if let Some(same) = last.remove(&name).filter(|same| same.is(mark, order)) {
+            scene.told_again(same.servers);
+            all.push(same.value.clone());
+            kept.insert(name, same);
+            continue;
+        }
+        let (service, whole) = scene.registered_service(&name, order);
+        let value = value(&service)?;
+        all.push(value.clone());
+        if whole {
+            let servers = service.servers.len();
+            kept.insert(name, KeptService { mark, order, servers, value });
+        }
+    }
+    Ok(all.into())
+}
+
+/// A service as it was told last.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptService {
+    mark: u64,
+    order: Order,
+    servers: usize,
+    value: Value,
+}
+
+impl KeptService {
+    fn is(&self, mark: u64, order: Order) -> bool {
+        (self.mark, self.order) == (mark, order)
+    }
+}
+
+/// The registered services that one template was told last, by name.
+pub(crate) type KeptServices = Arc<Mutex<BTreeMap<Arc<str>, KeptService>>>;
 
 /// Filters beside the engine's own.
 fn add_filters(tera: &mut Tera, scene: &Scene) {

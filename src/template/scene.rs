@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use super::RenderContext;
 use super::order::Order;
+use super::render::KeptServices;
 
 /// Who was told to be master of what.
 pub(crate) type Masters = BTreeMap<ServiceName, (InstanceName, SocketAddr)>;
@@ -131,6 +132,7 @@ pub(crate) struct Scene {
     host: String,
     standing: OnceLock<Failing>,
     said: Mutex<Said>,
+    kept: KeptServices,
 }
 
 /// What a render was told.
@@ -150,7 +152,18 @@ impl Scene {
     /// A catalog as of `now`, seen from a host.
     pub(crate) fn new(catalog: Arc<Catalog>, now: Time, context: &RenderContext) -> Self {
         let host = context.host.to_string();
-        Self { catalog, now, host, standing: OnceLock::new(), said: Mutex::default() }
+        let (standing, said, kept) = Default::default();
+        Self { catalog, now, host, standing, said, kept }
+    }
+
+    /// The same, with what the template was told last.
+    pub(crate) fn with(self, kept: &KeptServices) -> Self {
+        Self { kept: Arc::clone(kept), ..self }
+    }
+
+    /// What the template was told last.
+    pub(crate) fn kept(&self) -> &KeptServices {
+        &self.kept
     }
 
     /// This host.
@@ -183,11 +196,11 @@ impl Scene {
         self.told(hosts)
     }
 
-    /// All services by name, managed ones first.
-    pub(crate) fn services(&self, order: Order) -> Vec<Service> {
+    /// All managed services by name.
+    pub(crate) fn managed_services(&self, order: Order) -> Vec<Service> {
         let managed = self.catalog.services().filter(|(_, view)| !view.instances.is_empty());
         let choice = Choice { order, ..Choice::default() };
-        let mut services: Vec<Service> = managed
+        let services: Vec<Service> = managed
             .map(|(name, view)| Service {
                 name: name.to_string(),
                 kind: "managed",
@@ -196,18 +209,52 @@ impl Scene {
                 servers: self.managed_servers(name, view, &choice),
             })
             .collect();
-        let known: BTreeSet<String> = services.iter().map(|one| one.name.clone()).collect();
-        let names = self.catalog.registry().names();
-        let names = names.filter(|name| self.clean("service", name) && !known.contains(*name));
-        services.extend(names.map(|name| Service {
-            name: name.to_owned(),
-            kind: "registered",
-            master: None,
-            replicas: Vec::new(),
-            servers: self.registered_servers(name, &choice),
-        }));
         self.lock().records += services.iter().map(|one| one.servers.len()).sum::<usize>();
         services
+    }
+
+    /// The names of all registered services with a mark that changes when one of their servers
+    /// does, or how it stands. A name that is managed, or cannot stand in a file, is not there.
+    pub(crate) fn registered_services(&self) -> Vec<(Arc<str>, u64)> {
+        let registry = self.catalog.registry();
+        let standing = self.standing.get_or_init(|| registry.standing());
+        let mut found: Vec<(Arc<str>, u64)> = Vec::new();
+        for (name, kept) in registry.by_name() {
+            // An address of its host may change with that.
+            let of_host = kept.record.address.is_none().then(|| registry.node(&kept.record.node));
+            let host = of_host.flatten().map_or(0, |node| node.modified);
+            let status = standing.worst(&kept.record) as u64;
+            let seed = match found.last() {
+                Some((last, mark)) if last == name => *mark,
+                Some(_) | None => {
+                    found.push((Arc::clone(name), 0));
+                    0
+                }
+            };
+            if let Some((_, mark)) = found.last_mut() {
+                *mark = mixed(seed, [kept.modified, host, status]);
+            }
+        }
+        let known = |name: &str| self.managed(name).is_some();
+        found.retain(|(name, _)| !known(name) && self.clean("service", name));
+        found
+    }
+
+    /// One registered service, and whether all of it could be told.
+    pub(crate) fn registered_service(&self, name: &str, order: Order) -> (Service, bool) {
+        let before = self.lock().left_out.len();
+        let choice = Choice { order, ..Choice::default() };
+        let servers = self.registered_servers(name, &choice);
+        let mut said = self.lock();
+        said.records += servers.len();
+        let whole = said.left_out.len() == before && before < LEFT_OUT_KEPT;
+        let (master, replicas) = (None, Vec::new());
+        (Service { name: name.to_owned(), kind: "registered", master, replicas, servers }, whole)
+    }
+
+    /// So many servers were told again.
+    pub(crate) fn told_again(&self, servers: usize) {
+        self.lock().records += servers;
     }
 
     /// The servers of one service.
@@ -403,6 +450,14 @@ fn server(name: &InstanceName, record: &InstanceRecord, tags: &[&str]) -> Server
         },
         meta: BTreeMap::new(),
     }
+}
+
+/// Mixes numbers into a mark.
+fn mixed(seed: u64, numbers: [u64; 3]) -> u64 {
+    numbers.into_iter().fold(seed, |mark, number| {
+        let mark = (mark ^ number).wrapping_mul(0x9fb2_1c65_1e98_df25).wrapping_add(1);
+        mark ^ (mark >> 32)
+    })
 }
 
 /// Is one of these no longer the one to name?

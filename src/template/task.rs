@@ -23,7 +23,7 @@ use super::compose::{compose, emptied, manner, too_few};
 use super::error::TemplateError;
 use super::memory::Memory;
 use super::order::digest;
-use super::render::{Rendered, Source, within};
+use super::render::{KeptServices, Rendered, Source, within};
 use super::scene::{Masters, Scene, entries, expiry, fingerprint, lost, masters};
 use super::status::TemplateStatus;
 use super::swap::{Destination, Staged, SwapError, complete};
@@ -66,6 +66,8 @@ pub(crate) struct Task {
     memory_error: Option<String>,
     /// Did the last render ask the key-value store?
     keys: bool,
+    /// The services that the template was told last.
+    kept: KeptServices,
     /// A hash of the file as this task wrote it.
     wrote: Option<u64>,
     /// The last catalog that was rendered and held something.
@@ -114,6 +116,7 @@ impl Task {
             memory: Memory::default(),
             memory_error: None,
             keys: false,
+            kept: KeptServices::default(),
             wrote: None,
             good: None,
             slow: None,
@@ -389,6 +392,7 @@ impl Task {
         if before > 1 {
             return Err(given_up);
         }
+        let scene = scene.with(&self.kept);
         let rendered = within(self.deadline, source, scene, &self.context).await;
         match rendered {
             Err(TemplateError::Slow { .. }) => {

@@ -1,34 +1,29 @@
 //! The old master comes back: with nothing of its own it follows by itself; with transactions
 //! that nobody else has it is set apart, and they are named.
 
-use integration::rig::mysql::{Flavour, Mysql};
+use integration::rig::mysql::Flavour;
 use integration::rig::mysql_trio::SERVICE;
 use integration::rig::{MysqlSettings, MysqlTrio, wait};
 
 use super::for_both;
 use crate::{LATER, SOON};
 
-/// One row on a server.
-fn write(server: &Mysql, serial: u64) {
-    let values = format!("'hand', {serial}, @@server_id, NOW(6)");
-    server.ask(&format!("INSERT INTO app.writes VALUES ({values})"));
-}
-
 fn clean(flavour: Flavour) {
     let trio = MysqlTrio::adopted(&MysqlSettings::new(flavour));
+    trio.until_ready(LATER * 2);
     let old = &trio.servers[0];
-    write(old, 1);
+    old.write(1);
     for replica in &trio.servers[1..] {
         replica.until_has_all_of(old);
     }
     old.kill();
     let new = trio.until_other(old, LATER);
-    write(new, 2);
+    new.write(2);
     old.restart();
     trio.until_followed(new, LATER);
     old.until_has_all_of(new);
     assert_eq!(trio.until_steady(LATER).address, new.address);
-    assert_eq!(old.serials("hand"), ["1", "2"]);
+    assert_eq!(old.serials("hand"), ["0", "1", "2"]);
 }
 
 for_both!(clean:
@@ -50,24 +45,33 @@ for_both!(shut_down:
     a_mariadb_master_that_is_shut_down_under_load_is_replaced,
     a_mysql_master_that_is_shut_down_under_load_is_replaced);
 
-/// The replicas no longer receive, and the master writes on: what a failover loses.
+/// The master commits something that no replica has whole: what a failover loses.
 fn with_extra_transactions(flavour: Flavour) {
     let trio = MysqlTrio::adopted(&MysqlSettings::new(flavour));
+    trio.until_ready(LATER * 2);
     let old = &trio.servers[0];
-    write(old, 1);
+    old.ask("CREATE TABLE app.big (id INT AUTO_INCREMENT PRIMARY KEY, text LONGTEXT)");
+    old.write(1);
     for replica in &trio.servers[1..] {
         replica.until_has_all_of(old);
-        // Held up, not stopped: nobody has to start it again.
         replica.stop();
     }
-    write(old, 2);
+    let mut session = old.connect();
+    session.run("BEGIN").expect("it answers");
+    session.run("INSERT INTO app.writes VALUES ('hand', 2, @@server_id, NOW(6))").expect("it is");
+    // Far more than the sockets hold.
+    for _ in 0..4 {
+        let big = "INSERT INTO app.big (text) SELECT REPEAT('x', 10 << 20)";
+        session.run(big).expect("it is written");
+    }
+    session.run("COMMIT").expect("it is committed");
     let extra = old.executed();
     old.kill();
     for replica in &trio.servers[1..] {
         replica.resume();
     }
     let new = trio.until_other(old, LATER);
-    write(new, 3);
+    new.write(3);
     old.restart();
     let status = trio.agent.until_status(SERVICE, "the old master is set apart", LATER, |status| {
         status["problems"].to_string().contains("db1 is quarantined")
@@ -80,7 +84,7 @@ fn with_extra_transactions(flavour: Flavour) {
     };
     let problems = status["problems"].to_string();
     assert!(problems.contains(&name), "`{name}` is not in: {problems}");
-    assert_eq!(old.serials("hand"), ["1", "2"], "nothing is thrown away");
+    assert_eq!(old.serials("hand"), ["0", "1", "2"], "nothing is thrown away");
     let apart = wait::holds(SOON, || old.link().is_none_or(|link| !link.receiving));
     assert!(apart, "it follows all the same\n{}", trio.agent.tail());
     assert_eq!(trio.writable(), [new.address]);
@@ -93,8 +97,9 @@ for_both!(with_extra_transactions:
 /// A replica wrote something of its own: it is never the next master.
 fn errant_replica(flavour: Flavour) {
     let trio = MysqlTrio::adopted(&MysqlSettings::new(flavour));
+    trio.until_ready(LATER * 2);
     let [old, errant, good] = &trio.servers[..] else { panic!("three servers") };
-    write(old, 1);
+    old.write(1);
     // The one that the agent would like best otherwise.
     let mut session = errant.connect();
     if errant.flavour.is_mariadb() {
@@ -113,7 +118,7 @@ fn errant_replica(flavour: Flavour) {
     old.kill();
     let new = trio.until_other(old, LATER);
     assert_eq!(new.name, good.name);
-    write(new, 2);
+    new.write(2);
     assert_eq!(trio.writable(), [new.address]);
 }
 

@@ -125,7 +125,8 @@ fn row_of_failovers(flavour: Flavour, rounds: usize) {
     let following = trio.following("following");
     let mut order = vec![trio.servers[0].address];
     for _ in 0..rounds {
-        let old = trio.until_steady(LATER * 2);
+        trio.until_ready(LATER * 2);
+        let old = trio.until_steady(LATER);
         following.until_acked_by(old.address, 20);
         old.kill();
         let new = trio.until_other(old, LATER);

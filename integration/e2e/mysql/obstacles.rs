@@ -76,7 +76,7 @@ fn despite(flavour: Flavour, expected: Expected, obstacle: impl Fn(&Mysql) -> In
 fn meet(trio: &MysqlTrio, expected: Expected, obstacle: impl Fn(&Mysql) -> InTheWay) {
     let [old, new, _] = &trio.servers[..] else { panic!("three servers") };
     let clients = Clients::writing(trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     let in_the_way = obstacle(old);
     let told = trio.switchover(&["--to", &new.name]);
     let moved = told.code == Some(0);

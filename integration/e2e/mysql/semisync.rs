@@ -39,11 +39,11 @@ fn one_hung(flavour: Flavour) {
     let trio = lossless(flavour);
     let [master, hung, _] = &trio.servers[..] else { panic!("three servers") };
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     hung.stop();
     until_writing(&clients, master, LATER);
     hung.resume();
-    trio.until_settled(LATER * 2);
+    trio.until_ready(LATER * 2);
     until_writing(&clients, master, LATER);
     kill_and_judge(&trio, clients);
 }
@@ -56,11 +56,11 @@ fn one_killed(flavour: Flavour) {
     let trio = lossless(flavour);
     let [master, killed, _] = &trio.servers[..] else { panic!("three servers") };
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     killed.kill();
     until_writing(&clients, master, LATER);
     killed.restart();
-    trio.until_settled(LATER * 2);
+    trio.until_ready(LATER * 2);
     kill_and_judge(&trio, clients);
 }
 
@@ -74,7 +74,7 @@ fn all_killed(flavour: Flavour) {
     let trio = lossless(flavour);
     let master = &trio.servers[0];
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     for replica in &trio.servers[1..] {
         replica.kill();
     }
@@ -83,7 +83,7 @@ fn all_killed(flavour: Flavour) {
         replica.restart();
     }
     trio.until_followed(master, LATER * 2);
-    trio.until_settled(LATER * 2);
+    trio.until_ready(LATER * 2);
     until_writing(&clients, master, LATER);
     kill_and_judge(&trio, clients);
 }
@@ -97,7 +97,7 @@ fn degraded_master_killed(flavour: Flavour) {
     let trio = lossless(flavour);
     let master = &trio.servers[0];
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     for replica in &trio.servers[1..] {
         replica.kill();
     }
@@ -124,7 +124,7 @@ fn killed_with_a_waiting_commit(flavour: Flavour) {
     let trio = lossless(flavour);
     let old = &trio.servers[0];
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     let mut waiting = Sql::connect(old.address, CLIENT, LATER).expect("it answers");
     for replica in &trio.servers[1..] {
         replica.stop();
@@ -165,7 +165,7 @@ fn applier_held_up(flavour: Flavour) {
     let trio = lossless(flavour);
     let [old, best, other] = &trio.servers[..] else { panic!("three servers") };
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     let mut lock = best.connect();
     lock.run("LOCK TABLES app.writes READ").expect("it can be locked");
     // From here on only the relay logs of db2 take what is acknowledged.
@@ -192,7 +192,7 @@ fn applier_stopped(flavour: Flavour) {
     let trio = lossless(flavour);
     let [old, best, other] = &trio.servers[..] else { panic!("three servers") };
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     best.ask("STOP REPLICA SQL_THREAD");
     other.stop();
     until_writing(&clients, old, LATER);
@@ -220,7 +220,7 @@ fn relay_logs_gone(flavour: Flavour) {
     let trio = lossless(flavour);
     let [old, hurt, good] = &trio.servers[..] else { panic!("three servers") };
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     hurt.ask("STOP REPLICA SQL_THREAD");
     until_writing(&clients, old, LATER);
     hurt.kill();

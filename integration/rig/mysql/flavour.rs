@@ -90,6 +90,7 @@ impl Flavour {
         let folder = folder.display();
         let mut text = format!(
             "[mysqld]\ndatadir={folder}/data\nsocket={folder}/socket\npid-file={folder}/pid\n\
+             tmpdir={folder}/tmp\n\
              bind-address={ip}\nport={port}\nreport-host={ip}\nreport-port={port}\n\
              server-id={number}\n{COMMON}"
         );
@@ -122,7 +123,7 @@ impl Flavour {
 const COMMON: &str = "log-bin=binlog\nrelay-log=relay\nbinlog-format=ROW\nsync-binlog=1\n\
     innodb-flush-log-at-trx-commit=1\ninnodb-buffer-pool-size=16M\nkey-buffer-size=1M\n\
     innodb-buffer-pool-dump-at-shutdown=OFF\ninnodb-buffer-pool-load-at-startup=OFF\n\
-    table-open-cache=200\ntable-definition-cache=400\nmax-connections=80\nskip-name-resolve=ON\n";
+    table-open-cache=200\ntable-definition-cache=400\nmax-connections=80\nmax-allowed-packet=32M\nskip-name-resolve=ON\n";
 
 const MARIADB: &str = "log-slave-updates=ON\ngtid-strict-mode=ON\nslave-net-timeout=4\n\
     innodb-log-file-size=8M\naria-pagecache-buffer-size=1M\nperformance-schema=OFF\n\

@@ -68,14 +68,17 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn version(flavour: &Flavour) -> String {
-    run(&flavour.command(&["--version".into()]))
+    run(&flavour.command(&["--version".into()]), &[])
 }
 
 fn initialise(flavour: &Flavour, work: &Path, sql: &str) {
-    let file = work.join("accounts.sql");
+    let (file, temporary) = (work.join("accounts.sql"), work.join("tmp"));
+    fs::create_dir(&temporary).expect("a folder can be made");
     fs::write(&file, sql).expect("the statements can be written");
     let (data, file) = (flavour.inside(&work.join("data")), flavour.inside(&file));
     let (data, file) = (data.display(), file.display());
+    // Servers that share one delete each other's temporary tables when they start.
+    let temporary = flavour.inside(&temporary).display().to_string();
     let owner = if rustix::process::geteuid().is_root() { "--user=root" } else { "--verbose" };
     let words = match flavour {
         Flavour::MariaDb => [
@@ -105,11 +108,13 @@ fn initialise(flavour: &Flavour, work: &Path, sql: &str) {
             .map(str::to_owned),
         ),
     };
-    run(&words);
+    run(&words, &[("TMPDIR", &temporary)]);
 }
 
-fn run(words: &[String]) -> String {
-    let command = Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).output();
+fn run(words: &[String], environment: &[(&str, &str)]) -> String {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).envs(environment.iter().copied()).stdin(Stdio::null());
+    let command = command.output();
     let output = command.unwrap_or_else(|error| {
         panic!("{} cannot be run ({error}): run integration/servers", words[0])
     });

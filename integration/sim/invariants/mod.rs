@@ -158,6 +158,7 @@ pub(crate) mod tests {
         Layout {
             hosts: (0..3).map(|n| (Id { service: 0, number: n }, n)).collect(),
             lease: 4 * SECOND,
+            files: std::collections::BTreeSet::from([r(3)]),
             quiet: true,
             patience: 3 * SECOND,
         }

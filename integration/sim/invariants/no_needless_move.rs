@@ -14,6 +14,9 @@ use super::super::fact::{Fact, Id, Layout};
 use super::super::schedule::{MILLI, Micros};
 use super::{Breach, Invariant};
 
+/// No world counts less as hung; a clock may be one percent off.
+const HUNG: Micros = 1_900 * MILLI;
+
 /// When each host and instance was last hindered, and the records.
 pub(crate) struct NoNeedlessMove {
     layout: Layout,
@@ -23,6 +26,8 @@ pub(crate) struct NoNeedlessMove {
     down: BTreeSet<usize>,
     cut: BTreeSet<usize>,
     stopped: BTreeSet<Id>,
+    /// When each process was last stopped, and until when.
+    stops: BTreeMap<Id, (Micros, Micros)>,
     records: BTreeMap<usize, Rc<MasterRecord>>,
 }
 
@@ -35,6 +40,7 @@ impl NoNeedlessMove {
             down: BTreeSet::new(),
             cut: BTreeSet::new(),
             stopped: BTreeSet::new(),
+            stops: BTreeMap::new(),
             records: BTreeMap::new(),
         }
     }
@@ -84,13 +90,16 @@ impl NoNeedlessMove {
             Fact::Stopped { instance, stopped } => {
                 if stopped {
                     self.stopped.insert(instance);
+                    self.stops.insert(instance, (at, Micros::MAX));
                 } else {
                     self.stopped.remove(&instance);
+                    self.goes_on(at, instance);
                 }
                 self.instances.insert(instance, at);
             }
             Fact::Exited { instance } | Fact::Started { instance, .. } => {
                 self.stopped.remove(&instance);
+                self.goes_on(at, instance);
                 self.instances.insert(instance, at);
             }
             Fact::Hand { instance, .. } => {
@@ -98,6 +107,26 @@ impl NoNeedlessMove {
             }
             _ => {}
         }
+    }
+
+    fn goes_on(&mut self, at: Micros, id: Id) {
+        if let Some((_, end)) = self.stops.get_mut(&id) {
+            *end = at.min(*end);
+        }
+    }
+
+    /// A process that was ended because it hung: did it stand still for long?
+    fn hung(&self, at: Micros, service: usize, new: &MasterRecord) -> Result<(), Breach> {
+        let MasterState::Vacant { cause: Cause::Hung, .. } = new.state else { return Ok(()) };
+        let Some(holder) = Id::named(service, &new.holder.instance) else { return Ok(()) };
+        let stood = self.stops.get(&holder).map_or(0, |(since, end)| at.min(*end) - since);
+        if stood >= HUNG {
+            return Ok(());
+        }
+        Err(Breach::firm(format!(
+            "{holder} was ended as hung, and its process had stood still for {} ms",
+            stood / MILLI
+        )))
     }
 
     /// How long ago anything last hindered it or its host; 0: now.
@@ -147,7 +176,7 @@ impl Invariant for NoNeedlessMove {
                 Err(Breach::firm(format!("{instance} was killed although it was well")))
             }
             Fact::Master { service, record: Some(record) } => {
-                let judged = self.ended(at, *service, record);
+                let judged = self.ended(at, *service, record).and(self.hung(at, *service, record));
                 self.records.insert(*service, Rc::clone(record));
                 judged
             }

@@ -2,11 +2,12 @@
 //! service can acknowledge a write any more.
 //!
 //! Stricter than W, which needs a client to come by: here two instances that *could* take writes
-//! are enough. A stopped process counts as able, since what lies in its sockets runs on waking.
+//! are enough, and so is one that came back open after its exit had counted as proof. A stopped process counts as able, since what lies in its sockets runs on waking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sengu_core::name::Term;
+use sengu_core::record::{MasterRecord, MasterState, Proof};
 
 use super::super::fact::{Fact, Id, Layout};
 use super::super::schedule::Micros;
@@ -16,12 +17,40 @@ use super::{Breach, Invariant};
 /// Who takes writes now.
 pub(crate) struct ProvenBeforePromoted {
     open: BTreeMap<Id, Term>,
+    /// The holder that each service has exited, as its record says.
+    exited: BTreeMap<usize, Id>,
+    /// Counted as stopped for good because it had exited, and another took its place.
+    counted: BTreeSet<Id>,
+    /// Instances whose own file starts them open.
+    files: BTreeSet<Id>,
     watched: Watched,
 }
 
 impl ProvenBeforePromoted {
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { open: BTreeMap::new(), watched: Watched::new(layout) }
+        Self {
+            open: BTreeMap::new(),
+            exited: BTreeMap::new(),
+            counted: BTreeSet::new(),
+            files: layout.files.clone(),
+            watched: Watched::new(layout),
+        }
+    }
+
+    fn master(&mut self, service: usize, record: &MasterRecord) {
+        let Some(holder) = Id::named(service, &record.holder.instance) else { return };
+        match &record.state {
+            MasterState::Vacant { proof: Proof::Exited, .. } => {
+                self.exited.insert(service, holder);
+            }
+            MasterState::Taken { .. } => {
+                self.counted.extend(self.exited.remove(&service).filter(|id| *id != holder));
+                self.counted.remove(&holder);
+            }
+            _ => {
+                self.exited.remove(&service);
+            }
+        }
     }
 }
 
@@ -33,6 +62,15 @@ impl Invariant for ProvenBeforePromoted {
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
         self.watched.take(at, fact);
         match *fact {
+            Fact::Master { service, record: Some(ref record) } => self.master(service, record),
+            Fact::Started { instance, open: true }
+                if self.files.contains(&instance) && self.counted.contains(&instance) =>
+            {
+                return Err(Breach::firm(format!(
+                    "{instance} came back taking writes, as its own file starts it, after its \
+                     exit had counted as a fence"
+                )));
+            }
             Fact::Writable { instance, term, writable: true } => {
                 self.open.insert(instance, term);
             }
@@ -62,7 +100,7 @@ impl Invariant for ProvenBeforePromoted {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{feed, layout, r};
+    use super::super::tests::{feed, layout, master, r};
     use super::*;
 
     fn writable(n: usize, term: u64, writable: bool) -> Fact {
@@ -83,5 +121,22 @@ mod tests {
     fn a_promotion_beside_a_live_master_breaks_it() {
         let history = [(1, writable(1, 1, true)), (6, promoted(2, 2))];
         assert!(feed(ProvenBeforePromoted::new(&layout()), history).is_err());
+    }
+
+    #[test]
+    fn an_exit_proves_nothing_of_one_whose_file_starts_it_open() {
+        let proof = Proof::Exited;
+        let cause = sengu_core::record::Cause::ProcessExited;
+        let noticed = sengu_core::time::Wall(0);
+        let taken = MasterState::Taken { cause: cause.clone() };
+        let vacant = MasterState::Vacant { proof, cause, noticed };
+        let check = |n: usize| {
+            let back = Fact::Started { instance: r(n), open: true };
+            let history =
+                [(1, master(1, n, vacant.clone())), (2, master(2, 1, taken.clone())), (3, back)];
+            feed(ProvenBeforePromoted::new(&layout()), history)
+        };
+        assert_eq!(check(2), Ok(()), "its file was changed since");
+        assert!(check(3).is_err());
     }
 }

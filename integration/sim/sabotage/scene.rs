@@ -42,6 +42,10 @@ pub enum Worlds {
     DeadAndCut,
     /// An agent dies during the hooks of a switchover.
     AgentDiesInHooks,
+    /// All processes die, and one comes back emptied.
+    AllDie,
+    /// Processes stand still for a moment.
+    ShortStops,
 }
 
 impl Worlds {
@@ -61,6 +65,8 @@ impl Worlds {
             Self::OpenFile => "a file that starts its instance open",
             Self::DeadAndCut => "agents that die and find no store",
             Self::AgentDiesInHooks => "agents that die during hooks",
+            Self::AllDie => "all processes die, one comes back emptied",
+            Self::ShortStops => "processes that stand still for a moment",
         }
     }
 
@@ -84,7 +90,7 @@ impl Worlds {
             options.judge = Judge::Shared { lease, fence };
         }
         if self == Self::HooksSayNo {
-            options.aborting_hooks = 900;
+            options.aborting_hooks = 500;
         }
         if self == Self::OpenFile {
             options.unfenced = Some(usize::try_from(seed % 3).unwrap_or(0));
@@ -130,7 +136,14 @@ impl Worlds {
                     (AT_ONCE, "h2 loses h3 for 1.5 s"),
                 ],
             ),
-            Self::SlowEnds => (12 * SECOND, 9, &[(0, "r1 ends within 3 s, comes back after 1 s")]),
+            Self::SlowEnds => (
+                12 * SECOND,
+                9,
+                &[
+                    (0, "r1 is stopped for 700 ms"),
+                    (600 * MILLI, "r1 ends within 4 s, comes back after 1 s"),
+                ],
+            ),
             Self::StoppedAtReopening => (
                 40 * SECOND,
                 5,
@@ -173,8 +186,19 @@ impl Worlds {
             Self::DeadAndCut => (
                 50 * SECOND,
                 4,
-                &[(0, "h1 loses the store for 40 s"), (AT_ONCE, "agent h1 dies for 300 ms")],
+                &[(0, "h1 is isolated for 40 s"), (AT_ONCE, "agent h1 dies for 300 ms")],
             ),
+            Self::AllDie => (
+                60 * SECOND,
+                2,
+                &[
+                    (0, "r1 dies, comes back after 1 s, emptied"),
+                    (0, "r2 dies, comes back after 1.2 s"),
+                    (0, "r3 dies, comes back after 1.4 s"),
+                    (30 * SECOND, "person fails over to r2 accepting loss"),
+                ],
+            ),
+            Self::ShortStops => (10 * SECOND, 9, &[(0, "r1 is stopped for 900 ms")]),
             Self::AgentDiesInHooks => (
                 14 * SECOND,
                 12,

@@ -3,6 +3,7 @@
 
 mod mistakes;
 mod mysql;
+mod parts;
 
 use std::net::IpAddr;
 
@@ -78,7 +79,9 @@ fn written(choose: impl Fn(&keys::Key) -> Option<&'static str>) -> String {
     let mut text = String::new();
     for section in SECTIONS {
         text += &format!("{}\n", section.header);
-        for key in section.keys.iter().filter(|key| key.name != "credentials_env") {
+        // They stand in the place of another key.
+        let apart = ["credentials_env", "url", "token"];
+        for key in section.keys.iter().filter(|key| !apart.contains(&key.name)) {
             if let Some(value) = choose(key) {
                 text += &format!("{} = {value}\n", key.name);
             }
@@ -99,6 +102,11 @@ fn every_documented_key_is_accepted_and_every_documented_default_is_one() {
         Preset::Required => Some(key.example),
     });
     assert_eq!(good(&least), good(&spelled));
+    let hook = "[[hook]]\nphase = \"detected\"\nurl = \"http://127.0.0.1/x\"\ntoken = \"t\"\n";
+    let call =
+        HookCall::Http { url: "http://127.0.0.1/x".to_owned(), token: Some("/etc/sengu/t".into()) };
+    assert_eq!(good(hook).hooks[0].call, call);
+    assert!(parse(&format!("{hook}command = [\"true\"]\n")).is_err(), "not both");
     let variable = SERVICE.replace("kind", "credentials_env = \"REDIS_SECRET\"\nkind");
     let read = good(&variable).services.into_values().next().and_then(|s| s.credentials);
     assert_eq!(read.map(|s| s.password).as_deref(), Some("from the environment"));

@@ -41,7 +41,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    fn from_file(self) -> bool {
+    fn is_file(self) -> bool {
         matches!(self, Self::File { .. })
     }
 
@@ -82,7 +82,7 @@ pub fn register_service(
     let id = if request.id.0.is_empty() { name } else { &request.id.0 };
     let node = directory.place.host.as_str();
     let mut draft = Draft::new(directory, Owner::Agent);
-    draft.from_file = origin.from_file();
+    draft.from_file = origin.is_file();
     let service = RegisteredService {
         id: Nullable(id.clone()),
         service: request.name.clone(),
@@ -146,7 +146,7 @@ pub fn register_check(
     let id = if request.checkid.0.is_empty() { name } else { &request.checkid.0 };
     let node = directory.place.host.as_str();
     let mut draft = Draft::new(directory, Owner::Agent);
-    draft.from_file = origin.from_file();
+    draft.from_file = origin.is_file();
     let service = Some(&request.serviceid.0).filter(|id| !id.is_empty());
     if let Some(service) = service {
         refuse_managed_id(directory, node, service)?;
@@ -241,7 +241,9 @@ pub fn told(
 ) -> Result<Plan, Refusal> {
     let check = own_check(directory, id).ok_or_else(|| unknown_check(id))?;
     match check.definition.as_ref().map(|definition| &definition.way) {
-        Some(Way::Ttl { .. }) => Ok(report(directory, id, status, output).unwrap_or(nothing(id))),
+        Some(Way::Ttl { .. }) => {
+            Ok(report(directory, id, status, output).unwrap_or_else(|| nothing(id)))
+        }
         _ => Err(invalid(format!("CheckID {id:?} does not have associated TTL"))),
     }
 }
@@ -281,7 +283,10 @@ pub fn maintain(
             Refusal::Managed(why) => Refusal::Managed(format!(
                 "{why}; take an instance out of service with `sengu drain`"
             )),
-            other => other,
+            other @ (Refusal::Bad(_)
+            | Refusal::Missing(_)
+            | Refusal::TooLarge(_)
+            | Refusal::Invalid(_)) => other,
         })?;
         if own_service(directory, id).is_none() {
             return Err(Refusal::Missing(format!(

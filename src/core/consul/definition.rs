@@ -124,7 +124,9 @@ impl<'de> Deserialize<'de> for Time {
             Value::String(text) => duration::parse(&text).map(Self).ok_or_else(|| {
                 D::Error::custom(format!("{text:?} is no duration; write it as \"10s\""))
             }),
-            other => Err(D::Error::custom(format!("{other} is no duration"))),
+            other @ (Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+                Err(D::Error::custom(format!("{other} is no duration")))
+            }
         }
     }
 }

@@ -6,8 +6,8 @@
 //! back and each change under a prefix wakes; a removal elsewhere wakes too, which Consul's
 //! clients must bear ("spurious wake-ups").
 //!
-//! Locks (`acquire`, `release`) are records beside the entry ([`super::session`]). An entry that was
-//! ever locked has the index of its lock, too, so that the end of a lock wakes who waits for it.
+//! Locks (`acquire`, `release`) are records beside the entry ([`super::session`]). An entry that
+//! was ever locked has the index of its lock, too, so that the end of a lock wakes who waits.
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 
 use super::record::{CheckRecord, ServiceRecord, Status, key};
 use crate::kv::{Key, KeyValue, Revision};
@@ -20,8 +20,8 @@ use crate::record::{NodeRecord, Record};
 pub struct Registry {
     nodes: OrdMap<Key, Arc<Kept<NodeRecord>>>,
     services: OrdMap<Key, Arc<Kept<ServiceRecord>>>,
-    /// The keys of services, by lower-case name.
-    names: OrdSet<(Arc<str>, Key)>,
+    /// The same services by lower-case name, then key.
+    names: OrdMap<(Arc<str>, Key), Arc<Kept<ServiceRecord>>>,
     checks: OrdMap<Key, Arc<Kept<CheckRecord>>>,
 }
 
@@ -56,7 +56,8 @@ impl Registry {
                 self.forget_name(&entry.key);
                 put(&mut self.services, entry);
                 if let Some(kept) = self.services.get(&entry.key) {
-                    self.names.insert((lower(&kept.record.name), Arc::clone(&entry.key)));
+                    let name = (lower(&kept.record.name), Arc::clone(&entry.key));
+                    self.names.insert(name, Arc::clone(kept));
                 }
             }
             "checks" => put(&mut self.checks, entry),
@@ -104,18 +105,13 @@ impl Registry {
         let name = lower(name);
         self.names
             .range((Arc::clone(&name), Key::from(""))..)
-            .take_while(move |(have, _)| *have == name)
-            .filter_map(|(_, key)| self.services.get(key).map(Arc::as_ref))
+            .take_while(move |((have, _), _)| *have == name)
+            .map(|(_, kept)| kept.as_ref())
     }
 
-    /// The names of all services, in lower case and order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        let mut last: Option<&str> = None;
-        self.names.iter().map(|(name, _)| &**name).filter(move |name| {
-            let new = last != Some(*name);
-            last = Some(name);
-            new
-        })
+    /// All services with their lower-case names, those of one name together.
+    pub fn by_name(&self) -> impl Iterator<Item = (&Arc<str>, &Kept<ServiceRecord>)> {
+        self.names.iter().map(|((name, _), kept)| (name, kept.as_ref()))
     }
 
     /// How many services there are.

@@ -76,7 +76,7 @@ pub(crate) struct Own {
     /// Told in this life to acknowledge no more, and it cannot. That a look shows it not
     /// acknowledging is less: its receiver may just be stopped.
     pub(crate) quiet: Option<BootId>,
-    /// Told in this life to wait for so many acknowledgements, and done; nothing else was sent since.
+    /// Told in this life to wait for so many acknowledgements, and done; nothing was sent since.
     pub(crate) awaits: Option<(BootId, u32)>,
     /// Its process was another one when it was let in among those that acknowledge.
     pub(crate) restarted: bool,

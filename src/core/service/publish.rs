@@ -7,6 +7,7 @@ use crate::name::InstanceName;
 use crate::observation::{SemiSync, Settings};
 use crate::position::Covering;
 use crate::record::{FORMAT, Health, InstanceRecord, Lag, MasterState, key};
+use crate::sabotage::sabotaged;
 
 use super::own::Own;
 use super::{Cx, Service, put};
@@ -133,14 +134,17 @@ impl Service {
             lossless: verdicts.lossless,
             in_step: own.stepped.clone(),
             trouble: state.and_then(|state| state.trouble.clone()),
-            // On a busy master some commit waits in every other look; that they wait for copies that
-            // are not there is news.
+            // On a busy master some commit waits in every other look; that they wait for copies
+            // that are not there is news.
             semi_sync: state.and_then(|state| state.semi_sync).map(|semi| SemiSync {
                 waiting: u32::from(semi.waiting > 0 && semi.clients < semi.awaits),
                 ..semi
             }),
             quarantine: own.quarantine.clone(),
-            unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
+            unknown: last
+                .filter(|_| !sabotaged!(FieldsDropped))
+                .map(|last| last.unknown.clone())
+                .unwrap_or_default(),
         };
         let key = key::instance(cx.name, name);
         let revision = cx.revision(&key);

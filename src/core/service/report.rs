@@ -152,8 +152,8 @@ fn alone(view: &ServiceView, now: Now) -> Option<String> {
     let serves = record.state == MasterState::Serving && view.instances.len() > 1;
     (lossless && serves && !fresh && !complete).then(|| {
         format!(
-            "`loss = \"none\"`: only {} is known to have every acknowledged write; no copy could take \
-             over without loss",
+            "`loss = \"none\"`: only {} is known to have every acknowledged write; no copy could \
+             take over without loss",
             record.holder.instance
         )
     })

@@ -137,8 +137,8 @@ impl Service {
             let standing = current.copies.get(name).copied();
             own.restarted &= standing.is_some_and(Standing::acknowledges);
             if own.is_exited() || own.restarted {
-                // Started again by its own file it acknowledges nothing. It comes back when the record
-                // has said so, or that could come true after it was told to acknowledge again.
+                // Started again by its own file it acknowledges nothing. It comes back when the
+                // record has said so: that could come true after it was told to acknowledge again.
                 let record = cx.view.instances.get(name).map(|at| &at.record);
                 let quiet = record.is_some_and(|record| record.lossless.is_good());
                 if quiet && standing.is_some_and(|standing| standing != Standing::Off) {
@@ -304,7 +304,7 @@ impl Service {
     }
 
     /// Do commits wait, and has none been acknowledged for so long that a copy which seems attached
-    /// cannot be there? A host without power leaves its connection standing for a quarter of an hour.
+    /// cannot be there? A host without power leaves its connection standing for minutes.
     fn stuck(
         &mut self,
         cx: &mut Cx<'_>,
@@ -450,8 +450,8 @@ impl Service {
             return false;
         }
         self.refuse(format!(
-            "`loss = \"none\"`: {} copies acknowledge commits, and sengu let {known} do so: configure \
-             the others as instances, or turn their acknowledging off \
+            "`loss = \"none\"`: {} copies acknowledge commits, and sengu let {known} do so: \
+             configure the others as instances, or turn their acknowledging off \
              (`rpl_semi_sync_replica_enabled`, MariaDB: `rpl_semi_sync_slave_enabled`)",
             semi.clients
         ));

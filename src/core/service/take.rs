@@ -478,7 +478,8 @@ impl Service {
             (Cause::Lapsed, record.since)
         };
         let mut story = Story::new(cause, Some(record.holder.instance.clone()));
-        story.loss = if cx.settings.policy.loss == Loss::None && !mandate.lossy {
+        let none = cx.settings.policy.loss == Loss::None && !mandate.lossy;
+        story.loss = if none || sabotaged!(LossIsNothing) {
             "nothing: it holds every acknowledged write".to_owned()
         } else {
             self.loss(cx, record, name)

@@ -62,29 +62,46 @@ pub(super) async fn stop_receiver(work: &Work<'_>, channel: &Channel) -> Result<
     }
 }
 
+/// What was received and is not applied, in words.
+fn unapplied(told: &Told) -> Option<String> {
+    match told.state.applied.covers(&told.state.received) {
+        Covering::Covers(_) => None,
+        Covering::Lacks(count) => Some(format!("{count} {}", told.state.applied.unit())),
+        Covering::Incomparable => Some("something".to_owned()),
+    }
+}
+
+/// What was received will be applied. Asked before a receiver is stopped, too: MariaDB throws away
+/// what it received when it starts a channel of which both threads stood.
+///
+/// # Errors
+/// If the applier does not run and something is left for it.
+fn check_applier(work: &Work<'_>, told: &Told) -> Result<(), Failure> {
+    match unapplied(told).filter(|_| told.state.applier_stopped) {
+        None => Ok(()),
+        Some(missing) => {
+            let why = told.state.trouble.as_deref().unwrap_or("it was stopped");
+            Err(work.failure(&format!(
+                "{missing} that it received cannot be applied, its applier does not run: {why}"
+            )))
+        }
+    }
+}
+
 /// Waits until everything that was received is applied.
 ///
 /// # Errors
 /// If it will not be, or not in time.
 pub(super) async fn applied(work: &Work<'_>, mut told: Told) -> Result<Told, Failure> {
-    loop {
-        let missing = match told.state.applied.covers(&told.state.received) {
-            Covering::Covers(_) => return Ok(told),
-            Covering::Lacks(count) => format!("{count} {}", told.state.applied.unit()),
-            Covering::Incomparable => "something".to_owned(),
-        };
-        if told.state.applier_stopped {
-            let why = told.state.trouble.as_deref().unwrap_or("it was stopped");
-            return Err(work.failure(&format!(
-                "{missing} that it received cannot be applied, its applier does not run: {why}"
-            )));
-        }
+    while let Some(missing) = unapplied(&told) {
+        check_applier(work, &told)?;
         if work.is_short_of(RESERVE) {
             return Err(work.failure(&format!("it still applies what it received: {missing}")));
         }
         sleep(LOOK_PAUSE).await;
         told = work.state().await?;
     }
+    Ok(told)
 }
 
 fn only_one_source(work: &Work<'_>) -> Result<(), Failure> {
@@ -99,6 +116,7 @@ fn only_one_source(work: &Work<'_>) -> Result<(), Failure> {
 /// Takes writes.
 async fn promote(work: &Work<'_>) -> Result<Told, Failure> {
     only_one_source(work)?;
+    check_applier(work, &work.before)?;
     let server = work.session.server();
     if let Some(channel) = &work.before.channel {
         let told = stop_receiver(work, channel).await?;
@@ -131,6 +149,7 @@ async fn open(work: &Work<'_>) -> Result<Told, Failure> {
     }
     if work.before.offline {
         work.exec("SET GLOBAL offline_mode=0").await?;
+        work.shared.make(work.process.boot_id(), |made| made.offline = false);
     }
     let told = work.state().await?;
     if !told.state.writable {
@@ -161,49 +180,66 @@ async fn follow(work: &Work<'_>, source: SocketAddr) -> Result<Told, Failure> {
     if !work.before.closed {
         close(work).await?;
     }
-    let same = work.before.channel.as_ref().is_some_and(|channel| goes_on(channel, source));
-    let name = work.before.channel.as_ref().map_or("", |channel| channel.name.as_str());
-    if same && work.before.state.link_up {
+    stop_waiting(work).await?;
+    let before = &work.before;
+    let name = before.channel.as_ref().map_or("", |channel| channel.name.as_str());
+    if before.channel.as_ref().is_some_and(|channel| goes_on(channel, source)) {
+        go_on(work, name).await?;
         return expect_source(work, source).await;
     }
-    let told = match &work.before.channel {
+    check_applier(work, before)?;
+    let told = match &before.channel {
         Some(channel) => stop_receiver(work, channel).await?,
         None => work.state().await?,
     };
-    let ready = applied(work, told).await;
-    if let Err(failure) = ready {
-        if same {
-            // What it has is not in the way of going on: only what was stopped is started.
-            resume(work, name).await?;
-        }
-        return Err(failure);
-    }
+    applied(work, told).await?;
     work.begin();
-    if !same {
-        if work.before.channel.is_some() {
-            work.exec(&server.stop(name, Threads::Both)).await?;
-        }
-        let demoted = work.before.state.role == Role::Master;
-        if demoted && let Some(statement) = server.before_demotion() {
-            work.exec(statement).await?;
-        }
-        let login = work.shared.replication.as_ref();
-        let login = login.map(|login| (login.user.as_str(), login.password.as_str()));
-        let source = Source { address: source, login, tls: work.shared.tls };
-        work.exec(&server.change_source(name, &source, demoted)).await?;
+    if before.channel.is_some() {
+        work.exec(&server.stop(name, Threads::Both)).await?;
     }
+    let demoted = before.state.role == Role::Master;
+    if demoted && let Some(statement) = server.before_demotion() {
+        work.exec(statement).await?;
+    }
+    let login = work.shared.replication.as_ref();
+    let login = login.map(|login| (login.user.as_str(), login.password.as_str()));
+    let new = Source { address: source, login, tls: work.shared.tls };
+    work.exec(&server.change_source(name, &new, demoted)).await?;
     work.exec(&server.start(name, Threads::Both)).await?;
     expect_source(work, source).await
 }
 
-/// The receiver goes on where it was stopped, if that throws nothing away.
-async fn resume(work: &Work<'_>, name: &str) -> Result<(), Failure> {
-    let was = work.before.channel.as_ref().map(|channel| channel.receiver);
-    let told = work.state().await?;
-    if was == Some(Receiver::Stopped) || told.state.applier_stopped {
+/// What a copy applies waits for nobody: else its applier would stand as soon as nobody
+/// acknowledges to it.
+async fn stop_waiting(work: &Work<'_>) -> Result<(), Failure> {
+    let Some(semi) = work.before.state.semi_sync.filter(|semi| semi.awaits > 0) else {
+        return Ok(());
+    };
+    if semi.waiting > 0 && work.before.state.role == Role::Master {
+        // It would acknowledge what no copy has.
+        return Err(work.failure(&format!(
+            "{} commits still wait for an acknowledgement of a copy",
+            semi.waiting
+        )));
+    }
+    semi_sync::do_not_wait(work).await?;
+    work.shared.make(work.process.boot_id(), |made| made.awaits = None);
+    Ok(())
+}
+
+/// Starts what stands of a channel that is set up as it should be.
+async fn go_on(work: &Work<'_>, name: &str) -> Result<(), Failure> {
+    let state = &work.before.state;
+    if state.link_up {
         return Ok(());
     }
-    work.exec(&work.session.server().start(name, Threads::Receiver)).await
+    let stands = work.before.channel.as_ref().map(|it| it.receiver) == Some(Receiver::Stopped);
+    let server = work.session.server();
+    if server.is_mariadb() && stands && state.applier_stopped {
+        check_applier(work, &work.before)?;
+    }
+    work.begin();
+    work.exec(&server.start(name, Threads::Both)).await
 }
 
 /// Is it set up for just this source, by transaction ids, with a login that was let in?

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::Session;
 use super::fault::Fault;
-use super::features::Features;
+use super::features::{Features, SemiSyncNames};
 use super::state::Told;
 use super::{MAX_UNSURE, Sessions, Shared, change, observe, sessions, upkeep};
 use crate::process::Process;
@@ -169,7 +169,7 @@ async fn begin(shared: &Arc<Shared>, epoch: u64, deadline: Instant) -> Result<Wo
         let (session, process) =
             shared.control_session(epoch, deadline).await.map_err(Failure::untouched)?;
         let asked = async {
-            let features = Features::learn(&session, deadline).await?;
+            let features = shared.semi_sync_names(&session, deadline).await?;
             let told = observe::ask_state(&session, &features, deadline).await?;
             Ok((features, told))
         };
@@ -201,6 +201,20 @@ async fn begin(shared: &Arc<Shared>, epoch: u64, deadline: Instant) -> Result<Wo
 }
 
 impl Shared {
+    /// What the state of semi-sync is asked by: as the last probe learned it.
+    async fn semi_sync_names(
+        &self,
+        session: &Session,
+        deadline: Instant,
+    ) -> Result<Features, Fault> {
+        let known = self.remembered().semi_sync;
+        let semi_sync = match known {
+            Some(names) => names,
+            None => SemiSyncNames::learn(session, deadline).await?,
+        };
+        Ok(Features { semi_sync, ..Features::default() })
+    }
+
     /// The control connection, opened if there is none. Only for the holder of the lane.
     ///
     /// # Errors

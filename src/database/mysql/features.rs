@@ -36,6 +36,25 @@ pub(super) struct SemiSyncNames {
 }
 
 impl SemiSyncNames {
+    /// Asks a server.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub(super) async fn learn(session: &Session, deadline: Instant) -> Result<Self, Fault> {
+        let rows = session.rows("SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%_enabled'", deadline);
+        let names: Vec<String> = rows
+            .await?
+            .into_iter()
+            .filter_map(|mut row| row.remove("variable_name").flatten())
+            .map(|name| name.to_ascii_lowercase())
+            .collect();
+        let side = |words: [&'static str; 2]| {
+            let variable = |word: &str| format!("rpl_semi_sync_{word}_enabled");
+            words.into_iter().find(|word| names.contains(&variable(word)))
+        };
+        Ok(Self { source: side(["source", "master"]), replica: side(["replica", "slave"]) })
+    }
+
     /// The part of a variable's name that says how many acknowledgements are waited for.
     pub(super) fn count_variable(self) -> Option<&'static str> {
         match self.source? {
@@ -59,21 +78,7 @@ impl Features {
     /// # Errors
     /// Only if the server does not answer at all.
     pub(super) async fn learn(session: &Session, deadline: Instant) -> Result<Self, Fault> {
-        let rows = session.rows("SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%_enabled'", deadline);
-        let names: Vec<String> = rows
-            .await?
-            .into_iter()
-            .filter_map(|mut row| row.remove("variable_name").flatten())
-            .map(|name| name.to_ascii_lowercase())
-            .collect();
-        let side = |words: [&'static str; 2]| {
-            let variable = |word: &str| format!("rpl_semi_sync_{word}_enabled");
-            words.into_iter().find(|word| names.contains(&variable(word)))
-        };
-        let semi_sync = SemiSyncNames {
-            source: side(["source", "master"]),
-            replica: side(["replica", "slave"]),
-        };
+        let semi_sync = SemiSyncNames::learn(session, deadline).await?;
         let mysql = !session.server().is_mariadb();
         let may = async |sql: &str| match session.exec(sql, deadline).await {
             Ok(()) => Ok(true),

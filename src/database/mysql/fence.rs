@@ -11,7 +11,7 @@
 //! It asks no store, no disk and no name server, waits for no lock that is held over a wait, and
 //! never for the server's own time-outs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sengu_core::event::ControlOutcome;
@@ -92,7 +92,9 @@ async fn ladder(
         Rung::Failed("the process is stopped".to_owned())
     } else {
         let until = if kill { deadline - within / 2 } else { deadline };
-        let attempt = Attempt { shared, unsure: &unsure, kill, began: Instant::now(), until };
+        let held_up = Mutex::default();
+        let began = Instant::now();
+        let attempt = Attempt { shared, unsure: &unsure, kill, began, until, held_up };
         attempt.again_and_again(process.as_ref()).await
     };
     match rung {
@@ -122,6 +124,8 @@ struct Attempt<'a> {
     kill: bool,
     began: Instant,
     until: Instant,
+    /// What the setting was last seen to wait for.
+    held_up: Mutex<Option<String>>,
 }
 
 impl Attempt<'_> {
@@ -137,7 +141,7 @@ impl Attempt<'_> {
                     Err(Problem::Hopeless(why)) => return Rung::Hopeless(why),
                 };
                 if Instant::now() >= self.until {
-                    return Rung::Failed(std::mem::take(&mut last));
+                    return Rung::Failed(self.why(&last));
                 }
                 sleep(RETRY_PAUSE).await;
             }
@@ -158,7 +162,12 @@ impl Attempt<'_> {
             }
         })
         .await;
-        ended.unwrap_or(Rung::Failed(last))
+        ended.unwrap_or_else(|_| Rung::Failed(self.why(&last)))
+    }
+
+    /// What held it up says more than that it took too long.
+    fn why(&self, last: &str) -> String {
+        super::lock(&self.held_up).clone().unwrap_or_else(|| last.to_owned())
     }
 
     /// One attempt, believed only if it reads back.
@@ -189,13 +198,22 @@ impl Attempt<'_> {
             off.map_err(|fault| self.cannot("switch the event scheduler off", &fault))?;
             self.shared.make(process.boot_id(), |made| made.events_off = true);
         }
-        let offline = self.set_and_end(setter, ender, before.offline).await?;
+        self.set_and_end(setter, ender, &process, before.offline).await?;
         self.see_them_gone(ender, &process).await?;
-        if offline && !before.offline {
+        if self.shared.made(process.boot_id()).offline {
             // Nobody is kept out for longer than it took.
             ender.exec("SET GLOBAL offline_mode=0", self.until).await?;
+            self.shared.make(process.boot_id(), |made| made.offline = false);
         }
-        let told = observe::ask_state(ender, &Features::default(), self.until).await?;
+        let semi_sync = self.shared.remembered().semi_sync.unwrap_or_default();
+        let features = Features { semi_sync, ..Features::default() };
+        let told = match observe::ask_state(ender, &features, self.until).await {
+            // A plugin has gone: what counts here can be asked without it.
+            Err(Fault::Server { .. }) => {
+                observe::ask_state(ender, &Features::default(), self.until).await?
+            }
+            told => told?,
+        };
         if told.state.writable || !told.closed {
             return Err(Problem::Passing("it does not read back as fenced".to_owned()));
         }
@@ -234,30 +252,36 @@ impl Attempt<'_> {
         }
     }
 
-    /// Sets read-only and ends the sessions that may hold that up, until it went through; tells
-    /// whether the server was switched offline on the way.
+    /// Sets read-only and ends the sessions that may hold that up, until it went through. On the
+    /// way MySQL is switched offline, if that alone does not do.
     async fn set_and_end(
         &self,
         setter: &Session,
         ender: &Session,
-        was_offline: bool,
-    ) -> Result<bool, Problem> {
+        process: &Process,
+        mut offline: bool,
+    ) -> Result<(), Problem> {
         let spared = self.shared.spared();
-        let mut offline = was_offline;
         let set = self.set_read_only(setter);
         tokio::pin!(set);
         loop {
             let others = sessions::clients(ender, &spared, self.until).await?;
+            self.note_what_holds_up(&others);
             let late = self.began.elapsed() > (self.until - self.began) / 3;
             let ended = others.iter().filter(|other| self.may_end(ender, other, late));
             let ended: Vec<u64> = ended.map(|other| other.id).collect();
             // What it does not let end shows in what is left.
             let _refused = sessions::end(ender, &ended, self.until).await;
             if late && !offline && !ender.server().is_mariadb() {
-                offline = ender.exec("SET GLOBAL offline_mode=1", self.until).await.is_ok();
+                // Tried once: without the privilege it has to do without.
+                offline = true;
+                let switched = ender.exec("SET GLOBAL offline_mode=1", self.until).await;
+                if !switched.is_err_and(|fault| fault.is_refusal()) {
+                    self.shared.make(process.boot_id(), |made| made.offline = true);
+                }
             }
             tokio::select! {
-                set = &mut set => return set.map(|()| offline).map_err(|why| self.held_up(why, &others)),
+                set = &mut set => return set,
                 () = sleep(ROUND_PAUSE) => {}
             }
         }
@@ -270,15 +294,11 @@ impl Attempt<'_> {
             && (!other.waits_for_copy || (!self.kill && late && ender.server().is_mariadb()))
     }
 
-    /// Names what held the setting up.
-    fn held_up(&self, why: Problem, others: &[Other]) -> Problem {
+    /// Commits that wait for a copy hold the setting up for as long as they wait.
+    fn note_what_holds_up(&self, others: &[Other]) {
         let waiting = others.iter().filter(|other| other.waits_for_copy).count();
-        match why {
-            Problem::Passing(_) if waiting > 0 => {
-                Problem::Passing(format!("{waiting} commits wait for an acknowledgement of a copy"))
-            }
-            other => other,
-        }
+        *super::lock(&self.held_up) = (waiting > 0)
+            .then(|| format!("{waiting} commits wait for an acknowledgement of a copy"));
     }
 
     /// Ends whoever is there, now that nobody can write any more, and sees them gone: those with

@@ -108,6 +108,8 @@ struct Remembered {
     judged: Option<(Option<BootId>, tokio::time::Instant)>,
     /// The last source that was named by a host name, resolved.
     resolved: Option<((String, u16), SocketAddr)>,
+    /// How its semi-sync is called, as it was last learned.
+    semi_sync: Option<features::SemiSyncNames>,
     /// Its second address, as it last told it.
     spare: Option<SocketAddr>,
     /// Accounts that write in spite of `read_only`, each with the statement that ends it.
@@ -123,6 +125,8 @@ struct Made {
     awaits: Option<u32>,
     /// A fence switched the event scheduler off, which was on.
     events_off: bool,
+    /// A fence switched the server offline, which was not (MySQL).
+    offline: bool,
 }
 
 /// The connections that can change something, and those that might still.

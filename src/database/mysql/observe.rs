@@ -186,13 +186,27 @@ async fn has_nothing(session: &Session, told: &Told, deadline: Instant) -> Resul
     }
     let schemas = "SELECT COUNT(*) AS n FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN \
                    ('information_schema', 'mysql', 'performance_schema', 'sys')";
-    let row = session.row(schemas, deadline).await?.unwrap_or_default();
-    Ok(row.get("n").and_then(Option::as_deref) == Some("0"))
+    let count = |row: Option<Row>| row.and_then(|mut row| row.remove("n")?);
+    if count(session.row(schemas, deadline).await?).as_deref() != Some("0") {
+        return Ok(false);
+    }
+    // An account sees only schemas that it has privileges on; all tables it sees by `PROCESS`.
+    let list = if session.server().is_mariadb() { "INNODB_SYS_TABLES" } else { "INNODB_TABLES" };
+    let tables = format!(
+        "SELECT COUNT(*) AS n FROM information_schema.{list} WHERE NAME LIKE '%/%' \
+         AND NAME NOT LIKE 'mysql/%' AND NAME NOT LIKE 'sys/%'"
+    );
+    match session.row(&tables, deadline).await {
+        Ok(row) => Ok(count(row).as_deref() == Some("0")),
+        Err(Fault::Server { .. }) => Ok(true),
+        Err(fault) => Err(fault),
+    }
 }
 
 impl Standing {
     fn keep(&mut self, shared: &Shared, session: Session, features: Features) {
         *lock(&shared.looking) = Some(session.id());
+        shared.remembered().semi_sync = Some(features.semi_sync);
         self.session = Some((session, features));
         self.learned = Some(Instant::now());
         self.late = 0;

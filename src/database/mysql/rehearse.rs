@@ -12,7 +12,7 @@ use super::fault::{Fault, code};
 use super::{Shared, upkeep};
 
 /// The whole rehearsal, at most.
-const REHEARSAL_WAIT: Duration = Duration::from_secs(3);
+const REHEARSAL_WAIT: Duration = Duration::from_secs(5);
 
 /// A channel that nobody has.
 const NO_CHANNEL: &str = "sengu-rehearsal";

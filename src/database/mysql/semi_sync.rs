@@ -41,19 +41,19 @@ pub(super) async fn acknowledge(work: &Work<'_>, on: bool) -> Result<Told, Failu
             Ok(told)
         };
     };
-    // A receiver takes it over when it starts. Before that nothing may be left unapplied.
-    applied(work, told).await?;
+    // A receiver takes it over when it starts. A server whose applier stands could throw away what
+    // it had received.
+    if told.state.applier_stopped {
+        return Err(work.failure("its applier does not run, so its receiver is not started anew"));
+    }
     let told = stop_receiver(work, &channel).await?;
     let ready = applied(work, told).await;
-    let server = work.session.server();
-    if let Err(failure) = ready {
-        let told = work.state().await?;
-        if !told.state.applier_stopped {
-            work.exec(&server.start(&channel.name, Threads::Receiver)).await?;
-        }
-        return Err(failure);
+    let told = work.state().await?;
+    if told.state.applier_stopped {
+        return Err(work.failure("its applier has stopped, so its receiver stays stopped"));
     }
-    work.exec(&server.start(&channel.name, Threads::Receiver)).await?;
+    work.exec(&work.session.server().start(&channel.name, Threads::Receiver)).await?;
+    ready?;
     loop {
         let told = work.state().await?;
         if acknowledges(told.clone()) == Some(on) {

@@ -28,6 +28,9 @@ const MAX_LATE: u32 = 8;
 /// A name server or a disk may take this much of a probe, no more.
 const SIDE_WAIT: Duration = Duration::from_millis(100);
 
+/// A process that is ending is seen to be gone within this.
+const ENDING: Duration = Duration::from_millis(50);
+
 /// Opening or checking a connection in the background.
 const UPKEEP_WAIT: Duration = Duration::from_secs(1);
 
@@ -49,6 +52,11 @@ pub(super) async fn observe(shared: &Arc<Shared>, within: Duration) -> Observati
             told.state.settings = settings(shared, &told, &found, deadline).await;
             spawn_upkeep(shared);
             let process = found.ok();
+            if process.as_ref().is_some_and(|process| process.is_gone()) {
+                // What was judged of a process that was ending is no word on the instance.
+                let answer = Answer::Error("its process ended during the look".to_owned());
+                return seen(process, answer);
+            }
             seen(process, Answer::State(told.state))
         }
         Err(fault) => {
@@ -194,14 +202,23 @@ async fn judge_start(
     let process = process.map(Arc::clone);
     let reading = tokio::task::spawn_blocking(move || {
         let arguments = process.as_ref().and_then(|process| process.arguments().ok());
-        let root = process.map(|process| PathBuf::from(format!("/proc/{}/root", process.pid())));
+        let root =
+            process.as_ref().map(|process| PathBuf::from(format!("/proc/{}/root", process.pid())));
         let judged = verdict(&Start {
             name: shared.name.as_str(),
             file: file.as_deref(),
             root: &root.unwrap_or_default(),
             arguments: &arguments.unwrap_or_default(),
         });
-        *lock(&shared.starts_fenced) = judged;
+        // A process loses its files a moment before it is seen to be gone: a verdict that turns bad
+        // counts only if the process is still there after that moment.
+        let turned = !judged.is_good() && lock(&shared.starts_fenced).is_good();
+        if turned {
+            std::thread::sleep(ENDING);
+        }
+        if !(turned && process.is_some_and(|process| process.is_gone())) {
+            *lock(&shared.starts_fenced) = judged;
+        }
         shared.judging.store(false, Ordering::Release);
     });
     let wait = (Instant::now() + SIDE_WAIT).min(deadline);

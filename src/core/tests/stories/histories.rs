@@ -3,21 +3,21 @@
 //!
 //! The model keeps whole logs; a position is what a server would tell of its log. MySQL tells every
 //! number of every writer; MariaDB the last of each, and after a copy was made from a backup nothing
-//! of what came before the last transaction of that backup.
+//! of what came before the last transaction of that backup. A server made anew writes under a new
+//! identity: with its old one it would use numbers again that may stand elsewhere for what was lost,
+//! which no position can tell.
 
 use proptest::prelude::*;
 use sengu_core::gtid::{GtidSet, GtidState};
 use sengu_core::position::{Covering, MariadbPosition, MysqlPosition, Position};
 
-use crate::world::uuid;
-
-const NAMES: [&str; 4] = ["db1", "db2", "db3", "db4"];
+const SERVERS: u32 = 4;
 
 /// One transaction: who wrote it, its number by MySQL (of its writer) and by MariaDB (of all).
 /// `tale` tells two of one name apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Transaction {
-    writer: usize,
+    writer: u32,
     own: u64,
     all: u64,
     tale: u64,
@@ -25,6 +25,7 @@ struct Transaction {
 
 #[derive(Debug, Clone, Default)]
 struct Server {
+    id: u32,
     log: Vec<Transaction>,
     /// MariaDB knows nothing of what came before this one but the last.
     base: usize,
@@ -33,7 +34,8 @@ struct Server {
 }
 
 impl Server {
-    fn write(&mut self, me: usize, tale: &mut u64) {
+    fn write(&mut self, tale: &mut u64) {
+        let me = self.id;
         let own = self.log.iter().filter(|it| it.writer == me).map(|it| it.own).max();
         let all = self.log.iter().map(|it| it.all).max();
         *tale += 1;
@@ -45,27 +47,30 @@ impl Server {
         });
     }
 
-    fn mysql(&self, me: usize) -> Position {
+    fn mysql(&self) -> Position {
         let mut set = GtidSet::default();
         for it in &self.log {
-            let one = format!("{}:{}", uuid(NAMES[it.writer]), it.own);
+            let one = format!("{}:{}", uuid(it.writer), it.own);
             set = set.union(&one.parse().expect("good"));
         }
-        Position::Mysql(MysqlPosition { server: uuid(NAMES[me]), set })
+        Position::Mysql(MysqlPosition { server: uuid(self.id), set })
     }
 
-    fn mariadb(&self, me: usize) -> Position {
+    fn mariadb(&self) -> Position {
         let known = &self.log[self.base.saturating_sub(1)..];
         let text: Vec<String> =
             known.iter().map(|it| format!("0-{}-{}", it.writer + 1, it.all)).collect();
         let state: GtidState = text.join(",").parse().expect("good");
-        let server = u32::try_from(me + 1).expect("small");
-        Position::Mariadb(MariadbPosition { server, state })
+        Position::Mariadb(MariadbPosition { server: self.id + 1, state })
     }
 
     fn part_of(&self, other: &Self) -> bool {
         self.log.iter().all(|it| other.log.contains(it))
     }
+}
+
+fn uuid(id: u32) -> String {
+    format!("{id:08x}-0000-0000-0000-000000000000")
 }
 
 #[derive(Debug, Clone)]
@@ -95,20 +100,21 @@ struct Model {
     master: usize,
     origins: [Position; 2],
     tale: u64,
+    next: u32,
 }
 
 impl Model {
     fn serve(&mut self, master: usize) {
         self.master = master;
         let server = &self.servers[master];
-        self.origins = [server.mysql(master), server.mariadb(master)];
+        self.origins = [server.mysql(), server.mariadb()];
     }
 
     fn step(&mut self, step: &Step) {
         let master = self.master;
         match *step {
             Step::Write(count) => {
-                (0..count).for_each(|_| self.servers[master].write(master, &mut self.tale));
+                (0..count).for_each(|_| self.servers[master].write(&mut self.tale));
             }
             Step::Receive(who, count) if who != master && !self.servers[who].apart => {
                 let had = self.servers[who].log.len();
@@ -117,7 +123,7 @@ impl Model {
                 self.servers[who].log.extend(rest);
             }
             Step::Errant(who) if who != master => {
-                self.servers[who].write(who, &mut self.tale);
+                self.servers[who].write(&mut self.tale);
                 self.servers[who].apart = true;
             }
             Step::Switchover(to) if to != master && !self.servers[to].apart => {
@@ -125,8 +131,8 @@ impl Model {
                 self.serve(to);
             }
             Step::Failover => {
-                let fit =
-                    (0..NAMES.len()).filter(|who| *who != master && !self.servers[*who].apart);
+                let fit = (0..self.servers.len())
+                    .filter(|who| *who != master && !self.servers[*who].apart);
                 let Some(best) = fit.max_by_key(|who| self.servers[*who].log.len()) else { return };
                 self.servers[master].apart =
                     self.servers[master].log.len() > self.servers[best].log.len();
@@ -134,7 +140,8 @@ impl Model {
             }
             Step::MadeAnew(who) if who != master => {
                 let log = self.servers[master].log.clone();
-                self.servers[who] = Server { base: log.len(), log, apart: false };
+                self.servers[who] = Server { id: self.next, base: log.len(), log, apart: false };
+                self.next += 1;
             }
             _ => {}
         }
@@ -142,16 +149,19 @@ impl Model {
 
     fn check(&self) {
         let master = &self.servers[self.master];
-        for (who, server) in self.servers.iter().enumerate() {
+        for server in &self.servers {
             let part = server.part_of(master);
-            let positions = [server.mysql(who), server.mariadb(who)];
-            let masters = [master.mysql(self.master), master.mariadb(self.master)];
-            // One that has not come as far as the backup that its master was made from cannot be told
-            // from one that never will; its master's log does not reach back to it either.
-            let untold = server.log.len() < master.base;
+            let positions = [server.mysql(), server.mariadb()];
+            let masters = [master.mysql(), master.mariadb()];
+            // One that has not come as far as the backup that the other was made from cannot be told from
+            // one that never will; the other's log does not reach back to it either.
+            let untold = server.log.len() < master.base || master.log.len() < server.base;
             for ((mine, theirs), origin) in positions.iter().zip(&masters).zip(&self.origins) {
                 if untold && matches!(mine, Position::Mariadb(_)) {
+                    let covers = |a: &Position, b| matches!(a.covers(b), Covering::Covers(_));
                     assert!(part || mine.strays(std::slice::from_ref(origin)).is_some());
+                    assert!(part || !covers(theirs, mine));
+                    assert!(master.part_of(server) || !covers(mine, theirs));
                     continue;
                 }
                 let strays = mine.strays(std::slice::from_ref(origin));
@@ -171,10 +181,11 @@ proptest! {
     fn who_has_transactions_of_its_own_is_told_exactly(steps in steps()) {
         let none = Server::default();
         let mut model = Model {
-            origins: [none.mysql(0), none.mariadb(0)],
-            servers: vec![none; NAMES.len()],
+            origins: [none.mysql(), none.mariadb()],
+            servers: (0..SERVERS).map(|id| Server { id, ..Server::default() }).collect(),
             master: 0,
             tale: 0,
+            next: SERVERS,
         };
         for step in &steps {
             model.step(step);

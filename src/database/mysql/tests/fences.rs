@@ -37,7 +37,10 @@ const LONG: Duration = Duration::from_secs(60);
 async fn rehearsed(bench: &MysqlBench, lines: &str) -> MysqlServer {
     let server = bench.start_with(Start::Open, lines).await;
     life(server.database()).await;
-    server.database().rehearse().await.expect("all rungs are possible");
+    // The machine may be busy with something else.
+    while let Err(why) = server.database().rehearse().await {
+        assert!(why.contains("in time"), "{why}");
+    }
     server
 }
 
@@ -47,7 +50,7 @@ async fn nothing_that_holds_locks_holds_up_a_fence(bench: MysqlBench) {
     for (holder, waiter) in [
         ("LOCK TABLES app.kept WRITE", "INSERT INTO app.kept VALUES ('behind-a-lock')"),
         ("BEGIN; INSERT INTO app.kept VALUES ('open')", "ALTER TABLE app.kept ADD more INT"),
-        ("BEGIN; SELECT * FROM app.kept FOR UPDATE", "UPDATE app.kept SET k = 'changed'"),
+        ("BEGIN; INSERT INTO app.kept VALUES ('held')", "UPDATE app.kept SET k = 'changed'"),
         ("BEGIN", "INSERT INTO app.kept SELECT SLEEP(60)"),
     ] {
         let mut client = server.client().await;
@@ -213,16 +216,21 @@ async fn an_unanswered_change_is_ended_before_the_next_one(bench: MysqlBench) {
     assert_eq!(server.root().await.value(&listed).await, "0");
 }
 
-/// Ends every session of the agent's account.
+/// Ends every session that the agent's account has now.
 async fn kill_all(server: &MysqlServer) {
     let mut root = server.root().await;
-    let ids = "SELECT COALESCE(GROUP_CONCAT(ID), '') FROM information_schema.PROCESSLIST \
-               WHERE USER = 'sengu'";
-    for id in root.value(ids).await.split(',').filter(|id| !id.is_empty()) {
+    let of = |condition: &str| {
+        format!(
+            "SELECT COALESCE(GROUP_CONCAT(ID), '') FROM information_schema.PROCESSLIST \
+             WHERE {condition}"
+        )
+    };
+    let ids = root.value(&of("USER = 'sengu'")).await;
+    for id in ids.split(',') {
         // One may have ended by itself.
         let _gone = root.ask_for(&format!("KILL {id}"), LONG).await;
     }
-    while root.value(ids).await != "" {
+    while root.value(&of(&format!("ID IN ({ids})"))).await != "" {
         sleep(Duration::from_millis(5)).await;
     }
 }

@@ -8,6 +8,7 @@ mod fences;
 mod moves;
 mod semi_sync;
 mod server;
+mod tls;
 
 mod mariadb {
     use super::bench::MysqlBench;

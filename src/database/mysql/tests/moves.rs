@@ -79,10 +79,11 @@ async fn nothing_received_is_thrown_away_to_follow(bench: MysqlBench) {
         panic!("it follows: {failed:?}");
     };
     assert!(error.contains("applier"), "{error}");
-    done(copy.database(), Command::Detach).await;
     drop(master);
+    // The receiver was left to try again, so what it received is still there to be applied.
     copy.root().await.exec("START REPLICA SQL_THREAD").await;
     state(copy.database(), |state| state.applied == state.received).await;
+    done(copy.database(), Command::Detach).await;
     assert!(copy.client().await.has("received").await, "thrown away");
 }
 
@@ -106,6 +107,8 @@ async fn a_demoted_master_goes_on_from_what_it_wrote(bench: MysqlBench) {
         let written = old.client().await.write(&format!("old-{key}")).await;
         assert_eq!(written, Written::Acknowledged);
     }
+    // It waited for copies, which as a copy it must not.
+    done(old.database(), Command::Await { count: 1 }).await;
     let fenced = done(old.database(), Command::Fence { kill: false }).await;
     catches_up(&old, &new).await;
     done(new.database(), Command::Detach).await;
@@ -116,6 +119,7 @@ async fn a_demoted_master_goes_on_from_what_it_wrote(bench: MysqlBench) {
     let follow = Command::Follow { source: new.address() };
     let following = done(old.database(), follow).await;
     assert!(following.role == Role::Replica && !following.writable);
+    assert_eq!(following.semi_sync.map(|semi| semi.awaits), Some(0));
     catches_up(&new, &old).await;
     let end = state(old.database(), |state| state.link_up).await;
     assert!(matches!(end.applied.covers(&fenced.applied), Covering::Covers(_)));
@@ -171,7 +175,8 @@ async fn obstacles_are_told(bench: MysqlBench) {
 
 async fn two_sources_are_refused(bench: MysqlBench) {
     let (master, copy) = pair(&bench).await;
-    let second = copy.follow(master.address());
+    let other = std::net::SocketAddr::new(master.address().ip(), 1);
+    let second = copy.follow(other);
     let second = match bench.kind {
         Kind::Mariadb => second.replace("CHANGE MASTER", "CHANGE MASTER 'second'"),
         Kind::Mysql => format!("{second} FOR CHANNEL 'second'"),

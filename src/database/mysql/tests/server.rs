@@ -50,7 +50,7 @@ fn accounts(kind: Kind) -> String {
     let first = if kind == Kind::Mariadb { "FLUSH PRIVILEGES;\n" } else { "" };
     format!(
         "{first}CREATE USER sengu@'%' IDENTIFIED BY '{PASSWORD}';\n{grants}\
-         CREATE USER root@'127.0.0.1' IDENTIFIED BY '';\n\
+         CREATE USER IF NOT EXISTS root@'127.0.0.1' IDENTIFIED BY '';\n\
          GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n\
          CREATE USER copy@'%' IDENTIFIED BY '{copy}';\n\
          GRANT REPLICATION SLAVE ON *.* TO copy@'%';\n\
@@ -97,7 +97,7 @@ impl Kind {
     }
 
     /// A path as the server sees it.
-    fn inside(self, path: &Path) -> PathBuf {
+    pub(super) fn inside(self, path: &Path) -> PathBuf {
         match self.tree() {
             Some(tree) => Path::new("/").join(path.strip_prefix(&tree).expect("in the tree")),
             None => path.to_owned(),
@@ -165,6 +165,8 @@ impl Kind {
             }
         };
         let output = command
+            // A server clears what it takes for its own in a folder that others use, too.
+            .env("TMPDIR", self.inside(work))
             .arg("--user=root")
             .arg(format!("--datadir={}", data.display()))
             .output()
@@ -201,6 +203,7 @@ impl Kind {
         let log = fs::File::create(folder.join("log")).expect("a log");
         self.command()
             .arg(format!("--defaults-file={}", file.display()))
+            .env("TMPDIR", self.inside(folder))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

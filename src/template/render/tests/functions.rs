@@ -146,3 +146,49 @@ fn what_was_told_is_counted() {
     assert_eq!(records("{{ services() | length }}"), 5, "three of a managed one, two of another");
     assert_eq!(records("{% if master(service='foo-redis') %}x{% endif %}"), 1);
 }
+
+#[test]
+fn services_that_did_not_change_are_told_as_they_were() {
+    let mut stage = stage();
+    let kept = KeptServices::default();
+    let context = context("app1");
+    let call = "{% for s in services() %}{% for one in s.servers %}{{ one.endpoint }} {% endfor %}{% endfor %}";
+    let render_with = |stage: &Stage, kept: &KeptServices| {
+        let source = Source { name: "t".to_owned(), text: call.to_owned(), modified: None };
+        let scene = Scene::new(stage.shared(), NOW, &context).with(kept);
+        let rendered = render(source, scene, &values(&context), Arc::default()).expect("renders");
+        (rendered.text, rendered.said.records)
+    };
+    // With and without what was told last, after each kind of change.
+    let check = |stage: &Stage| {
+        let fresh = render_with(stage, &KeptServices::default());
+        assert_eq!(render_with(stage, &kept), fresh);
+        assert_eq!(render_with(stage, &kept), fresh, "and again");
+        fresh.0
+    };
+    let first = check(&stage);
+    assert!(first.contains("10.0.0.2:80 ") && first.contains("10.9.9.9:81 "), "{first}");
+    stage.node("db2", "10.0.0.22");
+    assert!(check(&stage).contains("10.0.0.22:80 "), "its host has another address");
+    stage.json(
+        "checks/db3/c",
+        r#"{"format":1,"node":"db3","id":"c","name":"c","service_id":"web-2","status":"critical"}"#,
+    );
+    assert!(!check(&stage).contains("10.9.9.9:81 "), "it stands otherwise");
+    stage.put(NOW, "checks/db3/c", None);
+    stage.put(NOW, "services/db2/web-1", None);
+    assert!(!check(&stage).contains(":80 "), "a server is gone");
+    stage.node("evil node", "10.0.0.66");
+    stage.json(
+        "services/evil node/x",
+        r#"{"format":1,"node":"evil node","id":"x","name":"web","port":82,"owner":"catalog"}"#,
+    );
+    check(&stage);
+    let left = |kept: &KeptServices| {
+        let source = Source { name: "t".to_owned(), text: call.to_owned(), modified: None };
+        let scene = Scene::new(stage.shared(), NOW, &context).with(kept);
+        let rendered = render(source, scene, &values(&context), Arc::default()).expect("renders");
+        rendered.said.left_out
+    };
+    assert!(!left(&kept).is_empty(), "what is left out is said each time");
+}

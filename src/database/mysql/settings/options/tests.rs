@@ -22,7 +22,7 @@ fn started(files: &[(&str, &str)], flavour: Flavour, arguments: &[&str]) -> Opti
         read(&Start {
             root,
             arguments: &arguments,
-            environment: &["HOME=/root".to_owned(), "X=1".to_owned()],
+            environment: &["HOME=/home/db".to_owned(), "X=1".to_owned()],
             flavour,
             version: if flavour == Flavour::Mysql { (9, 7) } else { (10, 11) },
             data_folder: Some("/var/lib/mysql"),
@@ -39,7 +39,7 @@ fn the_default_files_are_read_in_order_and_the_command_line_after_them() {
     let files = [
         ("/etc/my.cnf", "[mysqld]\nread-only = 1\nserver_id=1\nport=1\n"),
         ("/etc/mysql/my.cnf", "[mysqld]\nserver-id=2\nport=2\n"),
-        ("/root/.my.cnf", "[mysqld]\nport=3\n"),
+        ("/home/db/.my.cnf", "[mysqld]\nport=3\n"),
         ("/etc/absent/my.cnf", "[mysqld]\nport=9\n"),
     ];
     let read = started(&files, Flavour::Mysql, &["mysqld", "--port", "4", "--loose-x=y"]);

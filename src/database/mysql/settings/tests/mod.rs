@@ -58,11 +58,11 @@ async fn restart<S: bench::Server>(bench: &mut Bench<S>, lines: &[Line]) {
     bench.restart().await;
 }
 
+/// A statement, the one that takes it back, which verdict it spoils, and with what.
+type Statement = (&'static str, &'static str, fn(&Verdicts) -> &Verdict, &'static str);
+
 /// Each statement at run time, and the one that takes it back.
-async fn change<S: bench::Server>(
-    bench: &mut Bench<S>,
-    statements: &[(&str, &str, fn(&Verdicts) -> &Verdict, &str)],
-) {
+async fn change<S: bench::Server>(bench: &mut Bench<S>, statements: &[Statement]) {
     for (statement, back, of, part) in statements {
         bench.root(statement);
         let verdicts = bench.judge().await;
@@ -71,6 +71,53 @@ async fn change<S: bench::Server>(
     }
     assert_all_good(&bench.judge().await);
 }
+
+const MARIADB_CHANGES: &[Statement] = &[
+    (
+        "SET GLOBAL gtid_strict_mode = 0",
+        "SET GLOBAL gtid_strict_mode = 1",
+        REPLICATION,
+        "run `SET GLOBAL gtid_strict_mode = ON;`",
+    ),
+    ("SET GLOBAL sync_binlog = 0", "SET GLOBAL sync_binlog = 1", REPLICATION, "sync_binlog"),
+    (
+        "SET GLOBAL slave_net_timeout = 60",
+        "SET GLOBAL slave_net_timeout = 4",
+        REPLICATION,
+        "`slave_net_timeout` is 60",
+    ),
+    (
+        "SET GLOBAL replicate_ignore_table = 'a.b'",
+        "SET GLOBAL replicate_ignore_table = ''",
+        REPLICATION,
+        "`replicate_ignore_table` filters what is replicated",
+    ),
+    (
+        "CHANGE MASTER TO MASTER_HOST = '127.0.0.9', MASTER_USE_GTID = no, MASTER_DELAY = 9",
+        "RESET SLAVE ALL",
+        REPLICATION,
+        "with Using_Gtid=No",
+    ),
+    (
+        "CHANGE MASTER 'x' TO MASTER_HOST = '127.0.0.9', MASTER_USE_GTID = slave_pos; \
+         CHANGE MASTER 'y' TO MASTER_HOST = '127.0.0.8', MASTER_USE_GTID = slave_pos",
+        "RESET SLAVE 'x' ALL; RESET SLAVE 'y' ALL",
+        REPLICATION,
+        "it follows 2 sources, `x` (127.0.0.9), `y` (127.0.0.8)",
+    ),
+    (
+        "REVOKE RELOAD ON *.* FROM sengu@'%'",
+        "GRANT RELOAD ON *.* TO sengu@'%'",
+        REPLICATION,
+        "lacks rights: run `GRANT RELOAD ON *.* TO 'sengu'@'%';`",
+    ),
+    (
+        "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_COMMIT",
+        "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
+        LOSSLESS,
+        "wait_point` is AFTER_COMMIT",
+    ),
+];
 
 #[tokio::test]
 async fn mariadb_is_judged_by_its_files_its_variables_and_its_accounts() {
@@ -94,56 +141,7 @@ async fn mariadb_is_judged_by_its_files_its_variables_and_its_accounts() {
         ],
     )
     .await;
-    change(
-        &mut bench,
-        &[
-            (
-                "SET GLOBAL gtid_strict_mode = 0",
-                "SET GLOBAL gtid_strict_mode = 1",
-                REPLICATION,
-                "run `SET GLOBAL gtid_strict_mode = ON;`",
-            ),
-            ("SET GLOBAL sync_binlog = 0", "SET GLOBAL sync_binlog = 1", REPLICATION, "sync_binlog"),
-            (
-                "SET GLOBAL slave_net_timeout = 60",
-                "SET GLOBAL slave_net_timeout = 4",
-                REPLICATION,
-                "`slave_net_timeout` is 60",
-            ),
-            (
-                "SET GLOBAL replicate_ignore_table = 'a.b'",
-                "SET GLOBAL replicate_ignore_table = ''",
-                REPLICATION,
-                "`replicate_ignore_table` filters what is replicated",
-            ),
-            (
-                "CHANGE MASTER TO MASTER_HOST = '127.0.0.9', MASTER_USE_GTID = no, MASTER_DELAY = 9",
-                "RESET SLAVE ALL",
-                REPLICATION,
-                "with Using_Gtid=No",
-            ),
-            (
-                "CHANGE MASTER 'x' TO MASTER_HOST = '127.0.0.9', MASTER_USE_GTID = slave_pos; \
-                 CHANGE MASTER 'y' TO MASTER_HOST = '127.0.0.8', MASTER_USE_GTID = slave_pos",
-                "RESET SLAVE 'x' ALL; RESET SLAVE 'y' ALL",
-                REPLICATION,
-                "it follows 2 sources, `x` (127.0.0.9), `y` (127.0.0.8)",
-            ),
-            (
-                "REVOKE RELOAD ON *.* FROM sengu@'%'",
-                "GRANT RELOAD ON *.* TO sengu@'%'",
-                REPLICATION,
-                "lacks rights: run `GRANT RELOAD ON *.* TO 'sengu'@'%';`",
-            ),
-            (
-                "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_COMMIT",
-                "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
-                LOSSLESS,
-                "wait_point` is AFTER_COMMIT",
-            ),
-        ],
-    )
-    .await;
+    change(&mut bench, MARIADB_CHANGES).await;
     restart(
         &mut bench,
         &[
@@ -195,6 +193,57 @@ async fn mariadb_accounts_above_the_fence_are_found_with_what_ends_it() {
     assert_all_good(&bench.judge().await);
 }
 
+const MYSQL_CHANGES: &[Statement] = &[
+    (
+        "SET PERSIST_ONLY read_only = OFF",
+        "RESET PERSIST read_only",
+        STARTS,
+        "run `RESET PERSIST read_only;`",
+    ),
+    (
+        "SET PERSIST_ONLY rpl_semi_sync_replica_enabled = ON",
+        "RESET PERSIST rpl_semi_sync_replica_enabled",
+        LOSSLESS,
+        "run `RESET PERSIST rpl_semi_sync_replica_enabled;`",
+    ),
+    (
+        "SET GLOBAL gtid_mode = ON_PERMISSIVE",
+        "SET GLOBAL gtid_mode = ON",
+        REPLICATION,
+        "`gtid_mode` is ON_PERMISSIVE",
+    ),
+    (
+        "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
+        "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
+        REPLICATION,
+        "run `SET PERSIST innodb_flush_log_at_trx_commit = 1;`",
+    ),
+    (
+        "CHANGE REPLICATION FILTER REPLICATE_DO_DB = (app)",
+        "CHANGE REPLICATION FILTER REPLICATE_DO_DB = ()",
+        REPLICATION,
+        "`replicate_do_db` filters what is replicated",
+    ),
+    (
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.9', SOURCE_DELAY = 9",
+        "RESET REPLICA ALL",
+        REPLICATION,
+        "127.0.0.9 by file and position",
+    ),
+    (
+        "REVOKE PROCESS ON *.* FROM sengu@'%'; CREATE ROLE r; GRANT SELECT ON *.* TO r",
+        "GRANT PROCESS ON *.* TO sengu@'%'; DROP ROLE r",
+        REPLICATION,
+        "run `GRANT PROCESS ON *.* TO 'sengu'@'%';`",
+    ),
+    (
+        "UNINSTALL PLUGIN rpl_semi_sync_replica",
+        "INSTALL PLUGIN rpl_semi_sync_replica SONAME 'semisync_replica.so'",
+        LOSSLESS,
+        "is not loaded (replica): run `INSTALL PLUGIN rpl_semi_sync_replica SONAME",
+    ),
+];
+
 #[tokio::test]
 async fn mysql_is_judged_by_its_files_its_variables_and_its_accounts() {
     let mut bench = Bench::<My>::start().await;
@@ -212,60 +261,7 @@ async fn mysql_is_judged_by_its_files_its_variables_and_its_accounts() {
         ],
     )
     .await;
-    change(
-        &mut bench,
-        &[
-            (
-                "SET PERSIST_ONLY read_only = OFF",
-                "RESET PERSIST read_only",
-                STARTS,
-                "run `RESET PERSIST read_only;`",
-            ),
-            (
-                "SET PERSIST_ONLY rpl_semi_sync_replica_enabled = ON",
-                "RESET PERSIST rpl_semi_sync_replica_enabled",
-                LOSSLESS,
-                "run `RESET PERSIST rpl_semi_sync_replica_enabled;`",
-            ),
-            (
-                "SET GLOBAL gtid_mode = ON_PERMISSIVE",
-                "SET GLOBAL gtid_mode = ON",
-                REPLICATION,
-                "`gtid_mode` is ON_PERMISSIVE",
-            ),
-            (
-                "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
-                "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
-                REPLICATION,
-                "run `SET PERSIST innodb_flush_log_at_trx_commit = 1;`",
-            ),
-            (
-                "CHANGE REPLICATION FILTER REPLICATE_DO_DB = (app)",
-                "CHANGE REPLICATION FILTER REPLICATE_DO_DB = ()",
-                REPLICATION,
-                "`replicate_do_db` filters what is replicated",
-            ),
-            (
-                "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.9', SOURCE_DELAY = 9",
-                "RESET REPLICA ALL",
-                REPLICATION,
-                "127.0.0.9 by file and position",
-            ),
-            (
-                "REVOKE PROCESS ON *.* FROM sengu@'%'; CREATE ROLE r; GRANT SELECT ON *.* TO r",
-                "GRANT PROCESS ON *.* TO sengu@'%'; DROP ROLE r",
-                REPLICATION,
-                "run `GRANT PROCESS ON *.* TO 'sengu'@'%';`",
-            ),
-            (
-                "UNINSTALL PLUGIN rpl_semi_sync_replica",
-                "INSTALL PLUGIN rpl_semi_sync_replica SONAME 'semisync_replica.so'",
-                LOSSLESS,
-                "is not loaded (replica): run `INSTALL PLUGIN rpl_semi_sync_replica SONAME",
-            ),
-        ],
-    )
-    .await;
+    change(&mut bench, MYSQL_CHANGES).await;
     restart(
         &mut bench,
         &[
