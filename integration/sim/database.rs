@@ -247,7 +247,7 @@ impl Process {
 
     /// Takes writes.
     fn open(&self) -> bool {
-        self.sql.as_ref().map_or(self.source.is_none(), |sql| !sql.read_only)
+        self.sql.as_ref().map_or_else(|| self.source.is_none(), |sql| !sql.read_only)
     }
 
     /// As it tells it.
