@@ -275,15 +275,19 @@ impl World {
         Ok(())
     }
 
+    /// Is it, or its agent, beyond reach for ever?
+    fn stays_broken(&self, db: usize) -> bool {
+        match self.for_ever {
+            ForEver::Nothing => false,
+            ForEver::StoreCut(cut) | ForEver::AgentDead(cut) => self.databases[db].host == cut,
+            ForEver::CopyGone(gone) => db == gone,
+        }
+    }
+
     fn in_place(&self, db: usize, holder: Id, record: &MasterRecord) -> Result<(), String> {
         let database = &self.databases[db];
-        let (id, host) = (database.id, database.host);
-        let broken = match self.for_ever {
-            ForEver::Nothing => false,
-            ForEver::StoreCut(cut) | ForEver::AgentDead(cut) => host == cut,
-            ForEver::CopyGone(gone) => db == gone,
-        };
-        if broken && id != holder {
+        let id = database.id;
+        if self.stays_broken(db) && id != holder {
             // Nobody can move it; it must only take no writes.
             let open = database.writable();
             return if open { Err(format!("{id} takes writes too")) } else { Ok(()) };
@@ -333,7 +337,8 @@ impl World {
         let positions: Vec<Position> = known.iter().filter_map(position).collect();
         // Two of which neither holds all that the other holds are for a person, not for a guess.
         let comparable = |one: &Position| positions.iter().all(|other| one.order(other).is_some());
-        known.iter().any(|db| self.is_candidate(*db, &record)) && positions.iter().all(comparable)
+        let able = |db: &&usize| !self.stays_broken(**db) && self.is_candidate(**db, &record);
+        known.iter().any(|db| able(&db)) && positions.iter().all(comparable)
     }
 
     /// Does an agent say that its attempts are spent? Attempts are bounded by the policy.

@@ -123,13 +123,14 @@ fn shorter(seed: u64, limits: bool, most: u64) -> bool {
 fn one(seed: u64, arguments: &Arguments) -> bool {
     let (trace, limits) = (arguments.trace, arguments.limits);
     let whole = Plan::draw(seed, limits);
-    let plan = match arguments.only.as_ref().map_or(Ok(whole.clone()), |less| less.of(&whole)) {
-        Ok(plan) => plan,
-        Err(why) => {
-            println!("--only: {why}");
-            return false;
-        }
-    };
+    let plan =
+        match arguments.only.as_ref().map_or_else(|| Ok(whole.clone()), |less| less.of(&whole)) {
+            Ok(plan) => plan,
+            Err(why) => {
+                println!("--only: {why}");
+                return false;
+            }
+        };
     print!("{plan}");
     let outcome = play(&plan, true);
     let skip = if trace { 0 } else { outcome.lines.len().saturating_sub(400) };

@@ -269,7 +269,6 @@ impl Options {
             cooldown_failovers: 1000,
             cooldown_window: Duration::from_secs(600),
             max_attempts: 5,
-            ..Policy::default()
         }
     }
 }

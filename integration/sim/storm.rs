@@ -120,10 +120,13 @@ pub(crate) fn draw(options: &Options, limits: bool) -> Vec<(Micros, Deed)> {
     let mut deeds = Vec::new();
     let mut at = BEGIN;
     let total: u64 = kinds.iter().map(|(_, weight)| weight).sum();
-    while total > 0 {
+    if total == 0 {
+        return deeds;
+    }
+    loop {
         at += random.between(gap.0, gap.1);
         if at >= BEGIN + options.storm {
-            break;
+            return deeds;
         }
         let mut pick = random.below(total);
         let kind = kinds.iter().find(|(_, weight)| {
@@ -134,7 +137,6 @@ pub(crate) fn draw(options: &Options, limits: bool) -> Vec<(Micros, Deed)> {
         let Some((kind, _)) = kind else { continue };
         deeds.push((at, deed(*kind, random, options)));
     }
-    deeds
 }
 
 /// A subset with weights: from nothing at all to nearly everything.

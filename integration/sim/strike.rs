@@ -1,6 +1,7 @@
 //! Carries out deeds: each breaks something now, and plans what mends it.
 
 use sengu_core::event::Event;
+use sengu_core::name::Term;
 
 use super::deed::{Back, Data, Deed, Orders};
 use super::fact::{Fact, Id};
@@ -280,9 +281,9 @@ impl World {
         if self.databases[db].writable() {
             return;
         }
-        let term = self.databases[db].opened;
         self.tell(Fact::Hand { instance: id, open: true });
-        self.open(db, term, None);
+        // No term stands behind what it acknowledges.
+        self.open(db, Term(0), None);
     }
 }
 

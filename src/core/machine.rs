@@ -531,6 +531,8 @@ impl Machine {
         }
         let host = &config.host;
         self.ended = true;
+        // Its picture stands still from now on: nobody is named by it.
+        Arc::make_mut(&mut self.catalog).valid_until = Time::ZERO;
         self.out.actions.push(Action::Exit(format!(
             "another agent beats as host `{host}`: two agents share one data_dir or one id; \
              everything held here is fenced; give each host its own data_dir and host name"

@@ -67,8 +67,8 @@ impl LossIsSaid {
         let Some((serial, by, at)) = lost.first() else { return Ok(()) };
         Err(Breach::firm(format!(
             "the history of term {term} says that nothing was lost, and {instance} lacks {} of {} \
-             writes that the master before had acknowledged, the first is {serial}, acknowledged by \
-             {by} at {} ms",
+             writes that the master before had acknowledged, the first is {serial}, acknowledged \
+             by {by} at {} ms",
             lost.len(),
             writes.len(),
             at / MILLI

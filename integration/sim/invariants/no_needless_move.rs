@@ -176,7 +176,8 @@ impl Invariant for NoNeedlessMove {
                 Err(Breach::firm(format!("{instance} was killed although it was well")))
             }
             Fact::Master { service, record: Some(record) } => {
-                let judged = self.ended(at, *service, record).and(self.hung(at, *service, record));
+                let judged =
+                    self.ended(at, *service, record).and_then(|()| self.hung(at, *service, record));
                 self.records.insert(*service, Rc::clone(record));
                 judged
             }

@@ -138,7 +138,7 @@ impl Invariant for StartsFenced {
         for id in wrong {
             let host = self.layout.hosts.get(&id);
             let stalled = host.and_then(|host| self.stalled.get(host)).copied().unwrap_or(0);
-            let since = *self.since.entry(id).or_insert(at.max(stalled));
+            let since = *self.since.entry(id).or_insert_with(|| at.max(stalled));
             if at > since + self.layout.patience {
                 self.since.insert(id, at);
                 return Err(Breach::firm(format!(

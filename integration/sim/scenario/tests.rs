@@ -78,7 +78,7 @@ fn mistakes_are_told_with_their_lines() {
 
 #[test]
 fn what_does_not_hold_is_told_with_its_line() {
-    let text = "# a failover that is asked to be none\nhosts 3\nat 1 s: r1 dies, for good\nby 6 s: r1 is master\n";
+    let text = "# a failover that is asked to be none\nhosts 3\nat 1 s: r1 dies, for good\nby 6 s: r3 is master\n";
     let told = tell(&Scenario::read(text).expect("a good story"));
     assert!(told.wrong[0].starts_with("line 4: "), "{:?}", told.wrong);
     assert!(told.story.iter().any(|line| line.contains("is promoted")), "{:?}", told.story);

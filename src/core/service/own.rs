@@ -23,7 +23,7 @@ const TRAIL: usize = 32;
 /// Ended lives that are remembered.
 const ENDED_LIVES: usize = 8;
 /// How long after a failed command the next try waits.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Own {
@@ -463,6 +463,13 @@ impl Own {
         });
         self.fence = Some(id);
     }
+}
+
+/// Does it receive from a copy of its service, or may it at any time?
+pub(super) fn still_attached(view: &crate::catalog::ServiceView, state: &InstanceState) -> bool {
+    let of_service =
+        |source| view.instances.values().any(|instance| instance.record.address == source);
+    state.link_up || state.syncing || state.source.is_some_and(of_service)
 }
 
 /// A fence's bound, all rungs together.

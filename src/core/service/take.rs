@@ -26,8 +26,6 @@ use super::{Cx, Service, put};
 
 /// How long a detach may take.
 const DETACH_WITHIN: Duration = Duration::from_secs(1);
-/// How long after a detach that was answered and not done it is tried again.
-const AGAIN: Duration = Duration::from_millis(500);
 /// How long one look at an earlier holder may take, and how long its answer counts.
 const LOOK_WITHIN: Duration = Duration::from_millis(300);
 const LOOK_COUNTS: Duration = Duration::from_secs(1);
@@ -348,13 +346,14 @@ impl Service {
             }
             let detached = own.detached_state(term);
             // An answer that it is done is believed only if it reads back so.
-            let detached =
-                detached.filter(|state| sabotaged!(NoDetach) || !still_attached(cx.view, state));
+            let detached = detached.filter(|state| {
+                sabotaged!(NoDetach) || !super::own::still_attached(cx.view, state)
+            });
             let Some(state) = detached else {
                 let again = own.detached_state(term).is_some();
                 own.detach(cx, &name, term);
                 if again && own.busy() {
-                    own.retry_at = cx.now.time + AGAIN;
+                    own.retry_at = cx.now.time + super::own::RETRY;
                 }
                 continue;
             };
@@ -761,13 +760,6 @@ fn words(ranking: &Ranking) -> BTreeMap<InstanceName, String> {
 fn unapplied(state: &InstanceState) -> Option<Unfit> {
     let behind = !matches!(state.applied.covers(&state.received), Covering::Covers(_));
     (state.applier_stopped && behind).then_some(Unfit::ApplierStopped)
-}
-
-/// Does it receive from a copy of its service, or may it at any time?
-fn still_attached(view: &ServiceView, state: &InstanceState) -> bool {
-    let of_service =
-        |source| view.instances.values().any(|instance| instance.record.address == source);
-    state.link_up || state.syncing || state.source.is_some_and(of_service)
 }
 
 impl Own {
