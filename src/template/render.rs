@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use super::RenderContext;
 use super::error::TemplateError;
 use super::order::Order;
-use super::scene::{Choice, Said, Scene, Standing};
+use super::scene::{Choice, Said, Scene};
 use super::swap::modified;
 
 /// The largest template, in bytes.
