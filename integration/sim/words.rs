@@ -127,8 +127,8 @@ fn at_database(id: Id, words: &[&str]) -> Result<Deed, String> {
             "an instance",
             other,
             "`dies`, `ends within 1 s`, `is stopped for 5 s`, `hangs in the kernel for 5 s`, `runs \
-             a script for 5 s`, `applies nothing for 5 s`, `cannot be killed for 5 s`, `starts open \
-             from now on`, `refuses orders for 5 s` (or `loses`, `half does`, `ignores`)",
+             a script for 5 s`, `applies nothing for 5 s`, `cannot be killed for 5 s`, `starts \
+             open from now on`, `refuses orders for 5 s` (or `loses`, `half does`, `ignores`)",
         )),
     }
 }
