@@ -11,7 +11,7 @@
 #   db_write N TEXT, db_has N TEXT             a value, written and read
 #   db_config                                  the service's part of the configuration
 
-. examples/lib/common.sh
+. examples/quickstart/lib/common.sh
 
 # The options of every example.
 options() {
