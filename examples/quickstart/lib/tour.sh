@@ -11,7 +11,7 @@
 #   db_write N TEXT, db_has N TEXT             a value, written and read
 #   db_config                                  the service's part of the configuration
 
-. examples/lib/common.sh
+. examples/quickstart/lib/common.sh
 
 # The options of every example.
 options() {
@@ -177,8 +177,13 @@ settled() {
         "$sengu" status | grep -q '^all well'
 }
 
+both_ready() {
+    "$sengu" status --json | tr -d ' \n' | grep -q '"ranking":\["[a-z0-9]*","[a-z0-9]*"\]'
+}
+
 check_moves() {
     local new third
+    until_true 30 "both copies could take over" both_ready
     title "Killing the master"
     show kill -9 "${db_pid[1]}"
     until_true 5 "another master is named" other
