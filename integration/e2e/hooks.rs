@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use integration::rig::{Place, Settings, Trio};
 
@@ -18,7 +18,7 @@ fn program(name: &str, body: &str) -> (Place, PathBuf) {
     (place, path)
 }
 
-fn hook(phase: &str, program: &PathBuf, more: &str) -> String {
+fn hook(phase: &str, program: &Path, more: &str) -> String {
     format!("[[hook]]\nphase = \"{phase}\"\ncommand = [\"{}\"]\n{more}\n", program.display())
 }
 

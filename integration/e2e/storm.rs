@@ -211,7 +211,7 @@ fn in_a_storm_of_failovers_no_output_contradicts_another() {
     assert!(!events.iter().any(|event| event["kind"] == "missed"), "events were missed");
     for output in &outputs {
         let last = output.sightings.last().expect("it was looked at");
-        assert_eq!(last.said, [master.clone()], "{} at the end", output.name);
+        assert_eq!(last.said, std::slice::from_ref(&master), "{} at the end", output.name);
     }
     let (eras, history) = (eras(&events), history(&trio));
     assert!(history.len() > usize::try_from(count).expect("small"), "{history:?}");

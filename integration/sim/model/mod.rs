@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn an_agent_without_a_store_asks_for_no_wake_in_the_past() {
         let mut machine = Machine::new();
-        let now = |second| Now { time: Time(second * 1_000_000), ..Now::default() };
+        let now = |second: u64| Now { time: Time(second * 1_000_000), ..Now::default() };
         let config = setting::config(0, 1, BTreeSet::new());
         machine.step(now(100), Event::Configured(Arc::new(config)));
         for second in 101..120 {

@@ -1,7 +1,7 @@
 //! What does not change in the model: names, addresses, the policy, the lease and the quantum.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sengu_core::kv::{Compare, Op, Txn};
@@ -52,7 +52,7 @@ pub(super) fn config(host: usize, life: u32, remembered: BTreeSet<ServiceName>) 
     };
     Config {
         host: HostName::new(&format!("h{}", host + 1)).expect("a label"),
-        address: IpAddr::from(address(host).ip()),
+        address: address(host).ip(),
         agent: format!("agent-{}", host + 1),
         start: format!("start-{}-{life}", host + 1),
         judge: Judge::Shared { lease: LEASE, fence: FENCE },
