@@ -1,8 +1,9 @@
 //! Who takes over: the order of the copies, and for each that is passed over the reason why.
 //!
-//! Position first: the copy that holds the most wins, whatever its priority. Among equals the
-//! older major version, then the lower priority number (as Redis's `replica-priority`), then the name. Two copies of which
-//! neither holds all that the other holds are a refusal that names both, never a guess.
+//! Position first: the copy that holds the most wins, whatever its priority. Among equals the older
+//! major version, then the lower priority number (as Redis's `replica-priority`), then the name.
+//! Two copies of which neither holds all that the other holds are a refusal that names both, never
+//! a guess.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +24,8 @@ pub struct Copy {
     pub unfit: Option<Unfit>,
     /// It was in step with a master, or was it, in this life of its process.
     pub in_step: bool,
-    /// Major version of its server, as far as known: an older one is preferred, since others of that
-    /// version could not follow a newer one.
+    /// Major version of its server, as far as known: an older one is preferred, since others of
+    /// that version could not follow a newer one.
     pub major: Option<u32>,
     /// The lower is preferred.
     pub priority: u32,

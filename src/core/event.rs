@@ -246,8 +246,8 @@ pub enum Command {
         /// The master.
         source: SocketAddr,
     },
-    /// As a copy: acknowledge received transactions to the master from now on, or no more. Done when
-    /// the receiver runs with it, or, for no more, cannot acknowledge any further.
+    /// As a copy: acknowledge received transactions to the master from now on, or no more. Done
+    /// when the receiver runs with it, or, for no more, cannot acknowledge any further.
     Acknowledge {
         /// From now on, or no more.
         on: bool,

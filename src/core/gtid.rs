@@ -1,10 +1,11 @@
-//! Sets of transactions, as MySQL and MariaDB name them, with the set arithmetic that decisions need.
+//! Sets of transactions, as MySQL and MariaDB name them, with the set arithmetic that decisions
+//! need.
 //!
 //! A [`GtidSet`] is MySQL's: for each source (a server's UUID, with a tag where one was used) the
 //! intervals of transaction numbers. A [`GtidState`] is MariaDB's: the last sequence number of each
 //! (domain, server), as `gtid_binlog_state` tells it, which says more than `gtid_slave_pos`: two
-//! servers of one domain can both have written number 12. Both are read from and written as the text
-//! that the servers use, and stand so in records. Neither ever guesses: bad text is an error.
+//! servers of one domain can both have written number 12. Both are read from and written as the
+//! text that the servers use, and stand so in records. Neither ever guesses: bad text is an error.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -253,8 +254,8 @@ impl GtidState {
 
     /// The entries that go beyond the other's, with the number they reach.
     ///
-    /// A copy that was made from a backup knows only the last transaction of each domain, none of the
-    /// earlier writers: a later transaction that both have says that it has theirs, too.
+    /// A copy that was made from a backup knows only the last transaction of each domain, none of
+    /// the earlier writers: a later transaction that both have says that it has theirs, too.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let beyond = self.last.iter().filter(|(writer, number)| match other.last.get(writer) {

@@ -145,7 +145,8 @@ pub struct Settings {
     pub starts_fenced: Verdict,
     /// The agent may signal its process.
     pub killable: Verdict,
-    /// It is set up so that mastership can move: GTIDs, binary log, no filters, grants (Redis: good).
+    /// It is set up so that mastership can move: GTIDs, binary log, no filters, grants (Redis:
+    /// good).
     pub replication: Verdict,
     /// It is set up so that `loss = "none"` holds: semi-sync that never falls back, durable logs.
     pub lossless: Verdict,

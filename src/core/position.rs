@@ -111,7 +111,8 @@ impl Position {
     }
 
     /// What this copy holds that no master wrote that sengu held: it came from neither the copies
-    /// that were promoted (`origins`, the newest last) nor the holder of the newest. `None`: nothing.
+    /// that were promoted (`origins`, the newest last) nor the holder of the newest. `None`:
+    /// nothing.
     ///
     /// For transactions this is exact and names them. A Redis history either is one that a master
     /// had, or is strange as a whole.

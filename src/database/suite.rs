@@ -253,6 +253,8 @@ pub(crate) async fn a_stopped_server_is_silent_and_stopped<B: Bench>(bench: &B) 
     let boot_id = life(server.database()).await;
     server.signal(Signal::STOP);
     let within = Duration::from_millis(200);
+    // A process of many threads stops a moment after the signal was sent.
+    observed(server.database(), |seen| seen.answer == Answer::Silent).await;
     for _ in 0..12 {
         let began = Instant::now();
         let seen = server.database().observe(within).await;

@@ -51,9 +51,10 @@ impl Command {
         self.attempts = 0;
     }
 
-    /// That it will run for what is in the file now.
+    /// That it will run for what is in the file now; nothing new while a run for earlier content
+    /// goes on.
     pub(crate) fn waiting(&self, memory: &Memory, now: Now) -> Option<CommandStatus> {
-        self.program.as_ref()?;
+        self.program.as_ref().filter(|_| self.running.is_empty())?;
         memory.printed.filter(|printed| memory.commanded != Some(*printed))?;
         Some(self.status("waiting", now.wall, None, String::new(), None))
     }

@@ -90,18 +90,18 @@ fn all(arguments: &Arguments) -> bool {
         let seeds = arguments.from..arguments.from + arguments.seeds.unwrap_or(entry.within);
         let caught = entry.search(seeds, None, arguments.threads);
         let took = started.elapsed().as_secs_f64();
-        let (rule, name) = (entry.rule, entry.name());
+        let (slug, name) = (entry.rule, entry.name());
         count += 1;
         match caught {
             None => {
-                println!("{rule:<23} {name:<24} UNSEEN ({took:.1} s)");
+                println!("{slug:<23} {name:<24} UNSEEN ({took:.1} s)");
                 good = false;
             }
             Some(caught) => {
                 let known = entry.caught_by.contains(&caught.by.as_str());
                 let mark = if known { "" } else { " NOT IN THE TABLE" };
                 println!(
-                    "{rule:<23} {name:<24} {} seed {} ({took:.1} s){mark}: {}",
+                    "{slug:<23} {name:<24} {} seed {} ({took:.1} s){mark}: {}",
                     caught.by, caught.seed, caught.text
                 );
                 good &= known;

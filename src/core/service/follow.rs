@@ -179,8 +179,8 @@ impl Service {
 fn apart(strays: &str) -> String {
     format!(
         "it has transactions that the master does not have: {}; apply them on the master, and it \
-         follows by itself, or copy the master's data over it (the whole list stands in the agent's \
-         data_dir, in `quarantine`)",
+         follows by itself, or copy the master's data over it (the whole list stands in the \
+         agent's data_dir, in `quarantine`)",
         shortened(strays)
     )
 }

@@ -57,6 +57,23 @@ impl Story {
             hooks: BTreeMap::new(),
         }
     }
+
+    /// As the record of the term has it, when it begins.
+    fn history(&self, to: &InstanceName) -> HistoryRecord {
+        HistoryRecord {
+            format: FORMAT,
+            cause: self.cause.clone(),
+            from: self.from.clone(),
+            to: to.clone(),
+            steps: self.steps.clone(),
+            loss: self.loss.clone(),
+            ranking: self.ranking.order.clone(),
+            refusals: words(&self.ranking),
+            asked_by: self.asked_by.clone(),
+            hooks: self.hooks.clone(),
+            unknown: serde_json::Map::new(),
+        }
+    }
 }
 
 /// What lets this agent act in an incident.
@@ -544,21 +561,8 @@ impl Service {
         {
             super::hold::push_origin(&mut record, state.applied.clone());
         }
-        let mut steps = story.steps.clone();
-        steps.push(Step { name: record.state.word().to_owned(), at: cx.now.wall });
-        let history = HistoryRecord {
-            format: FORMAT,
-            cause: story.cause.clone(),
-            from: story.from.clone(),
-            to: name.clone(),
-            steps,
-            loss: story.loss.clone(),
-            ranking: story.ranking.order.clone(),
-            refusals: words(&story.ranking),
-            asked_by: story.asked_by.clone(),
-            hooks: story.hooks.clone(),
-            unknown: serde_json::Map::new(),
-        };
+        let mut history = story.history(name);
+        history.steps.push(Step { name: record.state.word().to_owned(), at: cx.now.wall });
         then.push(put(key::history(cx.name, record.term), &history));
         if cx.settings.policy.loss == Loss::None {
             then.push(put(key::sync(cx.name), &self.first_sync(cx, &record)));

@@ -49,6 +49,8 @@ pub(super) mod code {
     pub(in crate::database::mysql) const LOCK_WAIT_TIMEOUT: u16 = 1205;
     /// The statement was killed.
     pub(in crate::database::mysql) const QUERY_INTERRUPTED: u16 = 1317;
+    /// The session was killed (MariaDB says so; MySQL closes the connection).
+    pub(in crate::database::mysql) const CONNECTION_KILLED: u16 = 1927;
 }
 
 impl Fault {

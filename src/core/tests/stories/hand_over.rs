@@ -86,8 +86,8 @@ fn a_hook_that_says_no_leaves_the_master_untouched() {
     assert_eq!(world.named().as_deref(), Some("cache1"), "it is still named\n{}", world.tell());
 }
 
-/// `cache1` hands over to `cache2`, which exits, and cannot take back itself. `cache3` has everything
-/// and is drained: it does not take over because it waited longest.
+/// `cache1` hands over to `cache2`, which exits, and cannot take back itself. `cache3` has
+/// everything and is drained: it does not take over because it waited longest.
 #[test]
 fn a_drained_copy_does_not_end_a_hand_over() {
     let mut world = World::trio(Failover::Auto);

@@ -2,10 +2,10 @@
 //! of its own must be told exactly from positions and the one origin that a master record keeps.
 //!
 //! The model keeps whole logs; a position is what a server would tell of its log. MySQL tells every
-//! number of every writer; MariaDB the last of each, and after a copy was made from a backup nothing
-//! of what came before the last transaction of that backup. A server made anew writes under a new
-//! identity: with its old one it would use numbers again that may stand elsewhere for what was lost,
-//! which no position can tell.
+//! number of every writer; MariaDB the last of each, and after a copy was made from a backup
+//! nothing of what came before the last transaction of that backup. A server made anew writes under
+//! a new identity: with its old one it would use numbers again that may stand elsewhere for what
+//! was lost, which no position can tell.
 
 use proptest::prelude::*;
 use sengu_core::gtid::{GtidSet, GtidState};
@@ -153,8 +153,8 @@ impl Model {
             let part = server.part_of(master);
             let positions = [server.mysql(), server.mariadb()];
             let masters = [master.mysql(), master.mariadb()];
-            // One that has not come as far as the backup that the other was made from cannot be told from
-            // one that never will; the other's log does not reach back to it either.
+            // One that has not come as far as the backup that the other was made from cannot be
+            // told from one that never will; the other's log does not reach back to it either.
             let untold = server.log.len() < master.base || master.log.len() < server.base;
             for ((mine, theirs), origin) in positions.iter().zip(&masters).zip(&self.origins) {
                 if untold && matches!(mine, Position::Mariadb(_)) {

@@ -155,8 +155,8 @@ fn a_person_may_accept_a_loss() {
     assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
 }
 
-/// The copy that alone acknowledged the last write has transactions of its own: it cannot take over,
-/// and the other one, which lacks the write, must not.
+/// The copy that alone acknowledged the last write has transactions of its own: it cannot take
+/// over, and the other one, which lacks the write, must not.
 #[test]
 fn a_copy_set_apart_still_holds_what_it_acknowledged() {
     let mut world = World::mysql(Loss::None, 2);
@@ -169,8 +169,8 @@ fn a_copy_set_apart_still_holds_what_it_acknowledged() {
     assert!(said.contains("no master wrote") && said.contains("2 are needed"), "{said}");
 }
 
-/// The first candidate cannot be promoted. It held everything and tells that it has nothing more than
-/// the other one: so the other one takes over.
+/// The first candidate cannot be promoted. It held everything and tells that it has nothing more
+/// than the other one: so the other one takes over.
 #[test]
 fn a_failed_promotion_leaves_the_others_in_sync() {
     let mut world = World::mysql(Loss::None, 2);
@@ -223,8 +223,8 @@ fn a_receiver_that_a_person_starts_again_does_not_acknowledge_by_itself() {
     assert_eq!(members(&world), ["db2", "db3"], "{}", world.tell());
 }
 
-/// While the txn that says that the others have everything is under way, they go away. Commits do not
-/// go on alone under it, whenever it is done.
+/// While the txn that says that the others have everything is under way, they go away. Commits do
+/// not go on alone under it, whenever it is done.
 #[test]
 fn commits_do_not_go_on_alone_under_a_txn_that_is_still_under_way() {
     let mut world = World::mysql(Loss::None, 1);
@@ -248,8 +248,8 @@ fn commits_do_not_go_on_alone_under_a_txn_that_is_still_under_way() {
     assert!(world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
 }
 
-/// The agent starts again while commits wait: it does not take over what it finds unsaid, and a copy
-/// can still leave and come back.
+/// The agent starts again while commits wait: it does not take over what it finds unsaid, and a
+/// copy can still leave and come back.
 #[test]
 fn an_agent_that_starts_again_keeps_the_set() {
     let mut world = World::mysql(Loss::None, 2);
@@ -287,8 +287,8 @@ fn commits_do_not_wait_for_ever_for_a_copy_that_is_stopped() {
     assert!(world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
 }
 
-/// The only copy seems well and attached (its host has no power, and nobody is there to say so), and
-/// no acknowledgement comes.
+/// The only copy seems well and attached (its host has no power, and nobody is there to say so),
+/// and no acknowledgement comes.
 #[test]
 fn commits_do_not_wait_for_ever_for_a_copy_that_seems_attached() {
     let mut world = World::mysql(Loss::None, 1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sengu_core::event::{Command, ControlOutcome};
 use sengu_core::observation::Role;
 use sengu_core::position::Covering;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::bench::{MysqlBench, MysqlServer};
 use super::both;
@@ -151,13 +151,22 @@ async fn the_same_source_is_gone_on_with(bench: MysqlBench) {
 async fn obstacles_are_told(bench: MysqlBench) {
     let server = bench.start_with(Start::Open, "").await;
     assert_eq!(state(server.database(), |_| true).await.obstacles, Vec::<String>::new());
+    let began = Instant::now();
     let mut open = server.client().await;
     open.exec("BEGIN; INSERT INTO app.kept VALUES ('SECRET')").await;
     let mut branch = server.client().await;
     branch
         .exec("XA START 'b'; INSERT INTO app.kept VALUES ('b'); XA END 'b'; XA PREPARE 'b'")
         .await;
-    let told = state(server.database(), |state| state.obstacles.len() >= 2).await.obstacles;
+    let told = loop {
+        // The server's picture of transactions is renewed only if nobody read it for 100 ms.
+        sleep(Duration::from_millis(250)).await;
+        let told = state(server.database(), |_| true).await.obstacles;
+        if told.len() >= 2 {
+            break told;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "only {told:?}");
+    };
     let shown = told.join("\n");
     assert!(shown.contains("prepared XA"), "{shown}");
     let named = format!("session {} of `app` has a transaction open", open.id());
