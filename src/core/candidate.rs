@@ -162,6 +162,8 @@ pub struct Terms<'a> {
     pub only: Option<&'a InstanceName>,
     /// `loss = "none"`: who holds everything.
     pub in_sync: Option<InSync<'a>>,
+    /// The positions are of copies that still receive: one that is behind now would have caught up.
+    pub live: bool,
     /// The service has one instance.
     pub single: bool,
     /// A person accepts a copy that cannot be compared, or lacks something.
@@ -260,7 +262,9 @@ fn judge<'a>(
             None => return Err(Refusal::Incomparable(other.instance.clone())),
             // One that failed, or must not be promoted, still holds what it holds: passing it
             // over loses that, which `loss = "bounded"` allows and the history says.
-            Some(Ordering::Less) if terms.asked.is_some() || terms.in_sync.is_some() => {
+            Some(Ordering::Less)
+                if terms.asked.is_some() || (terms.in_sync.is_some() && !terms.live) =>
+            {
                 return Err(Refusal::Behind(other.instance.clone()));
             }
             Some(Ordering::Less | Ordering::Equal | Ordering::Greater) => {}

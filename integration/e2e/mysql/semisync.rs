@@ -89,9 +89,8 @@ fn all_killed(flavour: Flavour) {
 }
 
 for_both!(all_killed:
-    #[ignore = "not seen to pass yet"]
     mariadb_degrades_when_all_replicas_are_gone_and_returns,
-    #[ignore = "not seen to pass yet"]
+    #[ignore = "a MySQL copy with a backlog joins too late under a steady writer"]
     mysql_degrades_when_all_replicas_are_gone_and_returns);
 
 /// Degraded, the master alone has what it acknowledged: nobody else may take over.
@@ -118,7 +117,6 @@ fn degraded_master_killed(flavour: Flavour) {
 }
 
 for_both!(degraded_master_killed:
-    #[ignore = "not seen to pass yet"]
     a_degraded_mariadb_master_that_is_killed_is_waited_for,
     a_degraded_mysql_master_that_is_killed_is_waited_for);
 
@@ -186,9 +184,7 @@ fn applier_held_up(flavour: Flavour) {
 }
 
 for_both!(applier_held_up:
-    #[ignore = "not seen to pass yet"]
     the_best_mariadb_replica_applies_its_relay_logs_before_it_takes_over,
-    #[ignore = "not seen to pass yet"]
     the_best_mysql_replica_applies_its_relay_logs_before_it_takes_over);
 
 /// Somebody stopped the applier of the only replica that has everything.
@@ -243,6 +239,5 @@ fn relay_logs_gone(flavour: Flavour) {
 }
 
 for_both!(relay_logs_gone:
-    #[ignore = "not seen to pass yet"]
     a_mariadb_replica_whose_relay_logs_are_gone_is_not_promoted,
     a_mysql_replica_whose_relay_logs_are_gone_is_not_promoted);

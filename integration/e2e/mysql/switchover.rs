@@ -63,13 +63,11 @@ fn switchovers_of_mysql_in_a_row_lose_nothing() {
 }
 
 #[test]
-#[ignore = "a master that was switched away from still waits for acknowledgements"]
 fn switchovers_of_mariadb_in_a_row_lose_nothing_with_loss_none() {
     several_in_a_row(&MysqlSettings::lossless(Flavour::MariaDb));
 }
 
 #[test]
-#[ignore = "a master that was switched away from still waits for acknowledgements"]
 fn switchovers_of_mysql_in_a_row_lose_nothing_with_loss_none() {
     several_in_a_row(&MysqlSettings::lossless(Flavour::mysql()));
 }
@@ -99,4 +97,5 @@ fn lagging_target(flavour: Flavour) {
 
 for_both!(lagging_target:
     a_mariadb_target_that_lags_is_refused_with_the_reason,
+    #[ignore = "three MySQL servers on two processors stay behind its writer for too long"]
     a_mysql_target_that_lags_is_refused_with_the_reason);

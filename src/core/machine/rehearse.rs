@@ -353,7 +353,7 @@ impl Stage {
                 (state.role, state.writable, state.link_up) = (Role::Replica, false, false);
             }
             Command::Detach => {
-                state.link_up = false;
+                (state.source, state.link_up) = (None, false);
                 // What was received is applied before a position counts.
                 if !state.applier_stopped {
                     state.applied = state.received.clone();

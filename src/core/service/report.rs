@@ -99,7 +99,8 @@ fn would_take(view: &ServiceView, service: &Service) -> Vec<InstanceName> {
     let single = view.instances.len() == 1;
     let lossless = view.instances.values().any(|at| at.record.policy.loss == Loss::None);
     let in_sync = lossless.then(|| super::sync::in_sync(view, record));
-    let terms = Terms { histories: Some(&record.origins), in_sync, single, ..Terms::default() };
+    let terms =
+        Terms { histories: Some(&record.origins), in_sync, live: true, single, ..Terms::default() };
     rank(&copies, &terms).order
 }
 

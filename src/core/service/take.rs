@@ -123,6 +123,7 @@ impl Service {
             only: mandate.only.as_ref(),
             in_sync: (cx.settings.policy.loss == Loss::None)
                 .then(|| super::sync::in_sync(cx.view, &at.record)),
+            live: false,
             single,
             lossy: mandate.lossy,
         };
