@@ -178,7 +178,8 @@ impl World {
     /// An agent's process is started, unless one runs.
     pub(crate) fn start_agent(&mut self, host: usize) {
         let machine = self.place(host);
-        let away = self.for_ever == ForEver::AgentDead(host);
+        let ended = host == self.hosts() && !self.doubled;
+        let away = ended || self.for_ever == ForEver::AgentDead(host);
         if self.agents[host].life.is_some() || !self.host_up(machine) || away {
             return;
         }

@@ -59,6 +59,7 @@ impl World {
             Mend::Guest(host) => self.guest_goes_on(host),
             Mend::Double => {
                 let double = self.hosts();
+                self.doubled = false;
                 self.kill_agent(double, "the double ends");
             }
             Mend::Configuration(host, id) => {

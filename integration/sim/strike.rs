@@ -254,6 +254,7 @@ impl World {
         self.agents[double].host = host;
         let remembered = self.agents[host].remembered.clone();
         self.agents[double].remembered = remembered;
+        self.doubled = true;
         self.start_agent(double);
         self.plan(span, Happening::Mend(Mend::Double));
     }

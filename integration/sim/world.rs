@@ -178,6 +178,8 @@ pub(crate) struct World {
     pub(crate) addresses: BTreeMap<SocketAddr, usize>,
     /// Hosts without power.
     pub(crate) dark: BTreeSet<usize>,
+    /// A host has a second agent now, or had it and somebody starts it again.
+    pub(crate) doubled: bool,
     /// Pairs of hosts whose databases cannot reach each other.
     pub(crate) cut: BTreeSet<(usize, usize)>,
     /// Hosts that cannot reach the store.
@@ -243,6 +245,7 @@ impl World {
             calls: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             dark: BTreeSet::new(),
+            doubled: false,
             cut: BTreeSet::new(),
             store_cut: BTreeSet::new(),
             calm: true,

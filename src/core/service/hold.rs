@@ -195,7 +195,7 @@ impl Service {
             return;
         }
         self.doing = Some(format!("reopening {name}"));
-        let mut story = super::take::Story::new(cause, Some(name.clone()));
+        let mut story = super::story::Story::new(cause, Some(name.clone()));
         story.loss = "nothing: the same copy goes on".to_owned();
         self.take_term(cx, at, &name, &story, Vec::new());
     }

@@ -15,6 +15,7 @@ mod publish;
 mod report;
 mod request;
 mod rules;
+mod story;
 mod sync;
 mod take;
 mod tell;

@@ -19,7 +19,7 @@ use crate::sabotage::sabotaged;
 
 use super::hold::{HookState, request_key};
 use super::own::Own;
-use super::take::Story;
+use super::story::Story;
 use super::tell::Place;
 use super::{Cx, Service, put};
 

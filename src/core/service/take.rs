@@ -14,14 +14,15 @@ use crate::observation::InstanceState;
 use crate::policy::{Failover, Judge, Loss};
 use crate::position::{Covering, Position};
 use crate::record::{
-    Ask, Cause, FORMAT, FinalRecord, Health, HistoryRecord, HookStand, InstanceRecord,
-    MasterRecord, MasterState, Phase, Proof, Step, Unfit, key,
+    Ask, Cause, FORMAT, FinalRecord, Health, InstanceRecord, MasterRecord, MasterState, Proof,
+    Step, Unfit, key,
 };
 use crate::sabotage::sabotaged;
 use crate::time::Wall;
 
 use super::hold::{is_failover, recent};
 use super::own::Own;
+use super::story::Story;
 use super::{Cx, Service, put};
 
 /// How long a detach may take.
@@ -31,50 +32,6 @@ const LOOK_WITHIN: Duration = Duration::from_millis(300);
 const LOOK_COUNTS: Duration = Duration::from_secs(1);
 /// After so long without its taker, a giver takes back; and after twice that, anybody who has it.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
-
-/// What a new term's history says.
-#[derive(Debug, Clone)]
-pub(super) struct Story {
-    pub(super) cause: Cause,
-    pub(super) from: Option<InstanceName>,
-    pub(super) loss: String,
-    pub(super) ranking: Ranking,
-    pub(super) asked_by: Option<String>,
-    pub(super) steps: Vec<Step>,
-    /// Hooks that ran before there was a term, at the request.
-    pub(super) hooks: BTreeMap<Phase, HookStand>,
-}
-
-impl Story {
-    pub(super) fn new(cause: Cause, from: Option<InstanceName>) -> Self {
-        Self {
-            cause,
-            from,
-            loss: String::new(),
-            ranking: Ranking::default(),
-            asked_by: None,
-            steps: Vec::new(),
-            hooks: BTreeMap::new(),
-        }
-    }
-
-    /// As the record of the term has it, when it begins.
-    fn history(&self, to: &InstanceName) -> HistoryRecord {
-        HistoryRecord {
-            format: FORMAT,
-            cause: self.cause.clone(),
-            from: self.from.clone(),
-            to: to.clone(),
-            steps: self.steps.clone(),
-            loss: self.loss.clone(),
-            ranking: self.ranking.order.clone(),
-            refusals: words(&self.ranking),
-            asked_by: self.asked_by.clone(),
-            hooks: self.hooks.clone(),
-            unknown: serde_json::Map::new(),
-        }
-    }
-}
 
 /// What lets this agent act in an incident.
 struct Mandate {
@@ -755,10 +712,6 @@ pub(super) fn set_apart(
         (view.drained(name), Unfit::Drained),
     ];
     reasons.iter().find(|(applies, _)| *applies).map(|(_, unfit)| *unfit)
-}
-
-fn words(ranking: &Ranking) -> BTreeMap<InstanceName, String> {
-    ranking.refusals.iter().map(|(name, why)| (name.clone(), why.to_string())).collect()
 }
 
 /// A copy that does not apply what it received cannot be opened with it.

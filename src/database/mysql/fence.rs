@@ -55,8 +55,10 @@ enum Problem {
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         match fault {
-            // A command that ended all sessions of a writable server ended this one too.
-            Fault::Server { code: code::CONNECTION_KILLED, text } => Self::Passing(text),
+            // A command that ended all sessions, or an attempt that came to nothing, ended this one.
+            Fault::Server { code: code::CONNECTION_KILLED | code::QUERY_INTERRUPTED, text } => {
+                Self::Passing(text)
+            }
             Fault::Denied(text) | Fault::Server { text, .. } => Self::Lasting(text),
             other => Self::Passing(other.to_string()),
         }
