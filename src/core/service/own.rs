@@ -419,6 +419,8 @@ impl Own {
         if matches!(command, Command::Promote { .. }) {
             // Without its answer nobody knows when it runs: only a later fence is a proof again.
             self.fenced = None;
+            // Why it was closed before says nothing about how it will end.
+            self.ending = None;
         }
         if command == (Command::Acknowledge { on: true }) {
             self.quiet = None;

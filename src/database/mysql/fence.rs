@@ -55,7 +55,7 @@ enum Problem {
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         match fault {
-            // A command that ended all sessions, or an attempt that came to nothing, ended this one.
+            // A command, or an attempt that came to nothing, ended this session with the others.
             Fault::Server { code: code::CONNECTION_KILLED | code::QUERY_INTERRUPTED, text } => {
                 Self::Passing(text)
             }
