@@ -41,6 +41,8 @@ pub(crate) struct Database {
     pub(crate) address: SocketAddr,
     /// Its own file starts it fenced.
     pub(crate) starts_fenced: bool,
+    /// It came back taking writes in the storm, by its own file: it may hold some of no term.
+    pub(crate) came_open: bool,
     /// Its own word on promotion.
     pub(crate) priority: u32,
     /// The process, while there is one.
@@ -198,6 +200,7 @@ impl Database {
             host,
             address,
             starts_fenced,
+            came_open: false,
             priority,
             process: None,
             lives: 0,

@@ -198,9 +198,9 @@ impl World {
         };
         let instance = self.databases[db].id;
         let mine: BTreeSet<u64> = data(db).iter().copied().collect();
-        // What an instance took outside any term, because its own file starts it open, is told as
-        // the limit that it is.
-        let counts = |other: &usize| unknown && self.databases[*other].starts_fenced;
+        // What an instance took outside any term, because its own file started it open, is told
+        // as the limit that it is.
+        let counts = |other: &usize| unknown && !self.databases[*other].came_open;
         let mut others = self.of_service(instance.service).into_iter().filter(counts);
         let more = others.find_map(|other| {
             let lacks = data(other).iter().filter(|write| !mine.contains(write)).count();

@@ -18,6 +18,7 @@ impl World {
         }
         let history = self.random.database.any();
         let now = self.now;
+        let storm = !self.calm;
         let database = &mut self.databases[db];
         database.lives += 1;
         let life = database.lives;
@@ -40,6 +41,7 @@ impl World {
         let open = database.writable();
         if open {
             database.opened = Term(0);
+            database.came_open |= storm;
         }
         note!(self, "{id} starts, {}", if open { "taking writes" } else { "fenced" });
         self.liven();
