@@ -141,7 +141,11 @@ impl Service {
         }
         let history = state.applied.history();
         let known = at.record.origins.iter().any(|o| o.histories().any(|known| known == history));
-        if known || sabotaged!(AnotherLifeGoesOn) {
+        // Somebody's hand may have copied another over it: then it is one copy among others.
+        let last = own.trail.back();
+        let whole =
+            last.is_none_or(|(_, seen)| matches!(state.applied.covers(seen), Covering::Covers(_)));
+        if (known && whole) || sabotaged!(AnotherLifeGoesOn) {
             self.reopen(cx, at, undone(cx, at));
         } else {
             self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, None);
@@ -196,7 +200,12 @@ impl Service {
         }
         self.doing = Some(format!("reopening {name}"));
         let mut story = super::story::Story::new(cause, Some(name.clone()));
-        story.loss = "nothing: the same copy goes on".to_owned();
+        let by_hand = self.own.get(&name).is_some_and(|own| own.ending == Some(Cause::NotWritable));
+        story.loss = if by_hand {
+            "unknown: somebody closed it, and it has all that it was last seen with".to_owned()
+        } else {
+            "nothing: the same copy goes on".to_owned()
+        };
         self.take_term(cx, at, &name, &story, Vec::new());
     }
 

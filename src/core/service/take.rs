@@ -671,9 +671,13 @@ impl Service {
                 "unknown: the move before this one failed".to_owned()
             };
         }
-        // A later life of it may have less than what was acknowledged.
+        // A later life of it may have less than what was acknowledged, and so may one that
+        // somebody pointed at another server before sengu fenced it.
         let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
-        if let Some(own) = last.filter(|own| own.record.boot_id == record.holder.boot_id) {
+        let closed_by_hand =
+            matches!(record.state, MasterState::Vacant { cause: Cause::NotWritable, .. });
+        let same_life = last.filter(|own| own.record.boot_id == record.holder.boot_id);
+        if let Some(own) = same_life.filter(|_| !closed_by_hand) {
             return match position.covers(&own.record.received) {
                 Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
                 Covering::Lacks(units) => {

@@ -86,8 +86,13 @@ impl World {
 
     /// Why a term began.
     pub(crate) fn history_cause(&self, term: u64) -> Cause {
+        self.history(term).cause
+    }
+
+    /// What the record of a term says.
+    pub(crate) fn history(&self, term: u64) -> HistoryRecord {
         let entry = self.kv.get(&key::history(&service(), Term(term))).expect("it has a history");
-        HistoryRecord::decode(&entry.value).expect("the agent writes what it can read").cause
+        HistoryRecord::decode(&entry.value).expect("the agent writes what it can read")
     }
 
     /// Where a request stands.
