@@ -192,6 +192,24 @@ impl Catalog {
         self.services.get(name)
     }
 
+    /// A host other than this whose beat, not older than the lease, says that it sees the master of
+    /// this term taking writes; and until when that counts.
+    #[must_use]
+    pub fn vetoed_by(
+        &self,
+        now: Time,
+        service: &ServiceName,
+        term: Term,
+        but: &str,
+        lease: Duration,
+    ) -> Option<(&str, Time)> {
+        let said = self.beats.iter().filter(|(host, view)| {
+            host.as_str() != but && view.beat.record.vetoes.get(service) == Some(&term)
+        });
+        said.map(|(host, view)| (host.as_str(), view.received + lease))
+            .find(|(_, until)| now < *until)
+    }
+
     /// A host's last beat.
     #[must_use]
     pub fn beat(&self, host: &str) -> Option<&BeatView> {

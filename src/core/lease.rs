@@ -74,6 +74,8 @@ pub(crate) struct Beats {
     hurried: BTreeMap<ServiceName, Term>,
     /// What the beat under way names.
     pub(crate) naming: BTreeMap<ServiceName, Term>,
+    /// The vetoes in the last beat.
+    pub(crate) vetoes: BTreeMap<ServiceName, Term>,
 }
 
 impl Beats {

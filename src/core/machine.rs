@@ -425,6 +425,15 @@ impl Machine {
         kept.collect()
     }
 
+    /// What this host sees that speaks against a move: said to the others with the beat.
+    fn vetoes(&self) -> BTreeMap<ServiceName, Term> {
+        let said = self.services.iter().filter_map(|(name, service)| {
+            let at = self.catalog.service(name)?.master.as_ref()?;
+            service.vetoes(&at.record).then(|| (name.clone(), at.record.term))
+        });
+        said.collect()
+    }
+
     /// Sends the next beat when it is due.
     fn beat(&mut self, now: Now) {
         let Some(config) = &self.config else { return };
@@ -444,7 +453,8 @@ impl Machine {
                     && services.get(name).is_some_and(|own| own.must_fence(record, config))
             })
         });
-        if naming.is_empty() {
+        let vetoes = self.vetoes();
+        if naming.is_empty() && vetoes.is_empty() && self.beats.vetoes.is_empty() {
             return;
         }
         // A term found at a start has a deadline before its first beat is acknowledged, too: its
@@ -453,9 +463,10 @@ impl Machine {
             self.beats.expect(name, *term, now.time + lease / 2);
         }
         let beats = &self.beats;
-        let grown = naming
-            .iter()
-            .any(|(name, term)| !beats.acknowledged(name, *term) && beats.hurry(name, *term));
+        let grown = vetoes != beats.vetoes
+            || naming
+                .iter()
+                .any(|(name, term)| !beats.acknowledged(name, *term) && beats.hurry(name, *term));
         if self.beats.busy.is_some() || (now.time < self.beats.next && !grown) {
             self.out.wake(self.beats.next);
             return;
@@ -467,6 +478,7 @@ impl Machine {
             self.beats.revision = known.beat.revision;
             self.beats.counter = known.beat.record.counter;
         }
+        self.beats.vetoes = vetoes;
         let (when, then) = beat_txn(config, &mut self.beats, &naming);
         let reads: Vec<Op> = naming.keys().map(|name| Op::Get(key::master(name))).collect();
         let back = Op::Get(key::beat(host));
@@ -646,6 +658,7 @@ pub(crate) fn beat_txn(
         counter: beats.counter,
         start: config.start.clone(),
         keeps: naming.clone(),
+        vetoes: beats.vetoes.clone(),
         unknown: serde_json::Map::new(),
     };
     let revision: Revision = beats.revision;

@@ -235,6 +235,9 @@ pub struct BeatRecord {
     pub start: String,
     /// The terms that it keeps.
     pub keeps: BTreeMap<ServiceName, Term>,
+    /// The terms that nobody keeps, and whose master this host sees taking writes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vetoes: BTreeMap<ServiceName, Term>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,

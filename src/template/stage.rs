@@ -177,6 +177,7 @@ impl Stage {
             counter: now.0,
             start: "start".to_owned(),
             keeps: [(service(keeps), Term(1))].into(),
+            vetoes: Default::default(),
             unknown: Default::default(),
         };
         let host = HostName::new(host).expect("name");

@@ -444,6 +444,7 @@ fn time_alone_withdraws() {
         counter: 1,
         start: "s".to_owned(),
         keeps: [(service(), Term(3))].into(),
+        vetoes: BTreeMap::new(),
         unknown: serde_json::Map::new(),
     };
     kept.put("beats/db1", beat.encode());

@@ -105,6 +105,8 @@ pub(crate) struct Service {
     /// Hooks that this life of the agent has started.
     launched: BTreeSet<(Place, Phase)>,
     looks: BTreeMap<std::net::SocketAddr, Look>,
+    /// The term whose master is seen taking writes although nobody keeps it.
+    veto: Option<Term>,
     /// The request that wants fresh looks, and when it was first seen.
     asked_seen: Option<(String, Time)>,
     /// Since when the holder here waits for acknowledgements.
@@ -266,6 +268,12 @@ impl Service {
                     && own.fired != Some(record.term)
                     && (record.state != MasterState::Serving || own.closed < CLOSED_LOOKS)
             })
+    }
+
+    /// Does this host see the master of this term taking writes, and nobody keeps the term?
+    pub(crate) fn vetoes(&self, record: &MasterRecord) -> bool {
+        let open = matches!(record.state, MasterState::Vacant { .. } | MasterState::Lapsed);
+        open && self.veto == Some(record.term)
     }
 
     /// Does the fence's deadline of this term stand: it is held here, and was not fenced yet?
