@@ -20,7 +20,7 @@ mod sync;
 mod take;
 mod tell;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,6 +96,9 @@ pub(crate) struct Service {
     /// The store refused or did not answer: not again before.
     write_after: Time,
     publish_after: Time,
+    /// When records of instances were last written, and the last revisions that this life wrote.
+    published: Time,
+    written: VecDeque<crate::kv::Revision>,
     /// The hook under way: which, for which term, and when it started.
     hook: Option<RunningHook>,
     /// When the last hook ended.
@@ -228,6 +231,10 @@ impl Service {
         let again = match outcome {
             TxnOutcome::Answered { reply, .. } if reply.succeeded => {
                 self.missed = 0;
+                self.written.push_back(reply.revision);
+                if self.written.len() > WRITTEN {
+                    self.written.pop_front();
+                }
                 now.time
             }
             // What it compared was not so. The view has moved on by now; if it has not, something
@@ -530,6 +537,9 @@ impl Service {
     /// Says the first refusal in the log when it is new.
     fn speak(&mut self, cx: &mut Cx<'_>) {
         let line = self.refusals.first();
+        if line.is_none() && self.doing.is_some() {
+            return; // It looks again: what it says next may be what it said before.
+        }
         // A countdown in it is no news.
         let said = line.map(|line| line.replace(|c: char| c.is_ascii_digit(), ""));
         if said != self.said {
@@ -540,6 +550,9 @@ impl Service {
         }
     }
 }
+
+/// So many of its own revisions does a life remember.
+const WRITTEN: usize = 16;
 
 /// So many looks in a row without writes before a serving holder counts as closed.
 const CLOSED_LOOKS: u32 = 3;
