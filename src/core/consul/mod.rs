@@ -9,6 +9,7 @@ pub mod definition;
 pub mod derived;
 pub mod directory;
 pub mod duration;
+pub mod filter;
 pub mod health;
 pub mod json;
 pub mod kv;

@@ -474,6 +474,10 @@ impl Service {
 /// Notes where a term's history starts.
 pub(super) fn push_origin(record: &mut MasterRecord, origin: Position) {
     let keep = origin.origins_kept();
+    let origin = match record.origins.last() {
+        Some(earlier) => origin.grown_from(earlier),
+        None => origin,
+    };
     record.origins.push(origin);
     let extra = record.origins.len().saturating_sub(keep);
     if !sabotaged!(OriginsKept) {
