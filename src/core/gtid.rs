@@ -278,7 +278,9 @@ impl GtidState {
     pub fn lacked_by(&self, other: &Self) -> Self {
         self.beyond(|writer, number| match other.last.get(&writer) {
             Some(known) => *known < number,
-            None => !other.begins_after(writer.0, number) || !self.shares_after(other, writer.0, number),
+            None => {
+                !other.begins_after(writer.0, number) || !self.shares_after(other, writer.0, number)
+            }
         })
     }
 

@@ -15,7 +15,7 @@ use crate::catalog::Catalog;
 use crate::event::{Action, ActionId, Armed, Event, Outcome, Saying, TxnOutcome};
 use crate::explain::{Inputs, RuleReport};
 use crate::kv::{Compare, Op, OpResult, Revision, Txn};
-use crate::lease::{Beats, beat_interval};
+use crate::lease::{Beats, beat_interval, first_deadline};
 use crate::name::{InstanceId, InstanceName, ServiceName, Term};
 use crate::policy::{Config, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
@@ -459,8 +459,12 @@ impl Machine {
         }
         // A term found at a start has a deadline before its first beat is acknowledged, too: its
         // fence is armed before anything else.
+        let host = &config.host;
+        let last = self.catalog.beat(host.as_str()).map(|view| &view.beat.record);
         for (name, term) in &naming {
-            self.beats.expect(name, *term, now.time + lease / 2);
+            let last = last.filter(|beat| beat.keeps.get(name) == Some(term));
+            let sent = last.and_then(|beat| beat.sent);
+            self.beats.expect(name, *term, first_deadline(now.time, sent, lease, fence));
         }
         let beats = &self.beats;
         let grown = vetoes != beats.vetoes
@@ -471,7 +475,6 @@ impl Machine {
             self.out.wake(self.beats.next);
             return;
         }
-        let host = &config.host;
         if self.beats.revision == 0
             && let Some(known) = self.catalog.beat(host.as_str())
         {
@@ -479,7 +482,7 @@ impl Machine {
             self.beats.counter = known.beat.record.counter;
         }
         self.beats.vetoes = vetoes;
-        let (when, then) = beat_txn(config, &mut self.beats, &naming);
+        let (when, then) = beat_txn(config, &mut self.beats, &naming, now.time);
         let reads: Vec<Op> = naming.keys().map(|name| Op::Get(key::master(name))).collect();
         let back = Op::Get(key::beat(host));
         let txn = Txn {
@@ -650,6 +653,7 @@ pub(crate) fn beat_txn(
     config: &Config,
     beats: &mut Beats,
     naming: &BTreeMap<ServiceName, Term>,
+    sent: Time,
 ) -> (Compare, Op) {
     let key = key::beat(&config.host);
     beats.counter += 1;
@@ -659,6 +663,7 @@ pub(crate) fn beat_txn(
         start: config.start.clone(),
         keeps: naming.clone(),
         vetoes: beats.vetoes.clone(),
+        sent: Some(sent),
         unknown: serde_json::Map::new(),
     };
     let revision: Revision = beats.revision;

@@ -16,7 +16,7 @@ use crate::name::{BootId, HostName, InstanceName, ServiceName, Term};
 use crate::observation::{Process, Role, SemiSync, Verdict};
 use crate::policy::{DatabaseKind, Policy};
 use crate::position::Position;
-use crate::time::Wall;
+use crate::time::{Time, Wall};
 
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
@@ -238,6 +238,9 @@ pub struct BeatRecord {
     /// The terms that nobody keeps, and whose master this host sees taking writes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vetoes: BTreeMap<ServiceName, Term>,
+    /// When it was sent, on the clock of its host's present boot: for the next life of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Time>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,

@@ -178,6 +178,7 @@ impl Stage {
             start: "start".to_owned(),
             keeps: [(service(keeps), Term(1))].into(),
             vetoes: Default::default(),
+            sent: None,
             unknown: Default::default(),
         };
         let host = HostName::new(host).expect("name");

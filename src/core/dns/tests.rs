@@ -445,6 +445,7 @@ fn time_alone_withdraws() {
         start: "s".to_owned(),
         keeps: [(service(), Term(3))].into(),
         vetoes: BTreeMap::new(),
+        sent: None,
         unknown: serde_json::Map::new(),
     };
     kept.put("beats/db1", beat.encode());

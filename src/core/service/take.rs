@@ -562,7 +562,7 @@ impl Service {
                 let kept = Kept { term: record.term, deadline, acknowledged: false };
                 cx.beats.taking = Some((cx.name.clone(), name.clone(), kept));
             }
-            let (compare, beat) = beat_txn(cx.config, cx.beats, &naming);
+            let (compare, beat) = beat_txn(cx.config, cx.beats, &naming, cx.now.time);
             when.push(compare);
             then.push(beat);
         }

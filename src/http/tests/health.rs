@@ -27,6 +27,7 @@ fn beat(keeps: bool) -> Arc<[u8]> {
         start: "s".to_owned(),
         keeps,
         vetoes: BTreeMap::new(),
+        sent: None,
         unknown,
     }
     .encode()

@@ -225,6 +225,7 @@ fn what_another_host_sees_stops_a_move_for_as_long_as_it_says_so() {
             start: "life".to_owned(),
             keeps: BTreeMap::new(),
             vetoes: [(service(), Term(1))].into(),
+            sent: None,
             unknown: serde_json::Map::new(),
         };
         world.put_record(key::beat(&HostName::new("db3").expect("a good name")), &record);
