@@ -128,15 +128,7 @@ impl Machine {
         self.out.wake = None;
         let touched = self.absorb(now, event);
         if self.config.is_some() && !self.ended {
-            let names: BTreeSet<ServiceName> = match touched {
-                Touched::All => {
-                    let known = self.catalog.services().map(|(name, _)| name);
-                    self.services.keys().chain(known).cloned().collect()
-                }
-                Touched::One(name) => BTreeSet::from([name]),
-                Touched::Nothing => BTreeSet::new(),
-            };
-            for name in &names {
+            for name in &self.names(touched) {
                 self.decide(now, name);
                 self.vouch(now, name);
             }
@@ -149,6 +141,22 @@ impl Machine {
             self.out.actions.push(Action::Wake(wake));
         }
         std::mem::take(&mut self.out.actions)
+    }
+
+    /// The services that an event may have changed, in order.
+    fn names(&self, touched: Touched) -> Vec<ServiceName> {
+        match touched {
+            Touched::Nothing => Vec::new(),
+            Touched::One(name) => vec![name],
+            Touched::All => {
+                let known = self.catalog.services().map(|(name, _)| name);
+                let others = known.filter(|name| !self.services.contains_key(*name));
+                let mut names: Vec<ServiceName> =
+                    self.services.keys().chain(others).cloned().collect();
+                names.sort_unstable();
+                names
+            }
+        }
     }
 
     /// Every service, as `status` shows it.
@@ -383,8 +391,6 @@ impl Machine {
         if !self.loaded || self.node.is_some() {
             return;
         }
-        let key = key::node(config.host.as_str());
-        let known = self.catalog.get(&key);
         let old = self.catalog.registry().node(config.host.as_str()).map(|kept| &kept.record);
         let address = config.address;
         let good = |old: &NodeRecord| old.address == address && old.owner == Owner::Managed;
@@ -400,7 +406,8 @@ impl Machine {
             meta: BTreeMap::new(),
             unknown: serde_json::Map::new(),
         };
-        let revision = known.map_or(0, |entry| entry.modified);
+        let key = key::node(config.host.as_str());
+        let revision = self.catalog.get(&key).map_or(0, |entry| entry.modified);
         let txn = Txn {
             when: vec![Compare::Modified(Arc::clone(&key), revision)],
             then: vec![Op::Put { key, value: record.encode(), lease: 0 }],
@@ -607,24 +614,26 @@ impl Machine {
             let term = view.and_then(|view| view.master.as_ref()).map(|at| at.record.term);
             term >= Some(kept.term)
         });
-        let taking = self.beats.taking.iter().map(|(name, instance, kept)| Armed {
-            instance: InstanceId { service: name.clone(), instance: instance.clone() },
-            term: kept.term,
-            at: kept.deadline - fence,
+        let taking = self.beats.taking.iter().map(|(name, instance, kept)| (name, instance, *kept));
+        let kept = self.beats.kept.iter().filter_map(|(name, kept)| {
+            let record = &self.catalog.service(name)?.master.as_ref()?.record;
+            Some((name, &record.holder.instance, *kept))
         });
-        let armed: Vec<Armed> = self
-            .beats
-            .kept
+        let due = || kept.clone().chain(taking.clone());
+        let stands =
+            due().map(|(name, instance, kept)| (name, instance, kept.term, kept.deadline - fence));
+        let before = self
+            .armed
             .iter()
-            .filter_map(|(name, kept)| {
-                let record = &self.catalog.service(name)?.master.as_ref()?.record;
-                let instance =
-                    InstanceId { service: name.clone(), instance: record.holder.instance.clone() };
-                Some(Armed { instance, term: kept.term, at: kept.deadline - fence })
-            })
-            .chain(taking)
-            .collect();
-        if armed != self.armed {
+            .map(|it| (&it.instance.service, &it.instance.instance, it.term, it.at));
+        if !stands.eq(before) {
+            let armed: Vec<Armed> = due()
+                .map(|(name, instance, kept)| Armed {
+                    instance: InstanceId { service: name.clone(), instance: instance.clone() },
+                    term: kept.term,
+                    at: kept.deadline - fence,
+                })
+                .collect();
             self.armed.clone_from(&armed);
             // Before whatever else this step asks for: nothing is opened unarmed.
             self.out.actions.insert(0, Action::Arm(armed));
@@ -635,13 +644,11 @@ impl Machine {
         if !self.loaded {
             return;
         }
-        let held: BTreeSet<ServiceName> = self
-            .services
-            .keys()
-            .filter(|name| self.catalog.service(name).is_some_and(|view| view.managed()))
-            .cloned()
-            .collect();
-        if held != self.remembered {
+        let managed =
+            |name: &&ServiceName| self.catalog.service(name).is_some_and(|view| view.managed());
+        let held = || self.services.keys().filter(managed);
+        if !held().eq(&self.remembered) {
+            let held: BTreeSet<ServiceName> = held().cloned().collect();
             self.remembered.clone_from(&held);
             self.out.actions.push(Action::Remember(held));
         }

@@ -333,8 +333,8 @@ impl Service {
             record.failovers.drain(..extra);
         }
         let mut then = Vec::new();
-        if let Some((key, _, instance)) = self.instance_record(cx, name) {
-            then.push(put(key, &instance));
+        if let Some(instance) = self.instance_record(cx, name) {
+            then.push(put(key::instance(cx.name, name), &instance));
         }
         if let Some((key, history)) = self.history_step(cx, record.term, "serving") {
             then.push(put(key, &history));

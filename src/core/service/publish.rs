@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kv::{Compare, Key, Op, Revision, Txn};
+use crate::kv::{Compare, Op, Txn};
 use crate::name::InstanceName;
 use crate::observation::{SemiSync, Settings};
 use crate::position::Covering;
@@ -46,7 +46,7 @@ impl Service {
             if serving_next {
                 continue; // The txn that publishes the master carries it.
             }
-            let Some((key, revision, record)) = self.instance_record(cx, name) else { continue };
+            let Some(record) = self.instance_record(cx, name) else { continue };
             let known = cx.view.instances.get(name).map(|at| &at.record);
             if known == Some(&record) {
                 continue;
@@ -66,7 +66,8 @@ impl Service {
                 }
                 continue;
             }
-            when.push(Compare::Modified(key.clone(), revision));
+            let key = key::instance(cx.name, name);
+            when.push(Compare::Modified(key.clone(), cx.revision(&key)));
             then.push(put(key, &record));
         }
         self.forget_removed(cx, &mut when, &mut then);
@@ -100,12 +101,12 @@ impl Service {
         }
     }
 
-    /// An instance's record as it should stand, and the revision of the one that does.
+    /// An instance's record as it should stand.
     pub(super) fn instance_record(
         &self,
         cx: &Cx<'_>,
         name: &InstanceName,
-    ) -> Option<(Key, Revision, InstanceRecord)> {
+    ) -> Option<InstanceRecord> {
         let own = self.own.get(name)?;
         if own.known.is_none() && own.failing.is_none() && own.exited.is_none() {
             return None; // Nothing was seen yet: the record of the agent's last life stays.
@@ -117,7 +118,7 @@ impl Service {
         let last = at.map(|at| &at.record);
         let verdicts = own.state().map(|state| state.settings.clone());
         let verdicts = verdicts.or_else(|| last.map(judged)).unwrap_or_default();
-        let record = InstanceRecord {
+        Some(InstanceRecord {
             format: FORMAT,
             host: cx.config.host.clone(),
             agent: cx.config.agent.clone(),
@@ -161,10 +162,7 @@ impl Service {
                 .filter(|_| !sabotaged!(FieldsDropped))
                 .map(|last| last.unknown.clone())
                 .unwrap_or_default(),
-        };
-        let key = key::instance(cx.name, name);
-        let revision = cx.revision(&key);
-        Some((key, revision, record))
+        })
     }
 
     /// How far behind its master a copy is, as far as this agent can tell.

@@ -55,9 +55,12 @@ impl Service {
             return;
         }
         let holds = cx.mine(&at.record.holder);
+        if cx.settings.policy.loss != Loss::None && !holds {
+            return;
+        }
         let revision = cx.revision(&key::sync(cx.name));
         if cx.settings.policy.loss != Loss::None {
-            if holds && revision != 0 {
+            if revision != 0 {
                 // What the servers do from now on is their operator's.
                 self.write_sync(cx, at, revision, None);
             }
