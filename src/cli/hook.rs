@@ -1,6 +1,10 @@
-//! `sengu hook`: what is configured for each phase, and a run by hand.
+//! `sengu hook`: what is configured for each phase, a run by hand, and what other failover tools
+//! call.
+
+mod generic;
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::builder::PossibleValuesParser;
@@ -14,7 +18,8 @@ use super::{Exit, Global, print, words};
 use crate::config::{Config, HookCall, HookConfig};
 use crate::hook::{self, Hooks};
 
-/// Show the hooks of the configuration file, or run those of one phase by hand
+/// Show the hooks of the configuration file, run those of one phase by hand, or be one: what another
+/// failover tool calls
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(subcommand)]
@@ -27,6 +32,7 @@ enum Verb {
     List,
     /// Run the hooks of a phase now, to try them: nothing is moved and nothing is recorded
     Run(Run),
+    Generic(generic::Options),
 }
 
 #[derive(Debug, Args)]
@@ -74,9 +80,18 @@ impl Side {
     }
 }
 
-pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
+/// Runs the verb; the exit code of `generic` is the one that its caller understands.
+pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<ExitCode> {
+    if let Verb::Generic(options) = &options.verb {
+        return Ok(ExitCode::from(generic::run(global, options)));
+    }
+    shown_or_run(global, &options.verb).map(ExitCode::from)
+}
+
+fn shown_or_run(global: &Global, verb: &Verb) -> anyhow::Result<Exit> {
     let config = global.configuration()?;
-    match &options.verb {
+    match verb {
+        Verb::Generic(_) => Ok(Exit::Usage),
         Verb::List => list(global, config.hooks.iter()),
         Verb::Run(options) => {
             let service = &match (&options.service, config.services.keys().next()) {

@@ -17,7 +17,7 @@ use crate::kv::{Change, Key, KeyValue, Revision};
 use crate::name::{InstanceName, ServiceName, Term};
 use crate::observation::Role;
 use crate::record::{
-    Ask, BeatRecord, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
+    Ask, BeatRecord, Cause, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
     Promise, Record, RequestRecord, Stand,
 };
 use crate::sabotage::sabotaged;
@@ -432,7 +432,10 @@ impl ServiceView {
     pub fn kept_until(&self) -> Option<Time> {
         let record = &self.master.as_ref()?.record;
         match record.promise {
-            Promise::None => None,
+            Promise::None => {
+                let lease = record.external.as_ref()?.lease_ms?;
+                Some(self.beat_received + Duration::from_millis(lease))
+            }
             Promise::Fence { lease_ms } => {
                 Some(self.beat_received + Duration::from_millis(lease_ms))
             }
@@ -455,6 +458,7 @@ impl ServiceView {
             MasterState::FenceFailed { .. } => {
                 return Named::Withdrawn("the master could not be fenced");
             }
+            MasterState::Withdrawn { cause, .. } => return Named::Withdrawn(withdrawn(cause)),
             MasterState::Unmanaged => return Named::Withdrawn("the service is not adopted"),
         }
         let late = self.kept_until().is_some_and(|until| now >= until);
@@ -463,6 +467,11 @@ impl ServiceView {
         }
         match self.instances.get_key_value(&record.holder.instance) {
             Some((name, at)) => match &at.record.health {
+                Health::Up | Health::Troubled(_)
+                    if record.external.is_some() && at.record.role == Some(Role::Replica) =>
+                {
+                    Named::Withdrawn("the master follows another instance now")
+                }
                 Health::Up | Health::Troubled(_)
                     if at.record.writable || sabotaged!(NamedWhenTaken) =>
                 {
@@ -504,6 +513,17 @@ impl ServiceView {
             .values()
             .filter(|at| at.record.stand == Stand::Standing)
             .map(|at| &at.record.ask)
+    }
+}
+
+/// Why nobody is named of a service that another tool moves.
+fn withdrawn(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Announced => "another tool announced that it moves the master",
+        Cause::TwoWritable => "two instances take writes",
+        Cause::ProcessExited => "the master's process has exited",
+        Cause::Lapsed => "the agent of the master is silent, and another instance takes writes",
+        _ => "the master takes no writes",
     }
 }
 

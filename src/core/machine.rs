@@ -418,7 +418,9 @@ impl Machine {
             let record = &view.master.as_ref()?.record;
             let deadline = self.beats.deadline(name, record.term);
             let late = deadline.is_some_and(|deadline| now.time + fence >= deadline);
-            let promised = record.promise != Promise::None;
+            let asked =
+                record.external.as_ref().is_some_and(|external| external.lease_ms.is_some());
+            let promised = record.promise != Promise::None || asked;
             let keeps = promised && !late && service.keeps(record, config);
             keeps.then(|| (name.clone(), record.term))
         });
@@ -444,12 +446,21 @@ impl Machine {
                     && services.get(name).is_some_and(|own| own.must_fence(record, config))
             })
         });
-        if naming.is_empty() {
+        // Where another tool moves a service, a beat says also that this host's records of its
+        // copies are fresh.
+        let heard = |settings: &crate::policy::ServiceConfig| {
+            settings.policy.failover == crate::policy::Failover::External
+        };
+        if naming.is_empty() && !config.services.values().any(heard) {
             return;
         }
         // A term found at a start has a deadline before its first beat is acknowledged, too: its
         // fence is armed before anything else.
-        for (name, term) in &naming {
+        let fenced = |name: &ServiceName| {
+            let record = catalog.service(name).and_then(|view| view.master.as_ref());
+            record.is_some_and(|at| at.record.promise != Promise::None)
+        };
+        for (name, term) in naming.iter().filter(|(name, _)| fenced(name)) {
             self.beats.expect(name, *term, now.time + lease / 2);
         }
         let beats = &self.beats;
@@ -501,6 +512,7 @@ impl Machine {
                     && let Some(entry) = found.first()
                     && let Ok(record) = MasterRecord::decode(&entry.value)
                     && record.term == *term
+                    && record.promise != Promise::None
                     && self.services.get(name).is_some_and(|own| own.keeps(&record, &config))
                 {
                     let sent = if sabotaged!(DeadlineFromReceipt) { now.time } else { sent };
@@ -623,7 +635,10 @@ impl Machine {
         let held: BTreeSet<ServiceName> = self
             .services
             .keys()
-            .filter(|name| self.catalog.service(name).is_some_and(|view| view.managed()))
+            .filter(|name| {
+                let record = self.catalog.service(name).and_then(|view| view.managed_record());
+                record.is_some_and(|record| record.external.is_none())
+            })
             .cloned()
             .collect();
         if held != self.remembered {

@@ -206,6 +206,7 @@ impl Look<'_> {
             MasterState::Vacant { cause, .. } => moved(cause).then(|| word(cause)),
             MasterState::Lapsed => Some("lapsed".to_owned()),
             MasterState::FenceFailed { .. } => Some("fence-failed".to_owned()),
+            MasterState::Withdrawn { cause, .. } => moved(cause).then(|| word(cause)),
             MasterState::Taken { .. }
             | MasterState::Serving
             | MasterState::Giving { .. }
@@ -238,6 +239,7 @@ impl Look<'_> {
             | MasterState::Serving
             | MasterState::Lapsed
             | MasterState::FenceFailed { .. }
+            | MasterState::Withdrawn { .. }
             | MasterState::Unmanaged => return None,
         };
         if record.holder.host != *self.host || record.term <= told.fenced {
@@ -320,7 +322,12 @@ fn moved(cause: &Cause) -> bool {
         | Cause::Switchover
         | Cause::Requested
         | Cause::SwitchoverUndone(_)
-        | Cause::Reopened => false,
+        | Cause::Reopened
+        | Cause::Announced
+        | Cause::Told
+        | Cause::Seen
+        | Cause::Unanswered
+        | Cause::TwoWritable => false,
     }
 }
 

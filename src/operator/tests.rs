@@ -205,6 +205,7 @@ async fn history_is_newest_first_and_bounded() {
             refusals: BTreeMap::new(),
             asked_by: None,
             hooks: BTreeMap::new(),
+            warning: None,
             unknown: Map::new(),
         };
         running.rig.put(key::history(&service(), Term(term)), record.encode()).await;

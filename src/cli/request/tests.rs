@@ -38,6 +38,7 @@ fn record(stand: Stand) -> RequestRecord {
         until: Wall(0),
         stand,
         hooks: std::collections::BTreeMap::new(),
+        warning: None,
         unknown: serde_json::Map::new(),
     }
 }
