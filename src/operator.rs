@@ -250,9 +250,7 @@ async fn history(
         let index = index.max().unwrap_or(1);
         let body = view.map(|view| {
             let newest = view.history.iter().rev().take(limit);
-            newest
-                .map(|(term, at)| TermReport { term: *term, record: at.record.clone() })
-                .collect::<Vec<_>>()
+            newest.map(|(term, at)| TermReport::of(view, *term, &at.record)).collect::<Vec<_>>()
         });
         Found { index, body }
     };

@@ -65,7 +65,7 @@ pub(super) fn well() -> ServiceReport {
         ranking: vec![name("cache3")],
         doing: None,
         requests: Vec::new(),
-        last: Some(TermReport { term: Term(8), record: failover() }),
+        last: Some(TermReport { term: Term(8), record: failover(), told: Vec::new() }),
     }
 }
 

@@ -84,11 +84,7 @@ pub(super) fn path(service: &ServiceName) -> String {
     format!("/v1/sengu/request/{}", segment(service.as_str()))
 }
 
-pub(super) fn body<'a>(
-    ask: &'a Ask,
-    asking: &'a Asking,
-    within: Option<Duration>,
-) -> Body<'a> {
+pub(super) fn body<'a>(ask: &'a Ask, asking: &'a Asking, within: Option<Duration>) -> Body<'a> {
     let within_secs = within.map(|within| within.as_secs().max(1));
     Body { ask, comment: &asking.comment, by: asker(), within_secs, dry_run: false }
 }

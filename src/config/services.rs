@@ -132,11 +132,8 @@ fn promises(table: &Table<'_>, kind: DatabaseKind) -> (Loss, Rejoin) {
 
 fn policy(table: &Table<'_>, kind: DatabaseKind, timeout: Duration) -> Policy {
     let preset = Policy::default();
-    let failover = [
-        ("auto", Failover::Auto),
-        ("manual", Failover::Manual),
-        ("external", Failover::External),
-    ];
+    let failover =
+        [("auto", Failover::Auto), ("manual", Failover::Manual), ("external", Failover::External)];
     let failover = table.word("failover", &failover, |_| None);
     let (loss, rejoin) = promises(table, kind);
     if let Some(failover) = &failover

@@ -17,8 +17,8 @@ use crate::kv::{Change, Key, KeyValue, Revision};
 use crate::name::{InstanceName, ServiceName, Term};
 use crate::observation::Role;
 use crate::record::{
-    Ask, BeatRecord, Cause, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
-    Promise, Record, RequestRecord, Stand,
+    Ask, BeatRecord, Cause, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord,
+    MasterState, Promise, Record, RequestRecord, Stand, ToldRecord,
 };
 use crate::sabotage::sabotaged;
 use crate::sync::SyncRecord;
@@ -95,6 +95,8 @@ pub struct ServiceView {
     pub requests: BTreeMap<String, Arc<At<RequestRecord>>>,
     /// `history/S/*`.
     pub history: BTreeMap<Term, Arc<At<HistoryRecord>>>,
+    /// `told/S/HOST`.
+    pub told: BTreeMap<String, Arc<At<ToldRecord>>>,
     /// Records that this version could not read, with the parser's words.
     pub unreadable: BTreeMap<Key, String>,
     /// When a beat naming the current term last came, on this agent's clock.
@@ -313,7 +315,7 @@ impl Catalog {
 /// Which service a record belongs to.
 fn service_of(kind: &str, rest: &str) -> Option<ServiceName> {
     match kind {
-        "master" | "instances" | "finals" | "requests" | "history" | "sync" => {
+        "master" | "instances" | "finals" | "requests" | "history" | "sync" | "told" => {
             ServiceName::new(rest.split('/').next()?).ok()
         }
         _ => None,
@@ -363,6 +365,9 @@ impl ServiceView {
             ("history", [_, term]) => {
                 self.history.insert(number(term)?, Arc::new(at(entry)?));
             }
+            ("told", [_, host]) => {
+                self.told.insert((*host).to_owned(), Arc::new(at(entry)?));
+            }
             _ => return Err("no such kind of record".to_owned()),
         }
         Ok(())
@@ -383,6 +388,9 @@ impl ServiceView {
             ("requests", [_, id]) => {
                 self.requests.remove(*id);
             }
+            ("told", [_, host]) => {
+                self.told.remove(*host);
+            }
             ("history", [_, term]) => {
                 if let Ok(term) = number(term) {
                     self.history.remove(&term);
@@ -399,6 +407,7 @@ impl ServiceView {
             && self.sync.is_none()
             && self.requests.is_empty()
             && self.history.is_empty()
+            && self.told.is_empty()
             && self.unreadable.is_empty()
     }
 

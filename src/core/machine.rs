@@ -694,8 +694,9 @@ fn touched_by<'a>(keys: impl Iterator<Item = &'a str>) -> Touched {
     let mut touched = Touched::Nothing;
     for key in keys {
         let Some((kind, rest)) = key.split_once('/') else { continue };
-        if matches!(kind, "kv" | "kvmeta" | "nodes" | "services" | "checks" | "sessions" | "beats")
-        {
+        let undecided =
+            ["kv", "kvmeta", "nodes", "services", "checks", "sessions", "beats", "told"];
+        if undecided.contains(&kind) {
             continue;
         }
         let Some(name) = rest.split('/').next().and_then(|name| ServiceName::new(name).ok()) else {

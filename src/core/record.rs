@@ -60,6 +60,11 @@ pub mod key {
     pub fn history(service: &ServiceName, term: Term) -> Key {
         format!("history/{service}/{:012}", term.0).into()
     }
+    /// `told/S/HOST`.
+    #[must_use]
+    pub fn told(service: &ServiceName, host: &HostName) -> Key {
+        format!("told/{service}/{host}").into()
+    }
     /// `nodes/HOST`.
     #[must_use]
     pub fn node(host: &str) -> Key {
@@ -699,6 +704,35 @@ pub enum HookOutcome {
     Unknown,
 }
 
+/// How the hooks ended that a host told itself: `told/S/HOST`. Nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldRecord {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// The newest last; at most [`TOLD_KEPT`].
+    pub told: Vec<ToldEntry>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// So many ends of hooks are kept for each host and service.
+pub const TOLD_KEPT: usize = 32;
+
+/// How the hooks of one phase ended on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldEntry {
+    /// Which phase.
+    pub phase: Phase,
+    /// The term that it was told of.
+    pub term: Term,
+    /// The instance here and its new role, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<(InstanceName, Role)>,
+    /// When it began, and how it ended.
+    pub stand: HookStand,
+}
+
 /// A host: `nodes/HOST`. Consul's kind of record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
@@ -747,6 +781,7 @@ impl InstanceRecord {
 impl Record for FinalRecord {}
 impl Record for RequestRecord {}
 impl Record for HistoryRecord {}
+impl Record for ToldRecord {}
 impl Record for NodeRecord {}
 
 impl MasterState {

@@ -151,6 +151,13 @@ pub const TABLE: &[Transition] = {
             "the holder's agent",
             "external: the announced move did not come, and sengu's own fence is undone",
         ),
+        row(
+            Taken,
+            Withdrawn,
+            Same,
+            "the holder's agent",
+            "external: what sengu had fenced could not be opened again",
+        ),
         row(Withdrawn, Unmanaged, Same, "any agent", "released by a person"),
     ]
 };
@@ -220,9 +227,7 @@ mod tests {
 
     #[test]
     fn every_stage_is_reached_and_left() {
-        for stage in
-            [Unmanaged, Taken, Serving, Giving, Vacant, Lapsed, FenceFailed, Withdrawn]
-        {
+        for stage in [Unmanaged, Taken, Serving, Giving, Vacant, Lapsed, FenceFailed, Withdrawn] {
             assert!(TABLE.iter().any(|row| row.to == stage), "{stage:?} is never reached");
             assert!(TABLE.iter().any(|row| row.from == stage), "{stage:?} is never left");
         }

@@ -205,7 +205,6 @@ async fn history_is_newest_first_and_bounded() {
             refusals: BTreeMap::new(),
             asked_by: None,
             hooks: BTreeMap::new(),
-            warning: None,
             unknown: Map::new(),
         };
         running.rig.put(key::history(&service(), Term(term)), record.encode()).await;
@@ -327,6 +326,7 @@ fn past(rig: &Rig, number: u32, stand: Stand) -> (String, RequestRecord) {
         until: Wall(wall.0 - 50_000),
         stand,
         hooks: BTreeMap::new(),
+        warning: None,
         unknown: Map::new(),
     };
     (format!("{number:013}-00000000"), record)

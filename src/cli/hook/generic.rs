@@ -249,9 +249,8 @@ impl<'a> Call<'a> {
         let mut index = 0;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let looked = self.patiently(end, || {
-                request::look(&self.agent, self.service, posted, index, left)
-            })?;
+            let looked = self
+                .patiently(end, || request::look(&self.agent, self.service, posted, index, left))?;
             let Some(looked) = looked else { return Ok(None) };
             index = looked.index.max(1);
             match looked.request.stand {

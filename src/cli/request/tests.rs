@@ -101,7 +101,13 @@ fn serve(socket: &Path, told: Told) -> tokio::runtime::Runtime {
         .route("/v1/sengu/status", get(move || async { Json(reports) }))
         .route(
             "/v1/sengu/history/{service}",
-            get(|| async { Json(vec![TermReport { term: Term(8), record: fixture::failover() }]) }),
+            get(|| async {
+                Json(vec![TermReport {
+                    term: Term(8),
+                    record: fixture::failover(),
+                    told: Vec::new(),
+                }])
+            }),
         )
         .route(
             "/v1/sengu/explain/{service}",

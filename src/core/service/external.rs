@@ -42,11 +42,7 @@ pub(super) fn is_external(cx: &Cx<'_>, record: &MasterRecord) -> bool {
 }
 
 /// What a new term of such a service begins with.
-pub(super) fn begin(
-    cx: &Cx<'_>,
-    last: Option<&MasterRecord>,
-    cause: &Cause,
-) -> Option<External> {
+pub(super) fn begin(cx: &Cx<'_>, last: Option<&MasterRecord>, cause: &Cause) -> Option<External> {
     let before = last.and_then(|last| last.external.as_ref());
     let intent = last.and_then(|last| match &last.state {
         MasterState::Withdrawn { intent, .. } => intent.clone(),
@@ -641,9 +637,10 @@ fn lately<'a>(
     name: &InstanceName,
     own: &'a Own,
 ) -> Option<&'a crate::observation::InstanceState> {
-    let known = own.known.as_ref().filter(|known| {
-        own.failing.is_none() && cx.now.time < known.sent + LOOKED
-    });
+    let known = own
+        .known
+        .as_ref()
+        .filter(|known| own.failing.is_none() && cx.now.time < known.sent + LOOKED);
     if known.is_none() {
         own.observe_while(cx, name, Duration::from_secs(1));
     }
@@ -771,4 +768,3 @@ fn story(
     }
     story
 }
-

@@ -72,7 +72,7 @@ pub(crate) fn report(
             .history
             .iter()
             .next_back()
-            .map(|(term, at)| TermReport { term: *term, record: at.record.clone() }),
+            .map(|(term, at)| TermReport::of(view, *term, &at.record)),
     }
 }
 

@@ -15,8 +15,7 @@ use crate::policy::{Failover, Judge, Loss};
 use crate::position::{Covering, Position};
 use crate::record::{
     Ask, Cause, FORMAT, FinalRecord, Health, InstanceRecord, MasterRecord, MasterState, Promise,
-    Proof,
-    Step, Unfit, key,
+    Proof, Step, Unfit, key,
 };
 use crate::sabotage::sabotaged;
 use crate::time::Wall;
@@ -259,7 +258,11 @@ impl Service {
     }
 
     /// A look that began after the record, not older than it may count; starts one if needed.
-    pub(super) fn look(&mut self, cx: &mut Cx<'_>, address: std::net::SocketAddr) -> Option<LookOutcome> {
+    pub(super) fn look(
+        &mut self,
+        cx: &mut Cx<'_>,
+        address: std::net::SocketAddr,
+    ) -> Option<LookOutcome> {
         let look = self.looks.entry(address).or_default();
         let after = cx.view.master_received.max(cx.doubted);
         let counts =

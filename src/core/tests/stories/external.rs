@@ -277,11 +277,8 @@ fn a_dead_master_is_withdrawn_at_once_and_its_successor_is_named() {
     world.exit("cache1");
     world.run_for(seconds(1));
     assert_eq!(world.named(), None, "{}", world.tell());
-    let withdrawn = MasterState::Withdrawn {
-        cause: Cause::ProcessExited,
-        intent: None,
-        fenced: false,
-    };
+    let withdrawn =
+        MasterState::Withdrawn { cause: Cause::ProcessExited, intent: None, fenced: false };
     assert_eq!(world.state(), withdrawn);
     world.run_for(seconds(30));
     assert!(world.open().is_empty(), "sengu promotes nobody\n{}", world.tell());
@@ -514,7 +511,10 @@ fn a_policy_that_changes_changes_nothing_until_it_is_adopted_again() {
     world.run_for(seconds(10));
     untouched(&world);
     let said = world.refusals();
-    assert!(said.iter().any(|why| why.contains("begun under `failover = \"external\"`")), "{said:?}");
+    assert!(
+        said.iter().any(|why| why.contains("begun under `failover = \"external\"`")),
+        "{said:?}"
+    );
     world.database_mut("cache2").follow(address("cache1"));
     world.ask("release", Ask::Release, Some(1));
     world.run_for(seconds(2));
