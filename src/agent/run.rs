@@ -95,7 +95,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
-    let teller = teller(&parts, &view, &config, &stopped);
+    let teller = teller(&parts, (&view, &store), &config, &stopped);
     let witness = Witness::new(Arc::clone(&journal));
     let (reads, writes) = (Arc::clone(&view), Arc::clone(&store));
     let turner = Turner::new(parts, writes, reads, witness, data_dir, events.clone());
@@ -153,12 +153,13 @@ fn audit_of(config: &Config) -> anyhow::Result<Arc<Audit>> {
 /// Starts telling this host's hooks of what the catalog shows.
 fn teller(
     parts: &Parts,
-    view: &Arc<View>,
+    (view, store): (&Arc<View>, &Arc<dyn Store>),
     config: &Config,
     stopped: &watch::Receiver<bool>,
 ) -> Arc<Teller> {
-    let (hooks, view) = (Arc::clone(&parts.hooks), Arc::clone(view));
-    let teller = Arc::new(Teller::new(hooks, view, config.host.clone(), &config.data_dir));
+    let (hooks, view, store) = (Arc::clone(&parts.hooks), Arc::clone(view), Arc::clone(store));
+    let host = config.host.clone();
+    let teller = Arc::new(Teller::new(hooks, (view, store), host, &config.data_dir));
     tokio::spawn(Arc::clone(&teller).run(ended(stopped.clone())));
     teller
 }

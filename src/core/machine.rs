@@ -17,7 +17,7 @@ use crate::explain::{Inputs, RuleReport};
 use crate::kv::{Compare, Op, OpResult, Revision, Txn};
 use crate::lease::{Beats, beat_interval, first_deadline};
 use crate::name::{InstanceId, InstanceName, ServiceName, Term};
-use crate::policy::{Config, Judge};
+use crate::policy::{Config, Failover, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
 use crate::report::ServiceReport;
 use crate::sabotage::sabotaged;
@@ -425,7 +425,9 @@ impl Machine {
             let record = &view.master.as_ref()?.record;
             let deadline = self.beats.deadline(name, record.term);
             let late = deadline.is_some_and(|deadline| now.time + fence >= deadline);
-            let promised = record.promise != Promise::None;
+            let asked =
+                record.external.as_ref().is_some_and(|external| external.lease_ms.is_some());
+            let promised = record.promise != Promise::None || asked;
             let keeps = promised && !late && service.keeps(record, config);
             keeps.then(|| (name.clone(), record.term))
         });
@@ -461,14 +463,21 @@ impl Machine {
             })
         });
         let vetoes = self.vetoes();
-        if naming.is_empty() && vetoes.is_empty() && self.beats.vetoes.is_empty() {
+        // Where another tool moves a service, a beat says also that this host's records of its
+        // copies are fresh.
+        let heard = config.services.values().any(|it| it.policy.failover == Failover::External);
+        if naming.is_empty() && vetoes.is_empty() && self.beats.vetoes.is_empty() && !heard {
             return;
         }
         // A term found at a start has a deadline before its first beat is acknowledged, too: its
         // fence is armed before anything else.
         let host = &config.host;
-        let last = self.catalog.beat(host.as_str()).map(|view| &view.beat.record);
+        let last = catalog.beat(host.as_str()).map(|view| &view.beat.record);
         for (name, term) in &naming {
+            let record = catalog.service(name).and_then(|view| view.master.as_ref());
+            if record.is_none_or(|at| at.record.promise == Promise::None) {
+                continue;
+            }
             let last = last.filter(|beat| beat.keeps.get(name) == Some(term));
             let sent = last.and_then(|beat| beat.sent);
             self.beats.expect(name, *term, first_deadline(now.time, sent, lease, fence));
@@ -523,6 +532,7 @@ impl Machine {
                     && let Some(entry) = found.first()
                     && let Ok(record) = MasterRecord::decode(&entry.value)
                     && record.term == *term
+                    && record.promise != Promise::None
                     && self.services.get(name).is_some_and(|own| own.keeps(&record, &config))
                 {
                     let sent = if sabotaged!(DeadlineFromReceipt) { now.time } else { sent };
@@ -644,9 +654,11 @@ impl Machine {
         if !self.loaded {
             return;
         }
-        let managed =
-            |name: &&ServiceName| self.catalog.service(name).is_some_and(|view| view.managed());
-        let held = || self.services.keys().filter(managed);
+        let held = |name: &&ServiceName| {
+            let record = self.catalog.service(name).and_then(|view| view.managed_record());
+            record.is_some_and(|record| record.external.is_none())
+        };
+        let held = || self.services.keys().filter(held);
         if !held().eq(&self.remembered) {
             let held: BTreeSet<ServiceName> = held().cloned().collect();
             self.remembered.clone_from(&held);
@@ -704,8 +716,9 @@ fn touched_by<'a>(keys: impl Iterator<Item = &'a str>) -> Touched {
     let mut touched = Touched::Nothing;
     for key in keys {
         let Some((kind, rest)) = key.split_once('/') else { continue };
-        if matches!(kind, "kv" | "kvmeta" | "nodes" | "services" | "checks" | "sessions" | "beats")
-        {
+        let undecided =
+            ["kv", "kvmeta", "nodes", "services", "checks", "sessions", "beats", "told"];
+        if undecided.contains(&kind) {
             continue;
         }
         let Some(name) = rest.split('/').next().and_then(|name| ServiceName::new(name).ok()) else {

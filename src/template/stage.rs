@@ -165,6 +165,7 @@ impl Stage {
             origins: Vec::new(),
             failed: Vec::new(),
             failovers: Vec::new(),
+            external: None,
             since: Wall(0),
             unknown: Default::default(),
         };

@@ -117,6 +117,7 @@ impl Store {
             origins: Vec::new(),
             failed: Vec::new(),
             failovers: Vec::new(),
+            external: None,
             since: Wall(0),
             unknown: serde_json::Map::new(),
         };

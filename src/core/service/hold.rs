@@ -67,6 +67,7 @@ impl Service {
             MasterState::Giving { .. }
             | MasterState::Vacant { .. }
             | MasterState::Lapsed
+            | MasterState::Withdrawn { .. }
             | MasterState::Unmanaged => {}
         }
     }
@@ -302,7 +303,7 @@ impl Service {
     }
 
     /// The candidate could not be promoted: fenced again, and passed over.
-    fn give_up(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, why: &str) {
+    pub(super) fn give_up(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, why: &str) {
         let name = at.record.holder.instance.clone();
         let Some(own) = self.own.get_mut(&name) else { return };
         if own.is_fenced() {
@@ -411,6 +412,7 @@ impl Service {
         old: Option<&MasterRecord>,
         holder: Holder,
         state: MasterState,
+        cause: &Cause,
     ) -> MasterRecord {
         // What happened before a release is over: a person has looked since.
         let last = old;
@@ -423,6 +425,7 @@ impl Service {
             unproven.push(old.holder.clone());
         }
         unproven.retain(|earlier| earlier.instance != holder.instance);
+        let external = super::external::begin(cx, old, cause);
         MasterRecord {
             format: crate::record::FORMAT,
             term: match last {
@@ -430,7 +433,7 @@ impl Service {
                 _ => last.map_or(Term(0), |last| last.term).next(),
             },
             state,
-            promise: if self.may_kill(cx, &holder.instance) {
+            promise: if external.is_none() && self.may_kill(cx, &holder.instance) {
                 promise(cx.config.judge)
             } else {
                 Promise::None
@@ -441,6 +444,7 @@ impl Service {
             failed: old.map(|old| old.failed.clone()).unwrap_or_default(),
             failovers: old.map(|old| old.failovers.clone()).unwrap_or_default(),
             since: cx.now.wall,
+            external,
             unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
         }
     }
@@ -500,7 +504,15 @@ pub(super) fn is_failover(cause: &Cause) -> bool {
         | Cause::Requested
         | Cause::HandOverFailed
         | Cause::PromotionFailed(_) => true,
-        Cause::Adopted | Cause::Switchover | Cause::SwitchoverUndone(_) | Cause::Reopened => false,
+        Cause::Adopted
+        | Cause::Switchover
+        | Cause::SwitchoverUndone(_)
+        | Cause::Reopened
+        | Cause::Announced
+        | Cause::Told
+        | Cause::Seen
+        | Cause::Unanswered
+        | Cause::TwoWritable => false,
     }
 }
 

@@ -6,8 +6,10 @@
 //! at most one txn and one command for each instance at a time. A crash between any two actions
 //! therefore needs no recovery of its own. One file for each part: `hold` (this host has the
 //! term), `take` (nobody has it), `follow` (another has it), `request` (what people ask),
-//! `publish` (`instances/…`), `tell` (hooks and history), `report` (what `explain` prints).
+//! `publish` (`instances/…`), `tell` (hooks and history), `external` (another tool moves it), `report` (what
+//! `explain` prints).
 
+mod external;
 mod follow;
 mod hold;
 mod own;
@@ -32,7 +34,7 @@ use crate::machine::Out;
 use crate::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
 use crate::observation::Observation;
 use crate::policy::{Config, ServiceConfig};
-use crate::record::{Holder, MasterRecord, MasterState, Phase, Proof, Record, key};
+use crate::record::{Holder, MasterRecord, MasterState, Phase, Promise, Proof, Record, key};
 use crate::sabotage::sabotaged;
 use crate::time::{Now, Time};
 use crate::transition;
@@ -286,6 +288,7 @@ impl Service {
     /// Does the fence's deadline of this term stand: it is held here, and was not fenced yet?
     pub(crate) fn must_fence(&self, record: &MasterRecord, config: &Config) -> bool {
         matches!(record.state, MasterState::Taken { .. } | MasterState::Serving)
+            && record.promise != Promise::None
             && mine(config, &record.holder)
             && self
                 .own
@@ -295,6 +298,9 @@ impl Service {
 
     /// Without an answer of the store, everything held here is fenced.
     pub(crate) fn fence_unanswered(&mut self, cx: &mut Cx<'_>) {
+        if cx.settings.policy.failover == crate::policy::Failover::External {
+            return; // Nothing of it was ever this agent's to close.
+        }
         let kill = cx.settings.policy.kill;
         for (name, own) in &mut self.own {
             if own.writable() {
@@ -328,6 +334,11 @@ impl Service {
             return;
         }
         self.watch_holder(cx, &at.record);
+        if external::is_external(cx, &at.record) {
+            self.external(cx, at);
+            self.speak(cx);
+            return;
+        }
         self.fence_on_sight(cx, at);
         self.finish_hook(cx);
         self.release(cx, at);
@@ -349,7 +360,7 @@ impl Service {
             MasterState::FenceFailed { error } => {
                 self.refuse(format!("the old master could not be fenced: {error}"));
             }
-            MasterState::Unmanaged => {}
+            MasterState::Withdrawn { .. } | MasterState::Unmanaged => {}
         }
         if at.record.state == MasterState::Serving {
             self.follow(cx, at);
@@ -518,7 +529,12 @@ impl Service {
         failed: Option<&InstanceName>,
     ) {
         let mut record = at.record.clone();
-        record.state = MasterState::Vacant { proof, cause, noticed };
+        // Where another tool promotes, nobody is proven stopped by what was done here.
+        record.state = if record.external.is_some() {
+            MasterState::Withdrawn { cause, intent: None, fenced: false }
+        } else {
+            MasterState::Vacant { proof, cause, noticed }
+        };
         record.since = cx.now.wall;
         if let Some(failed) = failed
             && !record.failed.contains(failed)

@@ -14,8 +14,8 @@ use crate::observation::InstanceState;
 use crate::policy::{Failover, Judge, Loss};
 use crate::position::{Covering, Position};
 use crate::record::{
-    Ask, Cause, FORMAT, FinalRecord, Health, InstanceRecord, MasterRecord, MasterState, Proof,
-    Step, Unfit, key,
+    Ask, Cause, FORMAT, FinalRecord, Health, InstanceRecord, MasterRecord, MasterState, Promise,
+    Proof, Step, Unfit, key,
 };
 use crate::sabotage::sabotaged;
 use crate::time::Wall;
@@ -278,7 +278,11 @@ impl Service {
     }
 
     /// A look that began after the record, not older than it may count; starts one if needed.
-    fn look(&mut self, cx: &mut Cx<'_>, address: std::net::SocketAddr) -> Option<LookOutcome> {
+    pub(super) fn look(
+        &mut self,
+        cx: &mut Cx<'_>,
+        address: std::net::SocketAddr,
+    ) -> Option<LookOutcome> {
         let look = self.looks.entry(address).or_default();
         let after = cx.view.master_received.max(cx.doubted);
         let counts =
@@ -534,7 +538,8 @@ impl Service {
             return; // The end of what is under way brings us here again.
         }
         let Some(holder) = self.holder(cx, name) else { return };
-        let mut record = self.next_record(cx, at.map(|at| &at.record), holder, state);
+        let last = at.map(|at| &at.record);
+        let mut record = self.next_record(cx, last, holder, state, &story.cause);
         if record.state == MasterState::Serving
             && let Some(state) = self.own.get(name).and_then(Own::state)
         {
@@ -557,7 +562,7 @@ impl Service {
                 cx.beats.revision = known.beat.revision;
                 cx.beats.counter = known.beat.record.counter;
             }
-            if record.state == MasterState::Serving {
+            if record.state == MasterState::Serving && record.promise != Promise::None {
                 let deadline = cx.now.time + cx.config.judge.lease();
                 let kept = Kept { term: record.term, deadline, acknowledged: false };
                 cx.beats.taking = Some((cx.name.clone(), name.clone(), kept));

@@ -95,10 +95,15 @@ impl World {
         HistoryRecord::decode(&entry.value).expect("the agent writes what it can read")
     }
 
+    /// A request.
+    pub(crate) fn request(&self, id: &str) -> RequestRecord {
+        let entry = self.kv.get(&key::request(&service(), id)).expect("it was asked");
+        RequestRecord::decode(&entry.value).expect("the agent writes what it can read")
+    }
+
     /// Where a request stands.
     pub(crate) fn stand(&self, id: &str) -> Stand {
-        let entry = self.kv.get(&key::request(&service(), id)).expect("it was asked");
-        RequestRecord::decode(&entry.value).expect("the agent writes what it can read").stand
+        self.request(id).stand
     }
 
     /// Whom the outputs of this agent name as master.
