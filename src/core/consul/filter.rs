@@ -192,9 +192,9 @@ fn fitted(written: Written, shape: Shape) -> Result<Match, String> {
     let Written { selector, operator, value } = written;
     let mut shape = shape;
     for (depth, name) in selector.iter().enumerate() {
-        shape = shape.field(name).ok_or_else(|| {
-            format!("Selector {:?} is not valid", selector[..=depth].join("."))
-        })?;
+        shape = shape
+            .field(name)
+            .ok_or_else(|| format!("Selector {:?} is not valid", selector[..=depth].join(".")))?;
     }
     let told = selector.join(".");
     if !shape.takes(operator) {
@@ -213,9 +213,9 @@ fn wanted(text: String, operator: Operator, shape: Shape, told: &str) -> Result<
     match (operator.plain().0, shape) {
         (Operator::Matches, _) => {
             let regex = RegexBuilder::new(&text).size_limit(REGEX_MAX).build();
-            regex.map(Wanted::Like).map_err(|error| {
-                format!("Failed to compile regular expression {text:?}: {error}")
-            })
+            regex
+                .map(Wanted::Like)
+                .map_err(|error| format!("Failed to compile regular expression {text:?}: {error}"))
         }
         (_, Shape::Number) => text.parse().map(Wanted::Number).map_err(|_| unfit("a number")),
         (_, Shape::Flag) => match text.as_str() {

@@ -61,8 +61,7 @@ const NODE_FIELDS: &[(&str, Shape)] = &[
     ("Meta", TEXTS_BY_NAME),
 ];
 
-const WEIGHTS: Shape =
-    Shape::Fields(&[("Passing", Shape::Number), ("Warning", Shape::Number)]);
+const WEIGHTS: Shape = Shape::Fields(&[("Passing", Shape::Number), ("Warning", Shape::Number)]);
 
 const SERVICE_FIELDS: &[(&str, Shape)] = &[
     ("ID", Shape::Text),
@@ -101,11 +100,8 @@ pub const SERVICE: Shape = Shape::Fields(SERVICE_FIELDS);
 pub const CHECK: Shape = Shape::Fields(CHECK_FIELDS);
 
 /// `health/service`.
-pub const SERVICE_ENTRY: Shape = Shape::Fields(&[
-    ("Node", NODE),
-    ("Service", SERVICE),
-    ("Checks", Shape::Rows(CHECK_FIELDS)),
-]);
+pub const SERVICE_ENTRY: Shape =
+    Shape::Fields(&[("Node", NODE), ("Service", SERVICE), ("Checks", Shape::Rows(CHECK_FIELDS))]);
 
 /// `catalog/service`, and the entries that `catalog/services` is made of.
 pub const FLAT_ENTRY: Shape = Shape::Fields(&[

@@ -157,9 +157,10 @@ impl<'a> Parser<'a> {
                 self.at = start;
                 return Err(self.expected("a selector"));
             }
-            ((operator @ (Operator::IsEmpty | Operator::IsNotEmpty), _), Side::Selector(selector)) => {
-                Written { selector, operator, value: None }
-            }
+            (
+                (operator @ (Operator::IsEmpty | Operator::IsNotEmpty), _),
+                Side::Selector(selector),
+            ) => Written { selector, operator, value: None },
             ((operator, _), Side::Selector(selector)) => {
                 let value = match self.side()? {
                     Side::Selector(names) => names.join("."),
@@ -295,9 +296,8 @@ impl<'a> Parser<'a> {
         };
         if digits > 0 {
             let number = self.rest().get(1..=digits);
-            let found = number.and_then(|digits| {
-                char::from_u32(u32::from_str_radix(digits, 16).ok()?)
-            });
+            let found =
+                number.and_then(|digits| char::from_u32(u32::from_str_radix(digits, 16).ok()?));
             let Some(found) = found else { return Err(self.expected("an escape")) };
             self.at += 1 + digits;
             return Ok(found);
