@@ -21,6 +21,7 @@ pub mod session;
 pub mod streak;
 #[cfg(test)]
 mod tests;
+pub(crate) mod touch;
 pub mod transaction;
 
 use crate::kv::{Revision, Txn, TxnReply};
