@@ -284,6 +284,22 @@ impl GtidState {
         })
     }
 
+    /// With those entries of an earlier state that this one has, though it does not tell: strict
+    /// mode says so where it tells of a later transaction of the server that went on from there, or
+    /// of one that stands in the earlier state.
+    #[must_use]
+    pub fn grown_from(&self, earlier: &Self, went_on: u32) -> Self {
+        let has = |(domain, _): (u32, u32), number: u64| {
+            self.last.iter().any(|(writer, mine)| {
+                let later = earlier.last.get(writer).is_some_and(|known| *known > number);
+                writer.0 == domain && *mine > number && (writer.1 == went_on || later)
+            })
+        };
+        let untold = earlier
+            .beyond(|writer, number| !self.last.contains_key(&writer) && has(writer, number));
+        self.union(&untold)
+    }
+
     fn beyond(&self, is_beyond: impl Fn((u32, u32), u64) -> bool) -> Self {
         let beyond = self.last.iter().filter(|(writer, number)| is_beyond(**writer, **number));
         Self { last: beyond.map(|(writer, number)| (*writer, *number)).collect() }

@@ -163,8 +163,8 @@ impl Position {
     #[must_use]
     pub fn grown_from(self, earlier: &Self) -> Self {
         match (self, earlier) {
-            (Self::Mariadb(mine), Self::Mariadb(theirs)) if mine.state.contains(&theirs.state) => {
-                let state = mine.state.union(&theirs.state);
+            (Self::Mariadb(mine), Self::Mariadb(theirs)) => {
+                let state = mine.state.grown_from(&theirs.state, theirs.server);
                 Self::Mariadb(MariadbPosition { server: mine.server, state })
             }
             (mine, _) => mine,
@@ -360,8 +360,12 @@ mod tests {
         let origin = mariadb(3, "0-2-105").grown_from(&before);
         assert_eq!(origin, mariadb(3, "0-1-98,0-2-105"));
         assert_eq!(mariadb(1, "0-1-98,0-2-104").strays(&[origin]), None);
+        let began = mariadb(2, "0-1-98");
+        assert_eq!(mariadb(3, "0-2-99").grown_from(&began), mariadb(3, "0-1-98,0-2-99"));
         let lossy = mariadb(3, "0-2-90").grown_from(&before);
         assert_eq!(lossy, mariadb(3, "0-2-90"), "what it lacks it does not get by name");
+        let other = mariadb(3, "0-4-120").grown_from(&before);
+        assert_eq!(other, mariadb(3, "0-4-120"), "nor by a number of somebody else");
     }
 
     #[test]

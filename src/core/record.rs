@@ -351,6 +351,9 @@ pub struct InstanceRecord {
     /// Whether it can keep `loss = "none"`.
     #[serde(default)]
     pub lossless: Verdict,
+    /// Whether read-only binds every account that could write.
+    #[serde(default)]
+    pub bound: Verdict,
     /// Semi-synchronous replication there, where it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub semi_sync: Option<SemiSync>,

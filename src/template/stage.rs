@@ -124,6 +124,7 @@ impl Stage {
             trouble: None,
             replication: Verdict::Good,
             lossless: Verdict::Good,
+            bound: Verdict::Good,
             semi_sync: None,
             quarantine: None,
             unknown: Default::default(),

@@ -93,6 +93,7 @@ impl Store {
             trouble: None,
             replication: Verdict::Good,
             lossless: Verdict::Good,
+            bound: Verdict::Good,
             semi_sync: None,
             quarantine: None,
             unknown: serde_json::Map::new(),

@@ -13,6 +13,7 @@ mod external;
 mod follow;
 mod hold;
 mod own;
+mod parting;
 mod publish;
 mod report;
 mod request;
@@ -124,6 +125,8 @@ pub(crate) struct Service {
     strange_since: Option<Time>,
     /// The position at which commits wait and no acknowledgement comes, and since when.
     stuck: Option<(crate::position::Position, Time)>,
+    /// Since when this host's agent ends what `loss = "none"` set up.
+    parting_since: Option<Time>,
     /// Commits go on alone at least until then.
     alone_until: Time,
     /// Since when a copy that may acknowledge is not fit to.

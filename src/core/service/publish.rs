@@ -22,6 +22,7 @@ fn judged(last: &InstanceRecord) -> Settings {
         killable: last.killable.clone(),
         replication: last.replication.clone(),
         lossless: last.lossless.clone(),
+        bound: last.bound.clone(),
     }
 }
 
@@ -149,6 +150,7 @@ impl Service {
             killable: verdicts.killable,
             replication: verdicts.replication,
             lossless: verdicts.lossless,
+            bound: verdicts.bound,
             in_step: own.stepped.clone(),
             trouble: state.and_then(|state| state.trouble.clone()),
             // On a busy master some commit waits in every other look; that they wait for copies

@@ -78,7 +78,7 @@ impl Service {
             },
             asked: mandate.asked.as_ref(),
             only: mandate.only.as_ref(),
-            in_sync: (cx.settings.policy.loss == Loss::None)
+            in_sync: super::sync::counts(cx, &at.record)
                 .then(|| super::sync::in_sync(cx.view, &at.record)),
             live: false,
             single,
@@ -477,7 +477,7 @@ impl Service {
             (Cause::Lapsed, record.since)
         };
         let mut story = Story::new(cause, Some(record.holder.instance.clone()));
-        let none = cx.settings.policy.loss == Loss::None && !mandate.lossy;
+        let none = super::sync::counts(cx, record) && !mandate.lossy;
         story.loss = if none || sabotaged!(LossIsNothing) {
             "nothing: it holds every acknowledged write".to_owned()
         } else {
