@@ -89,7 +89,7 @@ impl Service {
                 }
             }
             MasterState::Taken { .. } if cx.mine(&at.record.holder) => {
-                let others = self.claimed(cx, at).is_none_or(|found| {
+                let others = self.claimed(cx, at, true).is_none_or(|found| {
                     found.iter().any(|name| *name != at.record.holder.instance)
                 });
                 if others {
@@ -223,7 +223,8 @@ impl Service {
             return;
         }
         let serving = at.record.state == MasterState::Serving;
-        if serving && at.record.holder.instance == *to {
+        let open = self.own.get(to).is_some_and(|own| own.opened > 0);
+        if serving && open && at.record.holder.instance == *to {
             self.note_word(cx, at, &id, asked, *epoch);
             return;
         }
@@ -231,7 +232,7 @@ impl Service {
             self.doing = Some(format!("looking at {to}, which is told to be the new master"));
             return;
         }
-        let Some(found) = self.claimed(cx, at) else { return };
+        let Some(found) = self.claimed(cx, at, true) else { return };
         let others: Vec<&InstanceName> = found.iter().filter(|name| *name != to).collect();
         if let Some(other) = others.first() {
             self.refuse(format!(
@@ -356,7 +357,7 @@ impl Service {
                 return;
             }
         }
-        let Some(found) = self.claimed(cx, at) else { return };
+        let Some(found) = self.claimed(cx, at, false) else { return };
         let here = |name: &&InstanceName| **name != holder.instance;
         let Some(other) = found.iter().find(here) else {
             if cx.mine(holder) {
@@ -462,7 +463,7 @@ impl Service {
 
     /// Is everything as it was: the last holder stands, nobody else takes writes, and every copy
     /// was freshly seen on it?
-    fn unmoved(&self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> Result<(), String> {
+    fn unmoved(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> Result<(), String> {
         let holder = &at.record.holder;
         let names: Vec<InstanceName> = cx.view.instances.keys().cloned().collect();
         for name in names.iter().filter(|name| **name != holder.instance) {
@@ -488,18 +489,39 @@ impl Service {
                 _ => return Err(format!("`{name}` was not seen lately")),
             }
         }
-        let fenced = matches!(&at.record.state, MasterState::Withdrawn { fenced: true, .. });
-        let Some(own) = self.own.get(&holder.instance) else {
-            return Err(format!("`{}` is not configured here", holder.instance));
+        self.holder_unmoved(cx, at)
+    }
+
+    /// Does the last holder take writes, or is it closed by sengu's own fence and nothing else?
+    fn holder_unmoved(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> Result<(), String> {
+        let holder = &at.record.holder;
+        let name = &holder.instance;
+        let Some(own) = self.own.get_mut(name) else {
+            return Err(format!("`{name}` is not configured here"));
         };
-        let open = lately(cx, &holder.instance, own);
-        let open = open.is_some_and(|state| state.writable && state.role == Role::Master);
-        // What sengu did not close itself is not its to open.
-        if open || (fenced && own.is_fenced() && own.boot_id.as_ref() == Some(&holder.boot_id)) {
-            Ok(())
-        } else {
-            Err(format!("`{}` takes no writes", holder.instance))
+        let Some(state) = lately(cx, name, own) else {
+            return Err(format!("`{name}` was not seen lately"));
+        };
+        if state.writable && state.role == Role::Master {
+            return Ok(());
         }
+        let elsewhere = |source: &std::net::SocketAddr| {
+            cx.view.instances.values().any(|at| at.record.address == *source)
+        };
+        if let Some(source) = state.source.filter(elsewhere) {
+            return Err(format!("`{name}` follows {source}"));
+        }
+        // What sengu did not close itself is not its to open.
+        let fenced = matches!(&at.record.state, MasterState::Withdrawn { fenced: true, .. });
+        if !fenced || own.boot_id.as_ref() != Some(&holder.boot_id) {
+            return Err(format!("`{name}` takes no writes"));
+        }
+        if !own.is_fenced() {
+            // The fence of an earlier life of this agent: asked for again, it is certain.
+            own.start_fence(cx, name, at.record.term, false);
+            return Err(format!("`{name}` is being fenced again, to be opened after"));
+        }
+        Ok(())
     }
 
     /// The last holder goes on, under a new term; the announced move ends with the same txn.
@@ -546,7 +568,7 @@ impl Service {
             self.refuse(format!("paused: `sengu resume {}` lets the name move again", cx.name));
             return;
         }
-        let Some(found) = self.claimed(cx, at) else { return };
+        let Some(found) = self.claimed(cx, at, true) else { return };
         let mut all = found.iter();
         let (first, second) = (all.next(), all.next());
         match (first, second) {
@@ -586,8 +608,9 @@ impl Service {
         }
     }
 
-    /// Who takes writes as a master; `None` while an address is still being looked at.
-    fn claimed(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> Option<Claims> {
+    /// Who takes writes as a master; `None` while an address is still being looked at. Of those
+    /// whose agent is silent, `all` are looked at, or those that took writes when it was heard.
+    fn claimed(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, all: bool) -> Option<Claims> {
         let mut found = Claims::new();
         let mut waiting = None;
         for (name, instance) in &cx.view.instances {
@@ -597,7 +620,7 @@ impl Service {
                 claims(role, own.writable(), &own.health())
             } else if self.is_fresh(cx, record) {
                 claims(record.role, record.writable, &record.health)
-            } else if record.writable || at.record.holder.instance == *name {
+            } else if all || record.writable || at.record.holder.instance == *name {
                 // Its agent is silent: one look at its address tells.
                 match self.look(cx, record.address) {
                     Some(LookOutcome::Writable) => true,
