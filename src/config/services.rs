@@ -190,7 +190,7 @@ fn policy(table: &Table<'_>, kind: DatabaseKind, timeout: Duration) -> Policy {
     policy
 }
 
-fn secret(
+pub(super) fn secret(
     table: &Table<'_>,
     setting: &Setting<'_>,
     kind: Option<DatabaseKind>,
@@ -243,7 +243,7 @@ fn fit(secret: Credentials, kind: Option<DatabaseKind>) -> Result<Credentials, S
     }
 }
 
-fn tls(table: &Table<'_>, setting: &Setting<'_>) -> TlsConfig {
+pub(super) fn tls(table: &Table<'_>, setting: &Setting<'_>) -> TlsConfig {
     let file = |name: &'static str| {
         let found = table.parsed(name, |text| {
             let path = setting.folder.join(text);

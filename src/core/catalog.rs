@@ -13,6 +13,7 @@ use std::time::Duration;
 use imbl::{OrdMap, OrdSet};
 
 use crate::consul::registry::Registry;
+use crate::consul::touch::Tombs;
 use crate::kv::{Change, Key, KeyValue, Revision};
 use crate::name::{InstanceName, ServiceName, Term};
 use crate::observation::Role;
@@ -46,6 +47,7 @@ pub struct Catalog {
     pub unvouched: OrdSet<ServiceName>,
     entries: OrdMap<Key, Arc<KeyValue>>,
     registry: Registry,
+    tombs: Tombs,
     services: OrdMap<ServiceName, Arc<ServiceView>>,
     beats: OrdMap<String, BeatView>,
     loaded: Revision,
@@ -101,6 +103,8 @@ pub struct ServiceView {
     pub unreadable: BTreeMap<Key, String>,
     /// When a beat naming the current term last came, on this agent's clock.
     pub beat_received: Time,
+    /// When its master record, an instance or a request was last written or removed.
+    pub changed: Revision,
 }
 
 /// What an output may say of a service's master.
@@ -157,7 +161,7 @@ impl Catalog {
             self.trace(change);
             match &change.now {
                 Some(entry) => self.put(now, Arc::clone(entry)),
-                None => self.remove(&change.key),
+                None => self.remove(&change.key, change.revision),
             }
         }
         self.revision = revision;
@@ -177,6 +181,18 @@ impl Catalog {
             .map(|(_, entry)| entry)
     }
 
+    /// The revision of the last whole load: what happened before counts as having happened then.
+    #[must_use]
+    pub fn loaded(&self) -> Revision {
+        self.loaded
+    }
+
+    /// A revision not older than the last removal of a KV entry under a prefix.
+    #[must_use]
+    pub fn removed_under(&self, prefix: &str) -> Revision {
+        self.tombs.under(prefix).max(self.loaded)
+    }
+
     /// What clients registered.
     #[must_use]
     pub fn registry(&self) -> &Registry {
@@ -192,6 +208,24 @@ impl Catalog {
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
         self.services.get(name)
+    }
+
+    /// A host other than this whose beat, not older than the lease, says that it sees the master of
+    /// this term taking writes; and until when that counts.
+    #[must_use]
+    pub fn vetoed_by(
+        &self,
+        now: Time,
+        service: &ServiceName,
+        term: Term,
+        but: &str,
+        lease: Duration,
+    ) -> Option<(&str, Time)> {
+        let said = self.beats.iter().filter(|(host, view)| {
+            host.as_str() != but && view.beat.record.vetoes.get(service) == Some(&term)
+        });
+        said.map(|(host, view)| (host.as_str(), view.received + lease))
+            .find(|(_, until)| now < *until)
     }
 
     /// A host's last beat.
@@ -250,29 +284,48 @@ impl Catalog {
             if kind == "beats" {
                 self.put_beat(now, rest, &entry);
             } else if let Some(service) = service_of(kind, rest) {
+                let before = self.host_of(&service, kind, rest);
                 self.change_service(&service, |view| view.put(now, kind, rest, &entry));
+                let after = self.host_of(&service, kind, rest);
+                self.registry.moved(before.as_deref(), after.as_deref(), entry.modified);
                 if kind == "master" {
                     self.match_beats(&service);
                 }
             } else {
+                if kind == "kv" {
+                    self.tombs.rise(&key);
+                }
                 self.registry.put(kind, &entry);
             }
         }
         self.entries.insert(key, entry);
     }
 
-    fn remove(&mut self, key: &str) {
+    /// The host of the instance that a record is about.
+    fn host_of(&self, service: &ServiceName, kind: &str, rest: &str) -> Option<String> {
+        let instance = rest.split('/').nth(1).filter(|_| kind == "instances")?;
+        let view = self.services.get(service)?;
+        let at = view.instances.get(&InstanceName::new(instance).ok()?)?;
+        Some(at.record.host.to_string())
+    }
+
+    fn remove(&mut self, key: &str, revision: Revision) {
         self.entries.remove(key);
         let Some((kind, rest)) = key.split_once('/') else { return };
         if kind == "beats" {
             self.beats.remove(rest);
         } else if let Some(service) = service_of(kind, rest) {
-            self.change_service(&service, |view| view.remove(kind, rest));
+            let before = self.host_of(&service, kind, rest);
+            self.registry.moved(before.as_deref(), None, revision);
+            self.change_service(&service, |view| view.remove(kind, rest, revision));
             if self.services.get(&service).is_some_and(|view| view.is_empty()) {
                 self.services.remove(&service);
             }
         } else {
-            self.registry.remove(kind, key);
+            if kind == "kv" {
+                self.tombs.bury(key.into(), revision);
+            }
+            self.registry.remove(kind, key, revision);
         }
     }
 
@@ -324,6 +377,7 @@ fn service_of(kind: &str, rest: &str) -> Option<ServiceName> {
 
 impl ServiceView {
     fn put(&mut self, now: Time, kind: &str, rest: &str, entry: &KeyValue) {
+        self.touch(kind, entry.modified);
         self.unreadable.remove(&entry.key);
         if let Err(error) = self.try_put(now, kind, rest, entry) {
             self.unreadable.insert(Arc::clone(&entry.key), error);
@@ -373,7 +427,15 @@ impl ServiceView {
         Ok(())
     }
 
-    fn remove(&mut self, kind: &str, rest: &str) {
+    /// Notes a change of what outputs are made of.
+    fn touch(&mut self, kind: &str, revision: Revision) {
+        if matches!(kind, "master" | "instances" | "requests") {
+            self.changed = self.changed.max(revision);
+        }
+    }
+
+    fn remove(&mut self, kind: &str, rest: &str, revision: Revision) {
+        self.touch(kind, revision);
         self.unreadable.remove(format!("{kind}/{rest}").as_str());
         let parts: Vec<&str> = rest.split('/').collect();
         match (kind, parts.as_slice()) {

@@ -16,7 +16,7 @@ use crate::name::{BootId, HostName, InstanceName, ServiceName, Term};
 use crate::observation::{Process, Role, SemiSync, Verdict};
 use crate::policy::{DatabaseKind, Policy};
 use crate::position::Position;
-use crate::time::Wall;
+use crate::time::{Time, Wall};
 
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
@@ -283,6 +283,12 @@ pub struct BeatRecord {
     pub start: String,
     /// The terms that it keeps.
     pub keeps: BTreeMap<ServiceName, Term>,
+    /// The terms that nobody keeps, and whose master this host sees taking writes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vetoes: BTreeMap<ServiceName, Term>,
+    /// When it was sent, on the clock of its host's present boot: for the next life of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Time>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
@@ -345,6 +351,9 @@ pub struct InstanceRecord {
     /// Whether it can keep `loss = "none"`.
     #[serde(default)]
     pub lossless: Verdict,
+    /// Whether read-only binds every account that could write.
+    #[serde(default)]
+    pub bound: Verdict,
     /// Semi-synchronous replication there, where it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub semi_sync: Option<SemiSync>,

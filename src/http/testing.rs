@@ -399,6 +399,7 @@ pub(crate) fn instance(name: &str, role: Role) -> InstanceRecord {
         trouble: None,
         replication: Verdict::Good,
         lossless: Verdict::Good,
+        bound: Verdict::Good,
         semi_sync: None,
         quarantine: None,
         unknown: Map::new(),

@@ -334,8 +334,8 @@ impl Service {
             record.failovers.drain(..extra);
         }
         let mut then = Vec::new();
-        if let Some((key, _, instance)) = self.instance_record(cx, name) {
-            then.push(put(key, &instance));
+        if let Some(instance) = self.instance_record(cx, name) {
+            then.push(put(key::instance(cx.name, name), &instance));
         }
         if let Some((key, history)) = self.history_step(cx, record.term, "serving") {
             then.push(put(key, &history));
@@ -478,6 +478,10 @@ impl Service {
 /// Notes where a term's history starts.
 pub(super) fn push_origin(record: &mut MasterRecord, origin: Position) {
     let keep = origin.origins_kept();
+    let origin = match record.origins.last() {
+        Some(earlier) => origin.grown_from(earlier),
+        None => origin,
+    };
     record.origins.push(origin);
     let extra = record.origins.len().saturating_sub(keep);
     if !sabotaged!(OriginsKept) {

@@ -13,6 +13,7 @@ mod external;
 mod follow;
 mod hold;
 mod own;
+mod parting;
 mod publish;
 mod report;
 mod request;
@@ -22,7 +23,7 @@ mod sync;
 mod take;
 mod tell;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +99,9 @@ pub(crate) struct Service {
     /// The store refused or did not answer: not again before.
     write_after: Time,
     publish_after: Time,
+    /// When records of instances were last written, and the last revisions that this life wrote.
+    published: Time,
+    written: VecDeque<crate::kv::Revision>,
     /// The hook under way: which, for which term, and when it started.
     hook: Option<RunningHook>,
     /// When the last hook ended.
@@ -107,6 +111,8 @@ pub(crate) struct Service {
     /// Hooks that this life of the agent has started.
     launched: BTreeSet<(Place, Phase)>,
     looks: BTreeMap<std::net::SocketAddr, Look>,
+    /// The term whose master is seen taking writes although nobody keeps it.
+    veto: Option<Term>,
     /// The request that wants fresh looks, and when it was first seen.
     asked_seen: Option<(String, Time)>,
     /// Since when the holder here waits for acknowledgements.
@@ -119,6 +125,8 @@ pub(crate) struct Service {
     strange_since: Option<Time>,
     /// The position at which commits wait and no acknowledgement comes, and since when.
     stuck: Option<(crate::position::Position, Time)>,
+    /// Since when this host's agent ends what `loss = "none"` set up.
+    parting_since: Option<Time>,
     /// Commits go on alone at least until then.
     alone_until: Time,
     /// Since when a copy that may acknowledge is not fit to.
@@ -228,6 +236,10 @@ impl Service {
         let again = match outcome {
             TxnOutcome::Answered { reply, .. } if reply.succeeded => {
                 self.missed = 0;
+                self.written.push_back(reply.revision);
+                if self.written.len() > WRITTEN {
+                    self.written.pop_front();
+                }
                 now.time
             }
             // What it compared was not so. The view has moved on by now; if it has not, something
@@ -268,6 +280,12 @@ impl Service {
                     && own.fired != Some(record.term)
                     && (record.state != MasterState::Serving || own.closed < CLOSED_LOOKS)
             })
+    }
+
+    /// Does this host see the master of this term taking writes, and nobody keeps the term?
+    pub(crate) fn vetoes(&self, record: &MasterRecord) -> bool {
+        let open = matches!(record.state, MasterState::Vacant { .. } | MasterState::Lapsed);
+        open && self.veto == Some(record.term)
     }
 
     /// Does the fence's deadline of this term stand: it is held here, and was not fenced yet?
@@ -556,6 +574,9 @@ impl Service {
     /// Says the first refusal in the log when it is new.
     fn speak(&mut self, cx: &mut Cx<'_>) {
         let line = self.refusals.first();
+        if line.is_none() && self.doing.is_some() {
+            return; // It looks again: what it says next may be what it said before.
+        }
         // A countdown in it is no news.
         let said = line.map(|line| line.replace(|c: char| c.is_ascii_digit(), ""));
         if said != self.said {
@@ -566,6 +587,9 @@ impl Service {
         }
     }
 }
+
+/// So many of its own revisions does a life remember.
+const WRITTEN: usize = 16;
 
 /// So many looks in a row without writes before a serving holder counts as closed.
 const CLOSED_LOOKS: u32 = 3;

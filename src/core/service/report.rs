@@ -3,7 +3,7 @@
 use crate::candidate::{Copy, Refusal, Terms, rank};
 use crate::catalog::{At, Catalog, Named, ServiceView};
 use crate::name::{InstanceName, ServiceName};
-use crate::observation::Role;
+use crate::observation::{Role, Verdict};
 use crate::policy::{Failover, Loss, Policy};
 use crate::record::{Health, InstanceRecord, Lag, MasterState};
 use crate::report::{InstanceReport, RequestReport, ServiceReport, TermReport};
@@ -43,6 +43,7 @@ pub(crate) fn report(
     let settling = settling(view, now);
     let mut problems = problems(view, withdrawn.as_deref(), service, settling.is_some());
     problems.extend(alone(view, now));
+    problems.extend(view.instances.iter().filter_map(|(name, at)| unbound(name, &at.record)));
     ServiceReport {
         service: name.clone(),
         state: master.map_or("not adopted", |record| record.state.word()).to_owned(),
@@ -151,6 +152,16 @@ fn settling(view: &ServiceView, now: Now) -> Option<String> {
         .collect();
     (fresh && !copies.is_empty())
         .then(|| format!("{} turning to {}", copies.join(", "), record.holder.instance))
+}
+
+/// Accounts that read-only does not bind: a fence ends the process of their server.
+fn unbound(name: &InstanceName, record: &InstanceRecord) -> Option<String> {
+    match &record.bound {
+        Verdict::Bad(why) => Some(format!(
+            "{name}: {why}: a fence ends its process, and a switchover from it is refused"
+        )),
+        Verdict::Good | Verdict::Unknown => None,
+    }
 }
 
 /// `loss = "none"`, and no copy could take over: after a move that is so for a while.

@@ -284,6 +284,11 @@ impl Service {
             self.doing = Some("waiting until the move under way ends before release".to_owned());
             return;
         }
+        if self.parting(cx, at) {
+            self.doing =
+                Some("letting commits go on without acknowledgements before release".to_owned());
+            return;
+        }
         let mut record = at.record.clone();
         record.state = MasterState::Unmanaged;
         record.external = None;
@@ -293,7 +298,7 @@ impl Service {
         let as_it_was =
             matches!(at.record.state, MasterState::Serving | MasterState::Withdrawn { .. });
         done.stand = Stand::Done(if as_it_was {
-            "released: nothing was changed on the databases".to_owned()
+            released(cx.settings.policy.loss).to_owned()
         } else {
             "released; no copy takes writes: open one by hand, or adopt again with `--master`"
                 .to_owned()
@@ -315,7 +320,7 @@ impl Service {
                     return false;
                 }
                 let target = self.target(cx, at, to.as_ref());
-                match target.and_then(|to| self.unobstructed(at).map(|()| to)) {
+                match target.and_then(|to| self.unobstructed(cx, at).map(|()| to)) {
                     Ok(to) => self.stand(cx, &id, request, Stand::Agreed { to }),
                     // A link that is just being made, after the move before, is given its time.
                     Err(why) if cx.now.wall.0 < request.record.at.0 + SETTLE => {
@@ -337,8 +342,15 @@ impl Service {
     }
 
     /// Does nothing on the master stand in the way of a planned move?
-    fn unobstructed(&self, at: &At<MasterRecord>) -> Result<(), String> {
+    fn unobstructed(&self, cx: &Cx<'_>, at: &At<MasterRecord>) -> Result<(), String> {
         let holder = &at.record.holder.instance;
+        let bound = cx.view.instances.get(holder).map(|at| &at.record.bound);
+        if let Some(Verdict::Bad(why)) = bound {
+            return Err(format!(
+                "on `{holder}`: {why}: it could be fenced only by the end of its process, which \
+                 is for a failover"
+            ));
+        }
         let obstacles = self.own.get(holder).and_then(Own::state).map(|state| &state.obstacles);
         match obstacles {
             Some(obstacles) if !obstacles.is_empty() => Err(format!(
@@ -440,7 +452,7 @@ impl Service {
         match &at.record.state {
             MasterState::Serving => {
                 let target = self.target(cx, at, asked)?;
-                self.unobstructed(at).map(|()| target)
+                self.unobstructed(cx, at).map(|()| target)
             }
             MasterState::Unmanaged => Err(adopt()),
             MasterState::Taken { .. } | MasterState::Giving { .. } => {
@@ -596,6 +608,17 @@ fn under_way(cx: &Cx<'_>, id: &str, request: &RequestRecord) -> bool {
     }
 }
 
+/// What a release of a service with an open master did.
+fn released(loss: Loss) -> &'static str {
+    match loss {
+        Loss::Bounded => "released: nothing was changed on the databases",
+        Loss::None => {
+            "released: commits wait for no acknowledgement any more; nothing else was changed on the \
+             databases"
+        }
+    }
+}
+
 /// What became of the last move, if it was undone or failed.
 fn failed_move(cx: &Cx<'_>) -> Option<String> {
     let record = &cx.view.master.as_ref()?.record;
@@ -707,9 +730,15 @@ fn follower(name: &InstanceName, record: &InstanceRecord, master: &InstanceName)
     }
 }
 
-/// starts-fenced, and a kill proven possible: what `auto` asks of each instance.
+/// starts-fenced, and a kill proven possible: what `auto` asks of each instance. Whom read-only
+/// does not bind only that kill can fence.
 pub(super) fn unprepared(name: &InstanceName, record: &InstanceRecord, wrong: &mut Vec<String>) {
     held_against(name, &[&record.starts_fenced, &record.killable, &record.replication], wrong);
+    if let Verdict::Bad(why) = &record.bound
+        && !(record.policy.kill && record.killable.is_good())
+    {
+        wrong.push(format!("`{name}`: {why}"));
+    }
     if !record.policy.kill {
         wrong.push(format!(
             "`{name}`: `auto` needs a fence that always ends: set `kill = true`, or \

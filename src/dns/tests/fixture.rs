@@ -84,6 +84,7 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
         trouble: None,
         replication: Verdict::Good,
         lossless: Verdict::Good,
+        bound: Verdict::Good,
         semi_sync: None,
         quarantine: None,
         unknown: serde_json::Map::new(),

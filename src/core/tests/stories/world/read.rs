@@ -73,6 +73,11 @@ impl World {
         SyncRecord::decode(&entry.value).expect("the agent writes what it can read")
     }
 
+    /// Is there a record of that?
+    pub(crate) fn has_sync(&self) -> bool {
+        self.kv.get(&key::sync(&service())).is_some()
+    }
+
     /// How often the store was changed.
     pub(crate) fn revision(&self) -> u64 {
         self.kv.revision()
