@@ -130,6 +130,10 @@ pub enum Deed {
     Open(Id),
     /// The same, pointing it to another.
     Point(Id, Id),
+    /// A tool that moves the master announces a move, for so long, with a fence or without.
+    Announce(Micros, bool),
+    /// It says that this one is the master now.
+    Tell(Id),
     /// Everything is mended.
     Mend,
 }
@@ -227,6 +231,11 @@ impl fmt::Display for Deed {
             Self::Open(id) => write!(f, "hand opens {id}"),
             Self::StopWaiting(id) => write!(f, "hand lets commits of {id} go on alone"),
             Self::Point(id, to) => write!(f, "hand points {id} to {to}"),
+            Self::Announce(span, fence) => {
+                let fence = if *fence { " with a fence" } else { "" };
+                write!(f, "tool announces a move{fence} for {}", Span(*span))
+            }
+            Self::Tell(id) => write!(f, "tool tells of {id}"),
             Self::Mend => f.write_str("all is mended"),
             other => other.at_process(f),
         }
@@ -313,6 +322,7 @@ impl Deed {
             Self::JumpClock(..) => "clock",
             Self::Ask(..) => "person",
             Self::Open(_) | Self::Point(..) | Self::StopWaiting(_) => "hand",
+            Self::Announce(..) | Self::Tell(_) => "tool",
             Self::Mend => "mended",
         }
     }

@@ -41,6 +41,7 @@ mod store;
 mod storm;
 mod story;
 mod strike;
+mod tool;
 mod trace;
 mod words;
 mod world;

@@ -120,6 +120,8 @@ impl World {
                     self.set_awaits(db, 0);
                 }
             }
+            Deed::Announce(span, fence) => self.tool_announces(*span, *fence),
+            Deed::Tell(id) => self.tool_tells(*id),
             Deed::Edit(id, fenced) => self.database_mut(*id).starts_fenced = *fenced,
             Deed::Forget(id, span) => self.forget(*id, *span),
             Deed::Open(id) => {

@@ -27,6 +27,13 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
         ["hand", "lets", "commits", "of", id, "go", "on", "alone"] => {
             Ok(Deed::StopWaiting(id_of(id)?))
         }
+        ["tool", "announces", "a", "move", "for", n, unit] => {
+            Ok(Deed::Announce(span(n, unit)?, false))
+        }
+        ["tool", "announces", "a", "move", "with", "a", "fence", "for", n, unit] => {
+            Ok(Deed::Announce(span(n, unit)?, true))
+        }
+        ["tool", "tells", "of", id] => Ok(Deed::Tell(id_of(id)?)),
         ["hand", "opens", id] => Ok(Deed::Open(id_of(id)?)),
         ["hand", "points", id, "to", to] => Ok(Deed::Point(id_of(id)?, id_of(to)?)),
         ["person", "of", service, rest @ ..] => {
@@ -40,7 +47,8 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
         [id, rest @ ..] if id_of(id).is_ok() => at_database(id_of(id)?, rest),
         _ => Err(format!(
             "`{text}` is no deed: begin with `store`, a host (`h1`), `agent h1`, `guest h1`, \
-             `clock h1`, an instance (`r1`), `configuration of r1`, `hand` or `person`"
+             `clock h1`, an instance (`r1`), `configuration of r1`, `hand`, `tool` or \
+             `person`"
         )),
     }
 }
@@ -279,6 +287,9 @@ mod tests {
             Deed::Ask(0, Wish::Drain(r(3), s)),
             Deed::Open(r(1)),
             Deed::Point(r(1), r(2)),
+            Deed::Announce(s, false),
+            Deed::Announce(s, true),
+            Deed::Tell(r(2)),
             Deed::Mend,
         ];
         for expected in deeds {
