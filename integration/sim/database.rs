@@ -318,6 +318,7 @@ impl World {
             killable: Verdict::Good,
             replication: Verdict::Good,
             lossless: Verdict::Good,
+            bound: Verdict::Good,
         };
         let mut state = match &process.sql {
             Some(sql) => {

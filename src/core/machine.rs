@@ -15,9 +15,9 @@ use crate::catalog::Catalog;
 use crate::event::{Action, ActionId, Armed, Event, Outcome, Saying, TxnOutcome};
 use crate::explain::{Inputs, RuleReport};
 use crate::kv::{Compare, Op, OpResult, Revision, Txn};
-use crate::lease::{Beats, beat_interval};
+use crate::lease::{Beats, beat_interval, first_deadline};
 use crate::name::{InstanceId, InstanceName, ServiceName, Term};
-use crate::policy::{Config, Judge};
+use crate::policy::{Config, Failover, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
 use crate::report::ServiceReport;
 use crate::sabotage::sabotaged;
@@ -445,11 +445,22 @@ impl Machine {
             let record = &view.master.as_ref()?.record;
             let deadline = self.beats.deadline(name, record.term);
             let late = deadline.is_some_and(|deadline| now.time + fence >= deadline);
-            let promised = record.promise != Promise::None;
+            let asked =
+                record.external.as_ref().is_some_and(|external| external.lease_ms.is_some());
+            let promised = record.promise != Promise::None || asked;
             let keeps = promised && !late && service.keeps(record, config);
             keeps.then(|| (name.clone(), record.term))
         });
         kept.collect()
+    }
+
+    /// What this host sees that speaks against a move: said to the others with the beat.
+    fn vetoes(&self) -> BTreeMap<ServiceName, Term> {
+        let said = self.services.iter().filter_map(|(name, service)| {
+            let at = self.catalog.service(name)?.master.as_ref()?;
+            service.vetoes(&at.record).then(|| (name.clone(), at.record.term))
+        });
+        said.collect()
     }
 
     /// Sends the next beat when it is due.
@@ -471,30 +482,43 @@ impl Machine {
                     && services.get(name).is_some_and(|own| own.must_fence(record, config))
             })
         });
-        if naming.is_empty() {
+        let vetoes = self.vetoes();
+        // Where another tool moves a service, a beat says also that this host's records of its
+        // copies are fresh.
+        let heard = config.services.values().any(|it| it.policy.failover == Failover::External);
+        if naming.is_empty() && vetoes.is_empty() && self.beats.vetoes.is_empty() && !heard {
             return;
         }
         // A term found at a start has a deadline before its first beat is acknowledged, too: its
         // fence is armed before anything else.
+        let host = &config.host;
+        let last = catalog.beat(host.as_str()).map(|view| &view.beat.record);
         for (name, term) in &naming {
-            self.beats.expect(name, *term, now.time + lease / 2);
+            let record = catalog.service(name).and_then(|view| view.master.as_ref());
+            if record.is_none_or(|at| at.record.promise == Promise::None) {
+                continue;
+            }
+            let last = last.filter(|beat| beat.keeps.get(name) == Some(term));
+            let sent = last.and_then(|beat| beat.sent);
+            self.beats.expect(name, *term, first_deadline(now.time, sent, lease, fence));
         }
         let beats = &self.beats;
-        let grown = naming
-            .iter()
-            .any(|(name, term)| !beats.acknowledged(name, *term) && beats.hurry(name, *term));
+        let grown = vetoes != beats.vetoes
+            || naming
+                .iter()
+                .any(|(name, term)| !beats.acknowledged(name, *term) && beats.hurry(name, *term));
         if self.beats.busy.is_some() || (now.time < self.beats.next && !grown) {
             self.out.wake(self.beats.next);
             return;
         }
-        let host = &config.host;
         if self.beats.revision == 0
             && let Some(known) = self.catalog.beat(host.as_str())
         {
             self.beats.revision = known.beat.revision;
             self.beats.counter = known.beat.record.counter;
         }
-        let (when, then) = beat_txn(config, &mut self.beats, &naming);
+        self.beats.vetoes = vetoes;
+        let (when, then) = beat_txn(config, &mut self.beats, &naming, now.time);
         let reads: Vec<Op> = naming.keys().map(|name| Op::Get(key::master(name))).collect();
         let back = Op::Get(key::beat(host));
         let txn = Txn {
@@ -528,6 +552,7 @@ impl Machine {
                     && let Some(entry) = found.first()
                     && let Ok(record) = MasterRecord::decode(&entry.value)
                     && record.term == *term
+                    && record.promise != Promise::None
                     && self.services.get(name).is_some_and(|own| own.keeps(&record, &config))
                 {
                     let sent = if sabotaged!(DeadlineFromReceipt) { now.time } else { sent };
@@ -649,9 +674,11 @@ impl Machine {
         if !self.loaded {
             return;
         }
-        let managed =
-            |name: &&ServiceName| self.catalog.service(name).is_some_and(|view| view.managed());
-        let held = || self.services.keys().filter(managed);
+        let held = |name: &&ServiceName| {
+            let record = self.catalog.service(name).and_then(|view| view.managed_record());
+            record.is_some_and(|record| record.external.is_none())
+        };
+        let held = || self.services.keys().filter(held);
         if !held().eq(&self.remembered) {
             let held: BTreeSet<ServiceName> = held().cloned().collect();
             self.remembered.clone_from(&held);
@@ -665,6 +692,7 @@ pub(crate) fn beat_txn(
     config: &Config,
     beats: &mut Beats,
     naming: &BTreeMap<ServiceName, Term>,
+    sent: Time,
 ) -> (Compare, Op) {
     let key = key::beat(&config.host);
     beats.counter += 1;
@@ -673,6 +701,8 @@ pub(crate) fn beat_txn(
         counter: beats.counter,
         start: config.start.clone(),
         keeps: naming.clone(),
+        vetoes: beats.vetoes.clone(),
+        sent: Some(sent),
         unknown: serde_json::Map::new(),
     };
     let revision: Revision = beats.revision;
@@ -706,8 +736,9 @@ fn touched_by<'a>(keys: impl Iterator<Item = &'a str>) -> Touched {
     let mut touched = Touched::Nothing;
     for key in keys {
         let Some((kind, rest)) = key.split_once('/') else { continue };
-        if matches!(kind, "kv" | "kvmeta" | "nodes" | "services" | "checks" | "sessions" | "beats")
-        {
+        let undecided =
+            ["kv", "kvmeta", "nodes", "services", "checks", "sessions", "beats", "told"];
+        if undecided.contains(&kind) {
             continue;
         }
         let Some(name) = rest.split('/').next().and_then(|name| ServiceName::new(name).ok()) else {

@@ -12,6 +12,9 @@ use crate::sabotage::sabotaged;
 use super::own::Own;
 use super::{Cx, Service, put};
 
+/// How long a record that another rewrites is left alone after this agent wrote it.
+const REWRITE_PAUSE: Duration = Duration::from_secs(1);
+
 /// How it was judged when it last answered.
 fn judged(last: &InstanceRecord) -> Settings {
     Settings {
@@ -19,6 +22,7 @@ fn judged(last: &InstanceRecord) -> Settings {
         killable: last.killable.clone(),
         replication: last.replication.clone(),
         lossless: last.lossless.clone(),
+        bound: last.bound.clone(),
     }
 }
 
@@ -48,6 +52,10 @@ impl Service {
             if known == Some(&record) {
                 continue;
             }
+            if self.rewritten_by_another(cx, name) && cx.now.time < self.published + REWRITE_PAUSE {
+                cx.out.wake(self.published + REWRITE_PAUSE);
+                continue;
+            }
             if let Some(known) = known
                 && known.host != record.host
                 && known.agent != record.agent
@@ -67,7 +75,16 @@ impl Service {
         if !then.is_empty() {
             let txn = Txn { when, then, otherwise: Vec::new() };
             self.publishing = Some(cx.out.txn(cx.name, txn, Duration::from_secs(5)));
+            self.published = cx.now.time;
         }
+    }
+
+    /// Did somebody else write this instance's record after this life of the agent did? A second
+    /// agent on one host, say: without a pause the two would overwrite each other at full speed.
+    fn rewritten_by_another(&self, cx: &Cx<'_>, name: &InstanceName) -> bool {
+        let stands = cx.view.instances.get(name).map_or(0, |at| at.revision);
+        let first = self.written.front().copied();
+        first.is_some_and(|first| stands > first) && !self.written.contains(&stands)
     }
 
     /// Records of this agent's instances that are not configured any more go, except the holder's;
@@ -138,6 +155,7 @@ impl Service {
             killable: verdicts.killable,
             replication: verdicts.replication,
             lossless: verdicts.lossless,
+            bound: verdicts.bound,
             in_step: own.stepped.clone(),
             trouble: state.and_then(|state| state.trouble.clone()),
             // On a busy master some commit waits in every other look; that they wait for copies

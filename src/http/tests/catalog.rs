@@ -84,6 +84,11 @@ async fn readers_choose_by_tag_and_metadata() {
         assert_eq!(rows.as_array().map(Vec::len), Some(found), "{query}");
     }
     assert_eq!(server.get("/v1/catalog/service/web?filter=x").await.status, 400);
+    let missing = server.get("/v1/catalog/node-services/none").await.json();
+    assert_eq!(missing, json!({"Node": null, "Services": []}));
+    let listed = server.get("/v1/catalog/node-services/WEB1").await.json();
+    assert_eq!(listed["Node"]["Node"], "Web1");
+    assert_eq!(listed["Services"][0]["ID"], "web-1");
     assert_eq!(server.get("/v1/catalog/service/").await.status, 400);
     assert_eq!(server.get("/v1/catalog/nodes?dc=dc2").await.status, 500);
     assert_eq!(server.get("/v1/catalog/register").await.status, 405);
