@@ -24,6 +24,9 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
         ["configuration", "of", id, "is", "taken", "out", "for", n, unit] => {
             Ok(Deed::Forget(id_of(id)?, span(n, unit)?))
         }
+        ["configuration", "of", host, "says", "manual", "for", n, unit] => {
+            Ok(Deed::Manual(host_of(host)?, span(n, unit)?))
+        }
         ["hand", "lets", "commits", "of", id, "go", "on", "alone"] => {
             Ok(Deed::StopWaiting(id_of(id)?))
         }
@@ -34,6 +37,7 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
             Ok(Deed::Announce(span(n, unit)?, true))
         }
         ["tool", "tells", "of", id] => Ok(Deed::Tell(id_of(id)?)),
+        ["tool", "fails", "over", "to", id] => Ok(Deed::Tool(id_of(id)?)),
         ["hand", "opens", id] => Ok(Deed::Open(id_of(id)?)),
         ["hand", "points", id, "to", to] => Ok(Deed::Point(id_of(id)?, id_of(to)?)),
         ["person", "of", service, rest @ ..] => {
@@ -47,8 +51,7 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
         [id, rest @ ..] if id_of(id).is_ok() => at_database(id_of(id)?, rest),
         _ => Err(format!(
             "`{text}` is no deed: begin with `store`, a host (`h1`), `agent h1`, `guest h1`, \
-             `clock h1`, an instance (`r1`), `configuration of r1`, `hand`, `tool` or \
-             `person`"
+             `clock h1`, an instance (`r1`), `configuration of r1`, `hand`, `tool` or `person`"
         )),
     }
 }
@@ -63,12 +66,15 @@ fn store(words: &[&str]) -> Result<Deed, String> {
         ["is", "slow", "for", n, unit] => Ok(Deed::SlowStore(span(n, unit)?)),
         ["is", "full", "for", n, unit] => Ok(Deed::FullStore(span(n, unit)?)),
         ["forgets", "its", "past"] => Ok(Deed::Compaction),
+        ["member", host, "dies", "for", n, unit] => {
+            Ok(Deed::LoseMember(host_of(host)?, span(n, unit)?))
+        }
         ["is", "restored", "to", n, unit, "ago"] => Ok(Deed::Restore(span(n, unit)?)),
         other => Err(unknown(
             "the store",
             other,
             "`elects for 2 s`, `is slow for 5 s`, `is full for 5 s`, `forgets its past`, `is \
-             restored to 10 s ago`",
+             restored to 10 s ago`, `member h1 dies for 5 s`",
         )),
     }
 }
@@ -118,6 +124,9 @@ fn at_database(id: Id, words: &[&str]) -> Result<Deed, String> {
         ["hangs", "in", "the", "kernel", "for", n, unit] => Ok(Deed::Freeze(id, span(n, unit)?)),
         ["runs", "a", "script", "for", n, unit] => Ok(Deed::Busy(id, span(n, unit)?)),
         ["applies", "nothing", "for", n, unit] => Ok(Deed::StopApplier(id, span(n, unit)?)),
+        ["has", "an", "open", "transaction", "for", n, unit] => {
+            Ok(Deed::Obstruct(id, span(n, unit)?))
+        }
         ["cannot", "be", "killed", "for", n, unit] => Ok(Deed::Unkillable(id, span(n, unit)?)),
         ["starts", "open", "from", "now", "on"] => Ok(Deed::Edit(id, false)),
         ["starts", "fenced", "from", "now", "on"] => Ok(Deed::Edit(id, true)),

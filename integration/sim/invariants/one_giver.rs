@@ -13,7 +13,7 @@ use sengu_core::record::{Cause, MasterRecord, MasterState, Promise};
 
 use super::super::fact::{Fact, Layout};
 use super::super::schedule::{MILLI, Micros};
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// The last record of each service, and the last beat of its term.
 pub(crate) struct OneGiver {
@@ -123,6 +123,10 @@ fn word(record: &MasterRecord) -> &'static str {
 impl Invariant for OneGiver {
     fn slug(&self) -> &'static str {
         "one-giver"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Beat]
     }
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {

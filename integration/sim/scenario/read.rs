@@ -106,6 +106,7 @@ fn setting(scenario: &mut Scenario, line: &str) -> Result<(), String> {
             options.judge = Judge::Alone { lease: options.judge.lease() };
         }
         ["hosts", count] => options.hosts = number(count, 2..=5)?,
+        ["store", "on", count, "hosts"] => options.members = number(count, 3..=5)?,
         ["watchers", count] => options.watchers = number(count, 0..=3)?,
         ["not", "adopted"] => scenario.adopted = false,
         ["ends", "as", "it", "is"] => scenario.rests = false,

@@ -509,6 +509,9 @@ impl Service {
             self.refuse(format!("internal error, not written: {wrong}"));
             return None;
         }
+        let stripped = sabotaged!(MasterFieldsDropped)
+            .then(|| MasterRecord { unknown: serde_json::Map::new(), ..to.clone() });
+        let to = stripped.as_ref().unwrap_or(to);
         let key = key::master(cx.name);
         let compare = Compare::Modified(Arc::clone(&key), from.map_or(0, |at| at.revision));
         let put = put(key, to);
