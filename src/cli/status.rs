@@ -11,6 +11,7 @@ use super::print::{self, Look};
 use super::words;
 use super::{Exit, Global};
 use crate::config::count;
+use crate::template::TemplateStatus;
 
 /// Lines of a screen that are no rows: the first line, a blank, the header, the last line and the
 /// prompt.
@@ -30,7 +31,8 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
-    let mut reports: Vec<ServiceReport> = global.agent()?.get("/v1/sengu/status")?;
+    let agent = global.agent()?;
+    let mut reports: Vec<ServiceReport> = agent.get("/v1/sengu/status")?;
     if !options.services.is_empty() {
         let known: Vec<_> = reports.iter().map(|report| report.service.clone()).collect();
         if let Some(absent) = options.services.iter().find(|name| !known.contains(name)) {
@@ -43,14 +45,16 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     } else {
         let mut look = Look::of_stdout();
         look.height = look.height.filter(|_| !options.all);
-        print::text(&screen(&reports, &look));
+        let files: Vec<TemplateStatus> = agent.get("/v1/sengu/templates")?;
+        print::text(&screen(&reports, &files, &look));
     }
     Ok(Exit::Done)
 }
 
 /// The whole screen.
-fn screen(reports: &[ServiceReport], look: &Look) -> String {
-    let mut text = headline(reports, look);
+pub(super) fn screen(reports: &[ServiceReport], files: &[TemplateStatus], look: &Look) -> String {
+    let bad: Vec<String> = files.iter().filter_map(file).collect();
+    let mut text = headline(reports, &bad, look);
     text.push('\n');
     if reports.is_empty() {
         return text;
@@ -98,8 +102,27 @@ fn fitting<'a>(reports: &'a [ServiceReport], look: &Look) -> (Vec<&'a ServiceRep
     (shown, left)
 }
 
+/// What is wrong with a rendered file of this host.
+fn file(status: &TemplateStatus) -> Option<String> {
+    let command = status.command.as_ref().and_then(|command| command.error.clone());
+    let told = status.error.as_ref().map(|error| format!("is not current: {error}"));
+    let told = told.or_else(|| command.map(|error| format!("is written, but its {error}")))?;
+    Some(format!("{} {told}", status.destination.display()))
+}
+
 /// Is anything wrong?
-fn headline(reports: &[ServiceReport], look: &Look) -> String {
+fn headline(reports: &[ServiceReport], files: &[String], look: &Look) -> String {
+    let said = services(reports, look);
+    if files.is_empty() {
+        return said;
+    }
+    let many = count(files.len(), "file");
+    let verb = if files.len() == 1 { "needs" } else { "need" };
+    format!("{}\n{said}", look.alarm(&format!("{many} here {verb} you: {}", files.join("; "))))
+}
+
+/// Is anything wrong with a service?
+fn services(reports: &[ServiceReport], look: &Look) -> String {
     if reports.is_empty() {
         return "no services yet; add a [service.NAME] to the configuration file".into();
     }
