@@ -255,9 +255,7 @@ async fn history(
         let index = index.max().unwrap_or(1);
         let body = view.map(|view| {
             let newest = view.history.iter().rev().take(limit);
-            newest
-                .map(|(term, at)| TermReport { term: *term, record: at.record.clone() })
-                .collect::<Vec<_>>()
+            newest.map(|(term, at)| TermReport::of(view, *term, &at.record)).collect::<Vec<_>>()
         });
         Found { index, body }
     };
@@ -284,6 +282,12 @@ async fn place(
     for _ in 0..ATTEMPTS {
         let catalog = known(&desk, &service).await?;
         let now = clock::now();
+        if let Some((id, revision)) = request::same(&catalog, &service, &asking.ask, now.wall) {
+            let mut response = good(&Placed { id: id.to_owned(), revision });
+            let what = format!("{} of {service} by {by}", request::word(&asking.ask));
+            signals::note(&mut response, Some(what), Some(format!("joins {id}")));
+            return Ok(response);
+        }
         let id = request::id(&asking.ask, now.wall);
         let draft = request::place(&catalog, &service, &asking, &by, id, now.wall)?;
         if asking.dry_run {

@@ -315,6 +315,7 @@ impl World {
             killable: Verdict::Good,
             replication: Verdict::Good,
             lossless: Verdict::Good,
+            bound: Verdict::Good,
         };
         let state = match &process.sql {
             Some(sql) => {

@@ -71,6 +71,7 @@ impl Simpler {
             Self::FewClients => options.clients = (1, options.clients.1, 0, 0),
             Self::ShortStorm => {
                 let last = plan.deeds.last().map_or(BEGIN, |(at, _)| *at);
+                options.life = 0;
                 options.storm = options.storm.min(last - BEGIN + 1000 * MILLI);
             }
         }

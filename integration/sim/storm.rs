@@ -112,18 +112,26 @@ pub(crate) fn draw(options: &Options, limits: bool) -> Vec<(Micros, Deed)> {
     let random = &mut Random::stream(options.seed, "deeds");
     let kinds = draw_kinds(random, options, limits);
     let gap = random.pick(&[
+        (SECOND / 20, SECOND),
         (SECOND / 5, 3 * SECOND),
         (SECOND, 8 * SECOND),
-        (SECOND, 20 * SECOND),
-        (4 * SECOND, 30 * SECOND),
+        (2 * SECOND, 15 * SECOND),
     ]);
+    let lull = random.pick(&[(4, 15), (10, 40), (20, 60)]);
     let mut deeds = Vec::new();
+    let mut burst = 0;
     let mut at = BEGIN;
     let total: u64 = kinds.iter().map(|(_, weight)| weight).sum();
     if total == 0 {
         return deeds;
     }
     loop {
+        if burst == 0 {
+            // Bursts, and lulls in which the world recovers, or not.
+            burst = random.between(1, 6);
+            at += random.between(lull.0, lull.1) * SECOND;
+        }
+        burst -= 1;
         at += random.between(gap.0, gap.1);
         if at >= BEGIN + options.storm {
             return deeds;

@@ -1,8 +1,8 @@
 //! Puts the agent together, and takes it apart when it is told to end.
 //!
 //! Order: the store first (a second agent on the folder, a damaged file and a full disk end here),
-//! then the loop, then the outputs. When it ends, databases are left as they are: with the
-//! embedded store a master goes on without its agent, unnamed by this host's outputs.
+//! then the loop, then the outputs. When it ends, databases are left as they are: a master goes on
+//! without its agent, unnamed by this host's outputs; with etcd, others can take after its lease.
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -23,11 +23,12 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::instance::Instance;
+use super::opened::Opened;
 use super::turn::{EVENTS, Parts, Query, Turner};
 use super::{identity, storing};
 use crate::audit::{self, Audit};
 use crate::board::Board;
-use crate::config::{Config, ServiceConfig};
+use crate::config::{Config, ServiceConfig, StoreConfig};
 use crate::database::Database;
 use crate::database::mysql::{MysqlConfig, MysqlDatabase};
 use crate::database::redis::{RedisConfig, RedisDatabase};
@@ -38,7 +39,6 @@ use crate::journal::witness::Witness;
 use crate::operator;
 use crate::probe::{Checks, Folders, Setup, Sources, Target};
 use crate::store::Store;
-use crate::store::embedded::EmbeddedStore;
 use crate::template::{RenderContext, Shelf, TemplateStatus};
 use crate::view::View;
 
@@ -76,11 +76,7 @@ pub fn run(config: Config, file: PathBuf) -> anyhow::Result<()> {
 }
 
 async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<()> {
-    let store = EmbeddedStore::open(&config.data_dir)?;
-    let mut broken = store.broken();
-    // One store, one judge: the store's own id is the agent's, and goes with its archive.
-    let agent = store.store_id().to_owned();
-    let store: Arc<dyn Store> = Arc::new(store);
+    let Opened { store, mut broken, agent, _claim } = Opened::of(&config).await?;
     let start = identity::random()?;
     let view = Arc::new(View::default());
     let journal = Arc::new(Journal::new(&start));
@@ -95,11 +91,15 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
-    let teller = teller(&parts, &view, &config, &stopped);
+    let teller = teller(&parts, (&view, &store), &config, &stopped);
     let witness = Witness::new(Arc::clone(&journal));
     let (reads, writes) = (Arc::clone(&view), Arc::clone(&store));
     let turner = Turner::new(parts, writes, reads, witness, data_dir, events.clone());
     let mut turning = tokio::spawn(turner.run(received, asked));
+    if matches!(config.store, StoreConfig::Etcd(_)) {
+        let (store, view, events) = (Arc::clone(&store), Arc::clone(&view), events.clone());
+        tokio::spawn(storing::freshen(store, view, events, config.lease));
+    }
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
     let recording = (journal, Arc::clone(&audit));
@@ -151,12 +151,13 @@ fn audit_of(config: &Config) -> anyhow::Result<Arc<Audit>> {
 /// Starts telling this host's hooks of what the catalog shows.
 fn teller(
     parts: &Parts,
-    view: &Arc<View>,
+    (view, store): (&Arc<View>, &Arc<dyn Store>),
     config: &Config,
     stopped: &watch::Receiver<bool>,
 ) -> Arc<Teller> {
-    let (hooks, view) = (Arc::clone(&parts.hooks), Arc::clone(view));
-    let teller = Arc::new(Teller::new(hooks, view, config.host.clone(), &config.data_dir));
+    let (hooks, view, store) = (Arc::clone(&parts.hooks), Arc::clone(view), Arc::clone(store));
+    let host = config.host.clone();
+    let teller = Arc::new(Teller::new(hooks, (view, store), host, &config.data_dir));
     tokio::spawn(Arc::clone(&teller).run(ended(stopped.clone())));
     teller
 }
@@ -434,12 +435,13 @@ impl operator::Agent for Desk {
 impl Desk {
     /// What a running agent cannot take over.
     async fn refuse_reload(&self, old: &Config, fresh: &Config) -> Result<(), String> {
-        let fixed: [(&str, bool); 8] = [
+        let fixed: [(&str, bool); 9] = [
             ("host", old.host != fresh.host),
             ("data_dir", old.data_dir != fresh.data_dir),
             ("socket", old.socket != fresh.socket),
             ("datacenter", old.datacenter != fresh.datacenter),
             ("store.lease", old.lease != fresh.lease),
+            ("store", old.store != fresh.store),
             ("dns", old.dns != fresh.dns),
             ("http", old.http != fresh.http),
             ("checks.http_scripts", old.checks.http_scripts != fresh.checks.http_scripts),

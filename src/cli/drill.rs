@@ -21,7 +21,6 @@ use super::client::{Client, segment};
 use super::print::{self, Look};
 use super::request::{self, Asking, Outcome, Waiting};
 use super::{Exit, Global};
-use crate::template::TemplateStatus;
 use report::{Leg, Line};
 
 /// Between two looks while outputs and copies settle.
@@ -187,7 +186,7 @@ fn settled(
     loop {
         let reports: Vec<ServiceReport> = agent.get("/v1/sengu/status")?;
         let report = reports.into_iter().find(|report| report.service == *service);
-        let files: Vec<TemplateStatus> = agent.get("/v1/sengu/templates")?;
+        let files = super::status::files_of(agent)?;
         let over = Instant::now() >= until;
         for line in report::followed(report.as_ref(), &files, term) {
             let known = lines.iter().any(|have| have.what == line.what);

@@ -158,6 +158,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ended = match line.command {
         // Plugins have exit codes of their own.
         Command::Check(options) => return check::run(global, &options).into(),
+        // So have the tools that call a hook.
+        Command::Hook(options) => {
+            return hook::run(global, &options).unwrap_or_else(|error| fail(&error).into());
+        }
         Command::Agent(options) => agent::run(global, &options),
         Command::Status(options) => status::run(global, &options),
         Command::Explain(options) => explain::run(global, &options),
@@ -179,7 +183,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Kv(options) => kv::run(global, &options),
         Command::Dns(options) => dns::run(global, &options),
         Command::Render(options) => render::run(global, &options),
-        Command::Hook(options) => hook::run(global, &options),
         Command::Config(options) => config::run(global, &options),
         Command::Reload(options) => reload::run(global, &options),
         Command::Store(options) => store::run(global, &options),

@@ -35,7 +35,7 @@ pub(super) struct Waiting {
 }
 
 /// Seconds, or a duration with units; at most a day.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let wait = match text.parse() {
         Ok(number) => Duration::from_secs(number),
         Err(_) => crate::duration::parse(text).map_err(|error| error.to_string())?,
@@ -46,10 +46,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// What is sent.
 #[derive(Debug, Serialize)]
-struct Body<'a> {
+pub(super) struct Body<'a> {
     ask: &'a Ask,
     comment: &'a str,
-    by: String,
+    pub(super) by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     within_secs: Option<u64>,
     dry_run: bool,
@@ -57,17 +57,17 @@ struct Body<'a> {
 
 /// What comes back at once.
 #[derive(Debug, Deserialize)]
-struct Posted {
-    id: String,
+pub(super) struct Posted {
+    pub(super) id: String,
     revision: u64,
 }
 
 /// What comes back of a look.
 #[derive(Debug, Deserialize)]
-struct Looked {
+pub(super) struct Looked {
     #[serde(alias = "record")]
-    request: RequestRecord,
-    index: u64,
+    pub(super) request: RequestRecord,
+    pub(super) index: u64,
 }
 
 /// How a request ended, for programs.
@@ -80,11 +80,11 @@ struct Ended<'a> {
 }
 
 /// The path of a service's requests.
-fn path(service: &ServiceName) -> String {
+pub(super) fn path(service: &ServiceName) -> String {
     format!("/v1/sengu/request/{}", segment(service.as_str()))
 }
 
-fn body<'a>(ask: &'a Ask, asking: &'a Asking, within: Option<Duration>) -> Body<'a> {
+pub(super) fn body<'a>(ask: &'a Ask, asking: &'a Asking, within: Option<Duration>) -> Body<'a> {
     let within_secs = within.map(|within| within.as_secs().max(1));
     Body { ask, comment: &asking.comment, by: asker(), within_secs, dry_run: false }
 }
@@ -236,7 +236,7 @@ pub(super) fn carry(
 }
 
 /// One look at the request, which waits for news; `None` if the time is over.
-fn look(
+pub(super) fn look(
     agent: &Client,
     service: &ServiceName,
     posted: &Posted,

@@ -7,6 +7,7 @@ use sengu_core::observation::Role;
 use sengu_core::record::{Ask, MasterState};
 use sengu_core::report::{InstanceReport, ServiceReport};
 
+use super::client::{Client, ClientError};
 use super::print::{self, Look};
 use super::words;
 use super::{Exit, Global};
@@ -45,10 +46,17 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     } else {
         let mut look = Look::of_stdout();
         look.height = look.height.filter(|_| !options.all);
-        let files: Vec<TemplateStatus> = agent.get("/v1/sengu/templates")?;
-        print::text(&screen(&reports, &files, &look));
+        print::text(&screen(&reports, &files_of(&agent)?, &look));
     }
     Ok(Exit::Done)
+}
+
+/// The rendered files of this host; an agent of an older version tells none.
+pub(super) fn files_of(agent: &Client) -> Result<Vec<TemplateStatus>, ClientError> {
+    match agent.get("/v1/sengu/templates") {
+        Err(ClientError::Absent(_)) => Ok(Vec::new()),
+        told => told,
+    }
 }
 
 /// The whole screen.

@@ -62,6 +62,7 @@ fn good_lines_are_taken() {
         "--config other.toml reload",
         "store export file",
         "store incarnate --data-dir /x",
+        "store etcd-config --member a=10.0.0.1 --member b=10.0.0.2 --member c=10.0.0.3 --to x",
         "completions bash",
         "man folder",
     ] {

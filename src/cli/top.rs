@@ -50,7 +50,7 @@ struct Picture {
 impl Picture {
     fn take(agent: &Client) -> Result<Self, ClientError> {
         let services = agent.get("/v1/sengu/status")?;
-        let files = agent.get("/v1/sengu/templates")?;
+        let files = status::files_of(agent)?;
         let path = format!("/v1/sengu/events?follow=false&limit={EVENTS}");
         Ok(Self { services, files, events: agent.get(&path)? })
     }

@@ -18,8 +18,8 @@ use crate::kv::{Change, Key, KeyValue, Revision};
 use crate::name::{InstanceName, ServiceName, Term};
 use crate::observation::Role;
 use crate::record::{
-    Ask, BeatRecord, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
-    Promise, Record, RequestRecord, Stand,
+    Ask, BeatRecord, Cause, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord,
+    MasterState, Promise, Record, RequestRecord, Stand, ToldRecord,
 };
 use crate::sabotage::sabotaged;
 use crate::sync::SyncRecord;
@@ -97,6 +97,8 @@ pub struct ServiceView {
     pub requests: BTreeMap<String, Arc<At<RequestRecord>>>,
     /// `history/S/*`.
     pub history: BTreeMap<Term, Arc<At<HistoryRecord>>>,
+    /// `told/S/HOST`.
+    pub told: BTreeMap<String, Arc<At<ToldRecord>>>,
     /// Records that this version could not read, with the parser's words.
     pub unreadable: BTreeMap<Key, String>,
     /// When a beat naming the current term last came, on this agent's clock.
@@ -206,6 +208,24 @@ impl Catalog {
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
         self.services.get(name)
+    }
+
+    /// A host other than this whose beat, not older than the lease, says that it sees the master of
+    /// this term taking writes; and until when that counts.
+    #[must_use]
+    pub fn vetoed_by(
+        &self,
+        now: Time,
+        service: &ServiceName,
+        term: Term,
+        but: &str,
+        lease: Duration,
+    ) -> Option<(&str, Time)> {
+        let said = self.beats.iter().filter(|(host, view)| {
+            host.as_str() != but && view.beat.record.vetoes.get(service) == Some(&term)
+        });
+        said.map(|(host, view)| (host.as_str(), view.received + lease))
+            .find(|(_, until)| now < *until)
     }
 
     /// A host's last beat.
@@ -348,7 +368,7 @@ impl Catalog {
 /// Which service a record belongs to.
 fn service_of(kind: &str, rest: &str) -> Option<ServiceName> {
     match kind {
-        "master" | "instances" | "finals" | "requests" | "history" | "sync" => {
+        "master" | "instances" | "finals" | "requests" | "history" | "sync" | "told" => {
             ServiceName::new(rest.split('/').next()?).ok()
         }
         _ => None,
@@ -399,6 +419,9 @@ impl ServiceView {
             ("history", [_, term]) => {
                 self.history.insert(number(term)?, Arc::new(at(entry)?));
             }
+            ("told", [_, host]) => {
+                self.told.insert((*host).to_owned(), Arc::new(at(entry)?));
+            }
             _ => return Err("no such kind of record".to_owned()),
         }
         Ok(())
@@ -427,6 +450,9 @@ impl ServiceView {
             ("requests", [_, id]) => {
                 self.requests.remove(*id);
             }
+            ("told", [_, host]) => {
+                self.told.remove(*host);
+            }
             ("history", [_, term]) => {
                 if let Ok(term) = number(term) {
                     self.history.remove(&term);
@@ -443,6 +469,7 @@ impl ServiceView {
             && self.sync.is_none()
             && self.requests.is_empty()
             && self.history.is_empty()
+            && self.told.is_empty()
             && self.unreadable.is_empty()
     }
 
@@ -476,7 +503,10 @@ impl ServiceView {
     pub fn kept_until(&self) -> Option<Time> {
         let record = &self.master.as_ref()?.record;
         match record.promise {
-            Promise::None => None,
+            Promise::None => {
+                let lease = record.external.as_ref()?.lease_ms?;
+                Some(self.beat_received + Duration::from_millis(lease))
+            }
             Promise::Fence { lease_ms } => {
                 Some(self.beat_received + Duration::from_millis(lease_ms))
             }
@@ -499,6 +529,7 @@ impl ServiceView {
             MasterState::FenceFailed { .. } => {
                 return Named::Withdrawn("the master could not be fenced");
             }
+            MasterState::Withdrawn { cause, .. } => return Named::Withdrawn(withdrawn(cause)),
             MasterState::Unmanaged => return Named::Withdrawn("the service is not adopted"),
         }
         let late = self.kept_until().is_some_and(|until| now >= until);
@@ -507,6 +538,11 @@ impl ServiceView {
         }
         match self.instances.get_key_value(&record.holder.instance) {
             Some((name, at)) => match &at.record.health {
+                Health::Up | Health::Troubled(_)
+                    if record.external.is_some() && at.record.role == Some(Role::Replica) =>
+                {
+                    Named::Withdrawn("the master follows another instance now")
+                }
                 Health::Up | Health::Troubled(_)
                     if at.record.writable || sabotaged!(NamedWhenTaken) =>
                 {
@@ -548,6 +584,17 @@ impl ServiceView {
             .values()
             .filter(|at| at.record.stand == Stand::Standing)
             .map(|at| &at.record.ask)
+    }
+}
+
+/// Why nobody is named of a service that another tool moves.
+fn withdrawn(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Announced => "another tool announced that it moves the master",
+        Cause::TwoWritable => "two instances take writes",
+        Cause::ProcessExited => "the master's process has exited",
+        Cause::Lapsed => "the agent of the master is silent, and another instance takes writes",
+        _ => "the master takes no writes",
     }
 }
 

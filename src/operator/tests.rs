@@ -330,6 +330,7 @@ fn past(rig: &Rig, number: u32, stand: Stand) -> (String, RequestRecord) {
         until: Wall(wall.0 - 50_000),
         stand,
         hooks: BTreeMap::new(),
+        warning: None,
         unknown: Map::new(),
     };
     (format!("{number:013}-00000000"), record)

@@ -187,6 +187,7 @@ pub(crate) mod tests {
             origins: Vec::new(),
             failed: Vec::new(),
             failovers: Vec::new(),
+            external: None,
             since: Wall(0),
             unknown: serde_json::Map::new(),
         }

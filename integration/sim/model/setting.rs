@@ -49,6 +49,7 @@ pub(super) fn config(host: usize, life: u32, remembered: BTreeSet<ServiceName>) 
             InstanceConfig { address: address(host), zone: None, priority: 10 },
         )]),
         hooks: BTreeMap::new(),
+        warning: None,
     };
     Config {
         host: HostName::new(&format!("h{}", host + 1)).expect("a label"),

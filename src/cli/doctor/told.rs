@@ -28,7 +28,7 @@ pub(super) fn all(agent: &Client) -> Result<(Vec<Finding>, Masters), ClientError
         }
     }
     findings.extend(checks(&agent.get::<Vec<CheckReport>>("/v1/sengu/checks")?));
-    findings.extend(files(&agent.get::<Vec<TemplateStatus>>("/v1/sengu/templates")?));
+    findings.extend(files(&super::super::status::files_of(agent)?));
     let masters = reports.into_iter().map(|one| (one.service.to_string(), one.address)).collect();
     Ok((findings, masters))
 }

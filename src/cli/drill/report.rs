@@ -152,7 +152,7 @@ pub(super) fn after(service: &ServiceName, legs: &[Leg], passed: bool, look: &Lo
     for leg in legs {
         text.push('\n');
         if let Some(term) = &leg.term {
-            text += &history::term(term.term, &term.record, look);
+            text += &history::term(term, look);
             text.push('\n');
         }
         for line in &leg.lines {

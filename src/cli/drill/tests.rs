@@ -3,6 +3,7 @@ use sengu_core::record::{HookOutcome, HookStand, Phase};
 use super::*;
 use crate::cli::fixture;
 use crate::cli::print::tests::look;
+use crate::template::TemplateStatus;
 
 #[test]
 fn a_drill_begins_only_where_all_is_well() {
@@ -23,7 +24,7 @@ fn moved() -> TermReport {
     let mut record = fixture::failover();
     record.loss = "nothing acknowledged".to_owned();
     record.hooks.clear();
-    TermReport { term: Term(8), record }
+    TermReport { term: Term(8), record, told: Vec::new() }
 }
 
 #[test]
