@@ -320,11 +320,7 @@ impl InSync<'_> {
 
 /// emptied-never-wins: a server that was set back must not write under its old numbers, whatever a
 /// person accepts: the copies would take its transactions for those that they have.
-fn repeats_nothing(
-    position: &Position,
-    terms: &Terms<'_>,
-    copies: &[Copy],
-) -> Result<(), Refusal> {
+fn repeats_nothing(position: &Position, terms: &Terms<'_>, copies: &[Copy]) -> Result<(), Refusal> {
     let known = copies.iter().filter_map(|copy| copy.position.as_ref().ok());
     let known = known.chain(terms.histories.and_then(<[Position]>::last));
     match known.filter_map(|known| position.would_repeat(known)).next() {

@@ -278,7 +278,9 @@ impl GtidState {
     pub fn lacked_by(&self, other: &Self) -> Self {
         self.beyond(|writer, number| match other.last.get(&writer) {
             Some(known) => *known < number,
-            None => !other.begins_after(writer.0, number) || !self.shares_after(other, writer.0, number),
+            None => {
+                !other.begins_after(writer.0, number) || !self.shares_after(other, writer.0, number)
+            }
         })
     }
 
@@ -293,9 +295,8 @@ impl GtidState {
                 writer.0 == domain && *mine > number && (writer.1 == went_on || later)
             })
         };
-        let untold = earlier.beyond(|writer, number| {
-            !self.last.contains_key(&writer) && has(writer, number)
-        });
+        let untold = earlier
+            .beyond(|writer, number| !self.last.contains_key(&writer) && has(writer, number));
         self.union(&untold)
     }
 

@@ -59,11 +59,7 @@ pub(super) async fn acknowledge(work: &Work<'_>, on: bool) -> Result<Told, Failu
 ///
 /// MySQL keeps what it received. MariaDB throws it away when it starts a receiver while its applier
 /// stands, so there all of it is applied first.
-async fn restart_receiver(
-    work: &Work<'_>,
-    told: &Told,
-    channel: &Channel,
-) -> Result<(), Failure> {
+async fn restart_receiver(work: &Work<'_>, told: &Told, channel: &Channel) -> Result<(), Failure> {
     let server = work.session.server();
     let start = server.start(&channel.name, Threads::Receiver);
     if !server.is_mariadb() {
