@@ -21,56 +21,7 @@ use crate::time::{Time, Wall};
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
 
-/// Where each kind of record stands.
-pub mod key {
-    use super::{HostName, InstanceName, Key, ServiceName, Term};
-
-    /// `master/S`.
-    #[must_use]
-    pub fn master(service: &ServiceName) -> Key {
-        format!("master/{service}").into()
-    }
-    /// `beats/HOST`.
-    #[must_use]
-    pub fn beat(host: &HostName) -> Key {
-        format!("beats/{host}").into()
-    }
-    /// `instances/S/I`.
-    #[must_use]
-    pub fn instance(service: &ServiceName, instance: &InstanceName) -> Key {
-        format!("instances/{service}/{instance}").into()
-    }
-    /// `finals/S/TERM/I`.
-    #[must_use]
-    pub fn r#final(service: &ServiceName, term: Term, instance: &InstanceName) -> Key {
-        format!("finals/{service}/{term}/{instance}").into()
-    }
-    /// `sync/S`.
-    #[must_use]
-    pub fn sync(service: &ServiceName) -> Key {
-        format!("sync/{service}").into()
-    }
-    /// `requests/S/ID`.
-    #[must_use]
-    pub fn request(service: &ServiceName, id: &str) -> Key {
-        format!("requests/{service}/{id}").into()
-    }
-    /// `history/S/TERM`, the term in 12 digits so that keys sort as terms do.
-    #[must_use]
-    pub fn history(service: &ServiceName, term: Term) -> Key {
-        format!("history/{service}/{:012}", term.0).into()
-    }
-    /// `told/S/HOST`.
-    #[must_use]
-    pub fn told(service: &ServiceName, host: &HostName) -> Key {
-        format!("told/{service}/{host}").into()
-    }
-    /// `nodes/HOST`.
-    #[must_use]
-    pub fn node(host: &str) -> Key {
-        format!("nodes/{host}").into()
-    }
-}
+pub mod key;
 
 /// A record that stands in the store as JSON.
 pub trait Record: Serialize + DeserializeOwned {
