@@ -179,6 +179,8 @@ pub enum Cause {
     Seen,
     /// An announced move was not answered in time, and everything is as it was.
     Unanswered,
+    /// The tool that announced a move said that the old master stays, and it is so.
+    GivenUp,
     /// Two take writes, and no tool said which one counts.
     TwoWritable,
 }
