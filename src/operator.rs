@@ -39,6 +39,7 @@ use crate::http::query::Params;
 use crate::http::read::{Topic, read};
 use crate::http::server::{Limits, Listener, PeerUser, Server};
 use crate::http::{Context, Shell, body, events, signals, write};
+use crate::template::TemplateStatus;
 use peer::{User, admitted};
 pub use records::Records;
 pub use request::{Asking, Placed, Rehearsed, Tracked};
@@ -91,6 +92,9 @@ pub trait Agent: Send + Sync + 'static {
 
     /// Every check with its last result.
     async fn checks(&self) -> serde_json::Value;
+
+    /// Every rendered file of this host, as it stands.
+    async fn templates(&self) -> Vec<TemplateStatus>;
 }
 
 /// A running server on the socket. It goes on when this is dropped; the shutdown future ends it.
@@ -149,6 +153,7 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/v1/sengu/events", get(events))
         .route("/v1/sengu/records", get(records))
         .route("/v1/sengu/checks", get(checks))
+        .route("/v1/sengu/templates", get(templates))
         .route("/v1/sengu/reload", post(reload))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -390,6 +395,10 @@ async fn records(State(desk): State<Arc<Desk>>) -> Reply {
 
 async fn checks(State(desk): State<Arc<Desk>>) -> Response {
     good(&desk.agent.checks().await)
+}
+
+async fn templates(State(desk): State<Arc<Desk>>) -> Response {
+    good(&desk.agent.templates().await)
 }
 
 /// The journal: what changes, what the agent decides and does.

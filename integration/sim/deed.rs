@@ -136,6 +136,10 @@ pub enum Deed {
     Open(Id),
     /// The same, pointing it to another.
     Point(Id, Id),
+    /// A tool that moves the master announces a move, for so long, with a fence or without.
+    Announce(Micros, bool),
+    /// It says that this one is the master now.
+    Tell(Id),
     /// Another failover tool makes it master and points all others to it.
     Tool(Id),
     /// Everything is mended.
@@ -242,6 +246,11 @@ impl fmt::Display for Deed {
             Self::Tool(id) => write!(f, "tool fails over to {id}"),
             Self::StopWaiting(id) => write!(f, "hand lets commits of {id} go on alone"),
             Self::Point(id, to) => write!(f, "hand points {id} to {to}"),
+            Self::Announce(span, fence) => {
+                let fence = if *fence { " with a fence" } else { "" };
+                write!(f, "tool announces a move{fence} for {}", Span(*span))
+            }
+            Self::Tell(id) => write!(f, "tool tells of {id}"),
             Self::Mend => f.write_str("all is mended"),
             other => other.at_process(f),
         }
@@ -334,7 +343,7 @@ impl Deed {
             Self::JumpClock(..) => "clock",
             Self::Ask(..) => "person",
             Self::Open(_) | Self::Point(..) | Self::StopWaiting(_) => "hand",
-            Self::Tool(_) => "tool",
+            Self::Tool(_) | Self::Announce(..) | Self::Tell(_) => "tool",
             Self::Mend => "mended",
         }
     }

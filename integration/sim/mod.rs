@@ -42,6 +42,7 @@ mod store;
 mod storm;
 mod story;
 mod strike;
+mod tool;
 mod trace;
 mod words;
 mod world;

@@ -131,6 +131,8 @@ impl World {
                     self.set_awaits(db, 0);
                 }
             }
+            Deed::Announce(span, fence) => self.tool_announces(*span, *fence),
+            Deed::Tell(id) => self.tool_tells(*id),
             Deed::Obstruct(id, span) => self.database_mut(*id).obstructed_until = until(span),
             Deed::Tool(id) => self.move_by_tool(*id),
             Deed::Edit(id, fenced) => self.database_mut(*id).starts_fenced = *fenced,

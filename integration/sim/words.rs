@@ -30,6 +30,13 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
         ["hand", "lets", "commits", "of", id, "go", "on", "alone"] => {
             Ok(Deed::StopWaiting(id_of(id)?))
         }
+        ["tool", "announces", "a", "move", "for", n, unit] => {
+            Ok(Deed::Announce(span(n, unit)?, false))
+        }
+        ["tool", "announces", "a", "move", "with", "a", "fence", "for", n, unit] => {
+            Ok(Deed::Announce(span(n, unit)?, true))
+        }
+        ["tool", "tells", "of", id] => Ok(Deed::Tell(id_of(id)?)),
         ["tool", "fails", "over", "to", id] => Ok(Deed::Tool(id_of(id)?)),
         ["hand", "opens", id] => Ok(Deed::Open(id_of(id)?)),
         ["hand", "points", id, "to", to] => Ok(Deed::Point(id_of(id)?, id_of(to)?)),
@@ -289,6 +296,9 @@ mod tests {
             Deed::Ask(0, Wish::Drain(r(3), s)),
             Deed::Open(r(1)),
             Deed::Point(r(1), r(2)),
+            Deed::Announce(s, false),
+            Deed::Announce(s, true),
+            Deed::Tell(r(2)),
             Deed::Mend,
         ];
         for expected in deeds {

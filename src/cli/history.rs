@@ -134,7 +134,7 @@ fn ended(record: &HistoryRecord) -> bool {
 }
 
 /// How long nobody took writes: from the first sign to the new master's opening.
-fn write_closed(record: &HistoryRecord) -> Option<u64> {
+pub(super) fn write_closed(record: &HistoryRecord) -> Option<u64> {
     let first = record.steps.first().filter(|step| step.name != "serving")?;
     record.from.as_ref()?;
     let open = record.steps.iter().find(|step| step.name == "serving")?;
@@ -142,7 +142,7 @@ fn write_closed(record: &HistoryRecord) -> Option<u64> {
 }
 
 /// The loss in one word.
-fn loss(record: &HistoryRecord) -> &'static str {
+pub(super) fn loss(record: &HistoryRecord) -> &'static str {
     let words = record.loss.as_str();
     match words {
         _ if words.starts_with("nothing") => "none",

@@ -152,7 +152,26 @@ pub(super) fn withdraw(
     Ok(Exit::Done)
 }
 
-/// Asks for something and waits until it has ended.
+/// How a wait for a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Done as asked.
+    Done,
+    /// Refused.
+    Refused,
+    /// Not yet.
+    Waiting,
+}
+
+/// The same, with the request's id and its last words.
+#[derive(Debug)]
+pub(super) struct Carried {
+    pub(super) outcome: Outcome,
+    pub(super) message: String,
+    id: String,
+}
+
+/// Asks for something, waits until it has ended, and tells how.
 pub(super) fn ask(
     global: &Global,
     service: &ServiceName,
@@ -160,23 +179,51 @@ pub(super) fn ask(
     asking: &Asking,
     waiting: &Waiting,
 ) -> anyhow::Result<Exit> {
-    let agent = global.agent()?;
+    let carried = carry(global, &global.agent()?, service, ask, asking, waiting)?;
+    let Carried { outcome, message, id } = &carried;
+    Ok(match outcome {
+        Outcome::Done => {
+            finish(global, service, id, "done", message);
+            Exit::Done
+        }
+        Outcome::Refused => refused(global, service, id, message),
+        Outcome::Waiting => {
+            if global.json {
+                finish(global, service, id, "waiting", message);
+            }
+            print::note(message);
+            Exit::StillWaiting
+        }
+    })
+}
+
+/// Asks for something and waits until it has ended; tells only progress.
+pub(super) fn carry(
+    global: &Global,
+    agent: &Client,
+    service: &ServiceName,
+    ask: &Ask,
+    asking: &Asking,
+    waiting: &Waiting,
+) -> anyhow::Result<Carried> {
     let deadline = Instant::now() + waiting.wait;
     let posted: Posted = agent.post(&path(service), &body(ask, asking, Some(waiting.wait)))?;
     progress(global, &format!("{service}: asked for {} ({})", words::ask(ask), posted.id));
     let mut index = 0;
     let mut last = None;
+    let id = posted.id.clone();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let Some(looked) = look(&agent, service, &posted, index, left)? else { break };
+        let Some(looked) = look(agent, service, &posted, index, left)? else { break };
         index = looked.index.max(1);
         let stand = looked.request.stand;
         match &stand {
             Stand::Done(message) => {
-                finish(global, service, &posted.id, "done", message);
-                return Ok(Exit::Done);
+                return Ok(Carried { outcome: Outcome::Done, message: message.clone(), id });
             }
-            Stand::Refused(message) => return Ok(refused(global, service, &posted.id, message)),
+            Stand::Refused(message) => {
+                return Ok(Carried { outcome: Outcome::Refused, message: message.clone(), id });
+            }
             Stand::Asked | Stand::Agreed { .. } | Stand::Prepared { .. } | Stand::Standing => {}
         }
         if last.as_ref() != Some(&stand) && stand != Stand::Asked {
@@ -185,11 +232,7 @@ pub(super) fn ask(
         last = Some(stand);
     }
     let message = format!("{service}: still going on; see `sengu status`");
-    if global.json {
-        finish(global, service, &posted.id, "waiting", &message);
-    }
-    print::note(&message);
-    Ok(Exit::StillWaiting)
+    Ok(Carried { outcome: Outcome::Waiting, message, id })
 }
 
 /// One look at the request, which waits for news; `None` if the time is over.

@@ -379,16 +379,25 @@ impl Machine {
         }
     }
 
-    /// One judge: may outputs name this service's master on its word?
+    /// May outputs name this service's master on this agent's word? Asked where one agent judges,
+    /// and where another tool moved the master and it is here.
     fn vouch(&mut self, now: Now, name: &ServiceName) {
         let Some(config) = &self.config else { return };
-        let Judge::Alone { lease } = config.judge else { return };
+        let lease = config.judge.lease();
         let record = self.catalog.service(name).and_then(|view| view.master.as_ref());
         let service = self.services.get(name);
+        let named_here = |service: &Service| {
+            record.is_some_and(|at| service.names_for_another(&at.record, config))
+        };
+        let shared = matches!(config.judge, Judge::Shared { .. });
+        if shared && !service.is_some_and(named_here) && !self.catalog.unvouched.contains(name) {
+            return;
+        }
         // Nobody else looks after a service that is not configured here any more.
         let vouched = record.is_none_or(|at| {
-            service.is_some_and(|service| service.vouches(now.time, &at.record, lease))
-        });
+            let doubted = self.doubted;
+            service.is_some_and(|service| service.vouches(now.time, &at.record, lease, doubted))
+        }) || shared && !service.is_some_and(named_here);
         if vouched == self.catalog.unvouched.contains(name) {
             let catalog = Arc::make_mut(&mut self.catalog);
             if vouched {
@@ -448,7 +457,9 @@ impl Machine {
             let asked =
                 record.external.as_ref().is_some_and(|external| external.lease_ms.is_some());
             let promised = record.promise != Promise::None || asked;
-            let keeps = promised && !late && service.keeps(record, config);
+            // What another tool may have moved is kept on fresh looks only.
+            let seen = !asked || service.saw_since(record, self.doubted);
+            let keeps = promised && !late && seen && service.keeps(record, config);
             keeps.then(|| (name.clone(), record.term))
         });
         kept.collect()

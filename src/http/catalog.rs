@@ -73,6 +73,11 @@ pub(crate) async fn services(State(shell): State<Arc<Shell>>, uri: Uri) -> Reply
     answer_read(&shell, &uri, Topic::Directory, run).await
 }
 
+/// `/v1/sengu/services`: each service with how its entries stand, in sengu's own words.
+pub(crate) async fn overview(State(shell): State<Arc<Shell>>, uri: Uri) -> Reply {
+    answer_read(&shell, &uri, Topic::Directory, |directory| directory.overview()).await
+}
+
 pub(crate) async fn service(
     State(shell): State<Arc<Shell>>,
     Path(name): Path<String>,

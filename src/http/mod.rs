@@ -329,6 +329,7 @@ fn router(shell: Arc<Shell>) -> Router {
         .route("/health", get(balancer::health))
         .route("/metrics", get(signals::metrics))
         .route("/v1/sengu/events", get(follow))
+        .route("/v1/sengu/services", get(catalog::overview))
         .merge(registration::routes())
         .fallback(answer::unknown_path)
         .method_not_allowed_fallback(answer::wrong_method)

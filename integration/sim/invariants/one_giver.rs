@@ -64,6 +64,8 @@ impl OneGiver {
             ("lapsed", "vacant" | "fence-failed" | "unmanaged") => true,
             ("fence-failed", "vacant" | "lapsed" | "unmanaged") => true,
             ("vacant", "unmanaged") => true,
+            ("serving" | "taken", "withdrawn") => new.external.is_some(),
+            ("withdrawn", "unmanaged") => true,
             _ => false,
         };
         if !legal {
@@ -95,6 +97,9 @@ fn between_terms(old: &MasterRecord, new: &MasterRecord) -> Result<(), String> {
         ("unmanaged", "taken") => new.state == MasterState::Taken { cause: Cause::Adopted },
         ("vacant" | "lapsed" | "giving", "taken") => true,
         ("serving" | "taken" | "fence-failed", "taken") => same,
+        // Another tool moves it: one that takes writes already, or sengu's own fence undone.
+        ("withdrawn", "serving") => new.external.is_some(),
+        ("withdrawn", "taken") => same && new.external.is_some(),
         _ => false,
     };
     if legal {

@@ -156,6 +156,7 @@ fn policy(options: &mut Options, words: &[&str]) -> Result<(), String> {
     match words {
         ["failover", "auto"] => policy.failover = Failover::Auto,
         ["failover", "manual"] => policy.failover = Failover::Manual,
+        ["failover", "external"] => policy.failover = Failover::External,
         ["rejoin", "ask"] => policy.rejoin = Rejoin::Ask,
         ["rejoin", "resync"] => policy.rejoin = Rejoin::Resync,
         ["loss", "none"] => policy.loss = Loss::None,

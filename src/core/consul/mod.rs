@@ -13,6 +13,7 @@ pub mod filter;
 pub mod health;
 pub mod json;
 pub mod kv;
+pub mod overview;
 pub mod record;
 pub mod register;
 pub mod registry;

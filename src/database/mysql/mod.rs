@@ -115,6 +115,8 @@ struct Remembered {
     spare: Option<SocketAddr>,
     /// Accounts that write in spite of `read_only`, each with the statement that ends it.
     above: Vec<String>,
+    /// The event scheduler is on by its files, as last read.
+    events: Option<bool>,
     /// What was set at run time in this life, and must not be taken for the configuration.
     made: Option<(BootId, Made)>,
 }
@@ -124,7 +126,9 @@ struct Remembered {
 struct Made {
     /// The last count of acknowledgements that commits were told to wait for.
     awaits: Option<u32>,
-    /// A fence switched the event scheduler off, which was on.
+    /// The event scheduler was seen on.
+    events_on: bool,
+    /// A fence switched it off.
     events_off: bool,
     /// A fence switched the server offline, which was not (MySQL).
     offline: bool,
@@ -240,6 +244,13 @@ impl Shared {
         let mut made = self.made(boot_id);
         change(&mut made);
         self.remembered().made = Some((boot_id.clone(), made));
+    }
+
+    /// Was the event scheduler, which is off now, switched off by a fence? By one of an agent that
+    /// ran before this one, too: then it was never seen on here, and is on by the server's files.
+    fn events_are_due(&self, boot_id: &BootId) -> bool {
+        let (made, by_file) = (self.made(boot_id), self.remembered().events);
+        made.events_off || (!made.events_on && by_file == Some(true))
     }
 
     /// Runs on the fence's runtime, wherever it is called; ends with it if that is gone.

@@ -47,6 +47,13 @@ async fn an_external_service_is_registered_listed_and_removed() {
 
     let names = server.get("/v1/catalog/services").await.json();
     assert_eq!(names, json!({"Web": ["Blue", "v1"], "consul": []}));
+    let all = server.get("/v1/sengu/services").await;
+    assert_eq!(
+        all.json(),
+        json!([{"service": "Web", "managed": false, "tags": ["Blue", "v1"], "passing": 1,
+                "warning": 0, "critical": 0, "addresses": ["10.0.1.1:80"]}])
+    );
+    assert!(all.index() > 0);
     let nodes = server.get("/v1/catalog/nodes").await.json();
     let found: Vec<&Value> = nodes.as_array().expect("rows").iter().map(|n| &n["Node"]).collect();
     assert_eq!(found, ["db1", "Web1"]);
