@@ -177,6 +177,8 @@ impl World {
 
     /// A person takes what is there, loss or not; the next best after a refusal.
     fn force(&mut self, attempt: usize) {
+        // Hooks that say no now and then are looked after first.
+        self.options.aborting_hooks = 0;
         for service in 0..self.options.services {
             if self.resting(service).is_err() {
                 let to = self.fullest(service, attempt);

@@ -40,6 +40,8 @@ pub struct Options {
     pub(crate) hosts: usize,
     /// Instances of each service.
     pub(crate) instances: usize,
+    /// Members of the store, on the first hosts; 0: it stands apart.
+    pub(crate) members: usize,
     /// Hosts with an agent and no database.
     pub(crate) watchers: usize,
     /// Services.
@@ -96,10 +98,11 @@ impl Options {
         let judge = Self::draw_judge(random, alone);
         let ending = Self::draw_ending(random, alone, judge.lease());
         let family = random.pick(&[Family::Redis, Family::Redis, Family::Mysql, Family::Mariadb]);
-        Self {
+        let mut drawn = Self {
             seed,
             hosts,
             instances,
+            members: 0,
             watchers: if alone { 0 } else { usize_of(random.below(2)) },
             services: if random.permille(200) { 2 } else { 1 },
             judge,
@@ -127,7 +130,11 @@ impl Options {
             hooks: Phase::ALL.into_iter().filter(|_| random.permille(250)).collect(),
             clients: (usize_of(random.between(1, 2)), instances, 1, usize_of(random.below(2))),
             pace: random.pick(&[(30 * MILLI, 120 * MILLI), (80 * MILLI, 400 * MILLI)]),
+        };
+        if !alone && drawn.hosts + drawn.watchers >= 3 && random.permille(500) {
+            drawn.members = 3;
         }
+        drawn
     }
 
     /// A small world without faults, clients of all kinds: where stories are told.
@@ -137,6 +144,7 @@ impl Options {
             seed,
             hosts: if alone { 1 } else { 3 },
             instances: 3,
+            members: 0,
             watchers: 0,
             services: 1,
             judge: if alone {
@@ -303,8 +311,9 @@ impl fmt::Display for Options {
         )?;
         writeln!(
             f,
-            "# storm of {} s, then {:?}; lost {}‰ of requests and {}‰ of answers; leases of their \
+            "# {} members of the store; storm of {} s, then {:?}; lost {}‰ of requests and {}‰ of answers; leases of their \
              own {:?}, slow copies {}, hooks that say no {}‰",
+            self.members,
             self.storm / SECOND,
             self.ending,
             self.lost_requests,

@@ -143,7 +143,11 @@ impl World {
         let serving = given.is_some_and(|record| {
             record.state == MasterState::Serving && record.holder.instance == *instance
         });
-        let beat_age = given.filter(|given| given.promise != Promise::None).map(|given| {
+        let beats = |given: &MasterRecord| {
+            let external = given.external.as_ref();
+            given.promise != Promise::None || external.is_some_and(|it| it.lease_ms.is_some())
+        };
+        let beat_age = given.filter(|given| beats(given)).map(|given| {
             let host = host_of(given.holder.host.as_str()).unwrap_or(0);
             let came = life.door.kept.get(&(service, term, host)).copied();
             micros(local.since(came.unwrap_or(Time::ZERO)))

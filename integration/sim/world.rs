@@ -27,6 +27,7 @@ use super::driver::Caller;
 use super::fact::{Fact, Id};
 use super::invariants::{Judges, Violation};
 use super::layout::{lay_databases, lay_out};
+use super::member::Members;
 use super::mend::Mend;
 use super::options::Options;
 use super::random::Random;
@@ -204,6 +205,8 @@ pub(crate) struct World {
     pub(crate) coverage: Coverage,
     /// Writes of the first service that were acknowledged, if somebody reads the story.
     pub(crate) acknowledged: Vec<u64>,
+    /// Writes that an instance acknowledged after its file or somebody's hand had opened it.
+    pub(crate) outside: BTreeSet<u64>,
     /// Processes that agents ended.
     pub(crate) kills: usize,
     pub(crate) trace: Trace,
@@ -237,7 +240,7 @@ impl World {
             now: 0,
             schedule: Schedule::default(),
             random,
-            store: Store::default(),
+            store: Store { members: Members::new(options.members), ..Store::default() },
             addresses: databases.iter().enumerate().map(|(db, it)| (it.address, db)).collect(),
             names: (0..options.services).map(service_name).collect(),
             instance_ids: databases.iter().map(|it| it.id.full()).collect(),
@@ -259,6 +262,7 @@ impl World {
             restored: false,
             coverage: Coverage::default(),
             acknowledged: Vec::new(),
+            outside: BTreeSet::new(),
             kills: 0,
             trace: Trace::new(trace),
             judges: Judges::new(&layout),

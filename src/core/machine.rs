@@ -40,6 +40,10 @@ pub struct Machine {
     armed: Vec<Armed>,
     remembered: BTreeSet<ServiceName>,
     node: Option<ActionId>,
+    /// Its own node's record was as it should be when records of nodes last changed then.
+    noted: Option<Revision>,
+    /// The earliest tick that it asked for and was not given yet.
+    woken: Option<Time>,
     /// It said that it must not go on: nothing more is decided.
     ended: bool,
     out: Out,
@@ -137,10 +141,19 @@ impl Machine {
             self.arm();
             self.remember();
         }
-        if let Some(wake) = self.out.wake.take() {
-            self.out.actions.push(Action::Wake(wake));
-        }
+        self.ask_to_be_woken(now.time);
         std::mem::take(&mut self.out.actions)
+    }
+
+    /// Asks for the next tick, unless an earlier one is on its way: that one looks at everything,
+    /// and asks anew for what it does not do.
+    fn ask_to_be_woken(&mut self, now: Time) {
+        let Some(wake) = self.out.wake.take() else { return };
+        if self.woken.is_some_and(|before| before > now && before <= wake) {
+            return;
+        }
+        self.woken = Some(wake);
+        self.out.actions.push(Action::Wake(wake));
     }
 
     /// The services that an event may have changed, in order.
@@ -288,6 +301,7 @@ impl Machine {
             service.configure(&config.services[name]);
         }
         self.remembered.clone_from(&config.remembered);
+        self.noted = None;
         self.config = Some(config);
     }
 
@@ -365,16 +379,25 @@ impl Machine {
         }
     }
 
-    /// One judge: may outputs name this service's master on its word?
+    /// May outputs name this service's master on this agent's word? Asked where one agent judges,
+    /// and where another tool moved the master and it is here.
     fn vouch(&mut self, now: Now, name: &ServiceName) {
         let Some(config) = &self.config else { return };
-        let Judge::Alone { lease } = config.judge else { return };
+        let lease = config.judge.lease();
         let record = self.catalog.service(name).and_then(|view| view.master.as_ref());
         let service = self.services.get(name);
+        let named_here = |service: &Service| {
+            record.is_some_and(|at| service.names_for_another(&at.record, config))
+        };
+        let shared = matches!(config.judge, Judge::Shared { .. });
+        if shared && !service.is_some_and(named_here) && !self.catalog.unvouched.contains(name) {
+            return;
+        }
         // Nobody else looks after a service that is not configured here any more.
         let vouched = record.is_none_or(|at| {
-            service.is_some_and(|service| service.vouches(now.time, &at.record, lease))
-        });
+            let doubted = self.doubted;
+            service.is_some_and(|service| service.vouches(now.time, &at.record, lease, doubted))
+        }) || shared && !service.is_some_and(named_here);
         if vouched == self.catalog.unvouched.contains(name) {
             let catalog = Arc::make_mut(&mut self.catalog);
             if vouched {
@@ -391,10 +414,16 @@ impl Machine {
         if !self.loaded || self.node.is_some() {
             return;
         }
+        // Names of nodes change seldom, and this is asked at each step.
+        let changed = self.catalog.changed("nodes");
+        if self.noted == Some(changed) {
+            return;
+        }
         let old = self.catalog.registry().node(config.host.as_str()).map(|kept| &kept.record);
         let address = config.address;
         let good = |old: &NodeRecord| old.address == address && old.owner == Owner::Managed;
         if old.is_some_and(good) {
+            self.noted = Some(changed);
             return;
         }
         let record = NodeRecord {
@@ -428,7 +457,9 @@ impl Machine {
             let asked =
                 record.external.as_ref().is_some_and(|external| external.lease_ms.is_some());
             let promised = record.promise != Promise::None || asked;
-            let keeps = promised && !late && service.keeps(record, config);
+            // What another tool may have moved is kept on fresh looks only.
+            let seen = !asked || service.saw_since(record, self.doubted);
+            let keeps = promised && !late && seen && service.keeps(record, config);
             keeps.then(|| (name.clone(), record.term))
         });
         kept.collect()

@@ -49,7 +49,6 @@ pub(super) fn config(host: usize, life: u32, remembered: BTreeSet<ServiceName>) 
             InstanceConfig { address: address(host), zone: None, priority: 10 },
         )]),
         hooks: BTreeMap::new(),
-        warning: None,
     };
     Config {
         host: HostName::new(&format!("h{}", host + 1)).expect("a label"),
@@ -80,6 +79,7 @@ pub(super) fn request_txn(ask: Ask, term: Option<Term>, now: Wall) -> Txn {
         until: Wall(now.0 + 60_000),
         stand: Stand::Asked,
         hooks: BTreeMap::new(),
+        warning: None,
         unknown: serde_json::Map::new(),
     };
     let key = key::request(&service(), &id);

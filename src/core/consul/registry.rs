@@ -370,7 +370,7 @@ mod tests {
         };
         assert_eq!(at(&registry), [Ok("10.0.0.1".to_owned()), Ok("10.0.0.2".to_owned())]);
         registry.put("services", &entry("services/web1/b", &service("b", Some("db.example"))));
-        registry.remove("nodes", "nodes/web1");
+        registry.remove("nodes", "nodes/web1", 9);
         assert_eq!(at(&registry), [Err(NoAddress::NoNode), Err(NoAddress::Name)]);
     }
 

@@ -416,7 +416,13 @@ impl Service {
 
     /// Has every holder here been looked at, or is known to be gone? And does the store take what
     /// this service writes? If not, its master is named by nobody.
-    pub(crate) fn vouches(&self, now: Time, record: &MasterRecord, lease: Duration) -> bool {
+    pub(crate) fn vouches(
+        &self,
+        now: Time,
+        record: &MasterRecord,
+        lease: Duration,
+        doubted: Time,
+    ) -> bool {
         let holder = &record.holder;
         let stuck = self.writing.is_some() && now > self.writing_since + lease;
         // What this agent knows needs no record: a disk that is full must not keep a dead name.
@@ -426,7 +432,19 @@ impl Service {
             let closed = own.state().is_some_and(|state| !state.writable);
             alive && !closed && (own.known.is_some() || own.failing.is_some())
         });
-        looked && !stuck
+        looked && !stuck && (record.external.is_none() || self.saw_since(record, doubted))
+    }
+
+    /// Was the holder here seen since then? Another tool may have moved it while this agent did
+    /// not look.
+    pub(crate) fn saw_since(&self, record: &MasterRecord, since: Time) -> bool {
+        let known = self.own.get(&record.holder.instance).and_then(|own| own.known.as_ref());
+        known.is_some_and(|known| known.sent >= since)
+    }
+
+    /// Is the holder of a term that another tool began an instance here?
+    pub(crate) fn names_for_another(&self, record: &MasterRecord, config: &Config) -> bool {
+        record.external.is_some() && mine(config, &record.holder)
     }
 
     /// What was seen before is old.
@@ -491,6 +509,9 @@ impl Service {
             self.refuse(format!("internal error, not written: {wrong}"));
             return None;
         }
+        let stripped = sabotaged!(MasterFieldsDropped)
+            .then(|| MasterRecord { unknown: serde_json::Map::new(), ..to.clone() });
+        let to = stripped.as_ref().unwrap_or(to);
         let key = key::master(cx.name);
         let compare = Compare::Modified(Arc::clone(&key), from.map_or(0, |at| at.revision));
         let put = put(key, to);

@@ -87,9 +87,14 @@ impl Service {
         first.is_some_and(|first| stands > first) && !self.written.contains(&stands)
     }
 
-    /// Records of this agent's instances that are not configured any more go, except the holder's.
+    /// Records of this agent's instances that are not configured any more go, except the holder's;
+    /// while nobody serves they stand, since what such a copy holds still counts against others.
     fn forget_removed(&self, cx: &Cx<'_>, when: &mut Vec<Compare>, then: &mut Vec<Op>) {
-        let holder = cx.view.managed_record().map(|record| &record.holder.instance);
+        let record = cx.view.managed_record();
+        if record.is_some_and(|record| record.state != MasterState::Serving) {
+            return;
+        }
+        let holder = record.map(|record| &record.holder.instance);
         for (name, at) in &cx.view.instances {
             if at.record.agent == cx.config.agent
                 && !self.own.contains_key(name)

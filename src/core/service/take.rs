@@ -622,7 +622,8 @@ impl Service {
                 continue;
             }
             let Some(own) = self.own.get_mut(&name) else { continue };
-            if !own.has_all(position) || at.record.failed.contains(&name) {
+            let ready = own.has_all(position) || sabotaged!(ShortTakerTakes);
+            if !ready || at.record.failed.contains(&name) {
                 own.observe_while(cx, &name, waited);
                 cx.out.wake(cx.view.master_received.max(cx.doubted) + HAND_OVER_WAIT * 3);
                 self.doing = Some(format!("waiting until {name} has everything"));
@@ -635,6 +636,9 @@ impl Service {
             };
             let mut story = Story::new(cause, Some(giver.clone()));
             story.loss = "nothing: the taker has all that was acknowledged".to_owned();
+            if sabotaged!(ShortTakerTakes) {
+                story.loss = "unknown".to_owned();
+            }
             let asked = cx.view.requests.get(request);
             story.asked_by = asked.map(|at| at.record.asker());
             story.hooks = asked.map(|at| at.record.hooks.clone()).unwrap_or_default();

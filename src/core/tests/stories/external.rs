@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use sengu_core::event::Command;
+use sengu_core::event::{Command, Event};
 use sengu_core::policy::{Failover, Judge};
 use sengu_core::record::{Announced, Ask, Cause, MasterState, Promise, Stand};
 
@@ -544,4 +544,52 @@ fn a_service_that_sengu_moved_is_left_to_a_tool_by_release_and_adoption() {
     world.run_for(seconds(5));
     assert_eq!(world.named().as_deref(), Some("cache2"), "{}", world.tell());
     untouched(&world);
+}
+
+/// The same fence, and the agent starts again before the deadline: what it closed in its earlier
+/// life it opens in this one.
+#[test]
+fn a_fence_of_an_earlier_life_of_the_agent_is_undone_too() {
+    let mut world = world();
+    before(&mut world, "move", Announced { fence: true, ..Announced::default() });
+    world.run_for(seconds(2));
+    assert!(world.open().is_empty());
+    world.start_agent();
+    world.run_for(seconds(70));
+    assert_eq!(world.named().as_deref(), Some("cache1"), "{}", world.tell());
+    only_opened(&world, &["cache1"]);
+}
+
+/// Fenced, pointed to the new one by the tool, which dies before it opens that one.
+#[test]
+fn what_a_tool_pointed_elsewhere_is_not_opened_again() {
+    let mut world = world();
+    before(&mut world, "move", Announced { fence: true, ..Announced::default() });
+    world.run_for(seconds(2));
+    world.database_mut("cache1").follow(address("cache2"));
+    world.run_for(seconds(90));
+    assert_eq!(world.named(), None, "{}", world.tell());
+    assert!(world.open().is_empty(), "{}", world.tell());
+    let said = world.refusals();
+    assert!(said.iter().any(|why| why.contains("`cache1` follows")), "{said:?}");
+    only_opened(&world, &[]);
+}
+
+/// The agent stands still for 10 s while the tool moves the master: nothing is named from what was
+/// seen before, however soon its store answers.
+#[test]
+fn what_was_seen_before_a_stall_names_nobody() {
+    for judge in [alone(), shared()] {
+        let mut world = world_of(judge);
+        world.pass(seconds(10));
+        tool_moves_to(&mut world, "cache2");
+        world.step(Event::Stalled { late: seconds(10) });
+        world.turn(false);
+        world.drain();
+        assert_ne!(world.named().as_deref(), Some("cache1"), "old looks\n{}", world.tell());
+        world.run_checked(seconds(5), |world| {
+            assert_ne!(world.named().as_deref(), Some("cache1"), "{}", world.tell());
+        });
+        assert_eq!(world.named().as_deref(), Some("cache2"), "{}", world.tell());
+    }
 }
