@@ -284,6 +284,9 @@ pub struct InstanceRecord {
     pub syncing: bool,
     /// How far behind its source it is, in classes.
     pub lag: Lag,
+    /// How far behind in receiving, where that is another class (MySQL, MariaDB).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<Lag>,
     /// Answers, in short: `up`, `down` and why.
     pub health: Health,
     /// What its process does, where that explains the health.
