@@ -62,9 +62,7 @@ fn a_store_that_restarts_empty_names_nobody_touches_nothing_and_empties_no_file(
     let (mut trio, file, _place) = with_template("");
     let master = trio.servers[0].address;
     let wanted = Some(master.ip().to_string());
-    trio.until("the file names the master", SOON, || {
-        (line(&file, MASTER) == wanted).then_some(())
-    });
+    trio.until("the file names the master", SOON, || (line(&file, MASTER) == wanted).then_some(()));
     let by_hand = format!("{}10.1.2.3 by-hand\n", fs::read_to_string(&file).expect("readable"));
     fs::write(&file, by_hand).expect("writable");
     let kept = || {
