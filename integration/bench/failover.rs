@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use integration::rig::mysql::Flavour;
 use integration::rig::redis::Redis;
-use integration::rig::trio::{MASTER, PORT};
 use integration::rig::writer::{Ack, gap, lost};
-use integration::rig::{Mysql, MysqlSettings, MysqlTrio, Scene, Server, Settings, Trio, Writer};
+use integration::rig::{Mysql, MysqlSettings, MysqlTrio, Scene, Server, Settings, Trio};
 
 const LATER: Duration = Duration::from_secs(30);
 
@@ -124,44 +123,28 @@ fn quantile(times: &[Duration], percent: usize) -> Option<Duration> {
 }
 
 /// What is done with a server of either kind.
-trait Measured: Server + Sized {
-    /// A client of its own for each round, so that its gap is that round's.
-    fn client(scene: &Scene<Self>, key: &str) -> Writer;
-    fn serials(&self, key: &str) -> Vec<String>;
-    fn kill(&self);
+trait Measured: Server {
+    /// Waits until its master may be lost.
+    fn until_ready(scene: &Scene<Self>)
+    where
+        Self: Sized,
+    {
+        scene.until_steady(LATER);
+    }
+
     /// Brings it back as a copy that may take over again.
     fn bring_back(&self);
 }
 
 impl Measured for Redis {
-    fn client(scene: &Scene<Self>, key: &str) -> Writer {
-        Writer::following(key, scene.agent.dns, MASTER, PORT)
-    }
-
-    fn serials(&self, key: &str) -> Vec<String> {
-        self.list(key)
-    }
-
-    fn kill(&self) {
-        self.kill();
-    }
-
     fn bring_back(&self) {
         self.restart();
     }
 }
 
 impl Measured for Mysql {
-    fn client(scene: &Scene<Self>, key: &str) -> Writer {
-        scene.following(key)
-    }
-
-    fn serials(&self, key: &str) -> Vec<String> {
-        self.serials(key)
-    }
-
-    fn kill(&self) {
-        self.kill();
+    fn until_ready(scene: &Scene<Self>) {
+        scene.until_ready(LATER);
     }
 
     /// With nothing, since a transaction of its own that it kept would set it apart.
@@ -173,8 +156,9 @@ impl Measured for Mysql {
 fn failovers<S: Measured>(scene: &Scene<S>, rounds: usize) -> Times {
     let mut times = Times::default();
     for round in 0..rounds {
+        S::until_ready(scene);
         let old = scene.until_steady(LATER);
-        let writer = S::client(scene, &format!("round{round}"));
+        let writer = scene.following(&format!("round{round}"));
         writer.until_acked_by(old.address(), 50);
         let killed = Instant::now();
         old.kill();
@@ -191,8 +175,9 @@ fn failovers<S: Measured>(scene: &Scene<S>, rounds: usize) -> Times {
 fn switchovers<S: Measured>(scene: &Scene<S>, rounds: usize) -> Times {
     let mut times = Times::default();
     for round in 0..rounds {
+        S::until_ready(scene);
         let old = scene.until_steady(LATER);
-        let writer = S::client(scene, &format!("round{round}"));
+        let writer = scene.following(&format!("round{round}"));
         writer.until_acked_by(old.address(), 50);
         scene.switchover(&[]).good();
         let new = scene.until_other(old, LATER);

@@ -5,10 +5,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use integration::rig::mysql::Flavour;
 use integration::rig::redis::Redis;
-use integration::rig::trio::{MASTER, PORT, SERVICE};
+use integration::rig::trio::SERVICE;
 use integration::rig::writer::{is_within, lost, reigns};
-use integration::rig::{Settings, Trio, Watcher, Writer, agent};
+use integration::rig::{
+    Ack, Mysql, MysqlSettings, MysqlTrio, Scene, Server, Settings, Trio, Watcher, Writer, agent,
+};
 
 use crate::{LATER, SOON};
 
@@ -36,79 +39,167 @@ fn rounds() -> u64 {
     std::env::var("SENGU_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
 }
 
-fn quick() -> Settings {
+/// What one client was told: its name and all acknowledgements.
+type Told = (String, Vec<Ack>);
+
+/// Servers of one kind for these tests.
+trait Crashed: Server + Sized {
+    /// A move takes about so long: the agent dies at some moment of it.
+    const MOVE: Duration;
+    /// Waits until the master may be lost.
+    fn until_ready(scene: &Scene<Self>);
+    /// Brings one that was the master back as a copy.
+    fn bring_back(&self) {
+        self.restart();
+    }
+    /// One master at a time, by what clients were told.
+    fn judge(scene: &Scene<Self>, told: &[Told]) {
+        let all: Vec<Ack> = told.iter().flat_map(|(_, acks)| acks.iter().copied()).collect();
+        let (reigns, masters) = (reigns(&all), scene.masters());
+        assert!(is_within(&reigns, &masters), "{reigns:?} wrote, {masters:?} were masters");
+    }
+    /// The same where no server lost what it knows: by their own logs, too.
+    fn judge_all(scene: &Scene<Self>, told: &[Told]) {
+        Self::judge(scene, told);
+    }
+}
+
+impl Crashed for Redis {
+    const MOVE: Duration = Duration::from_millis(80);
+
+    fn until_ready(scene: &Scene<Self>) {
+        scene.until_steady(LATER);
+    }
+}
+
+impl Crashed for Mysql {
+    const MOVE: Duration = Duration::from_millis(800);
+
+    fn until_ready(scene: &Scene<Self>) {
+        scene.until_ready(LATER * 2);
+        scene.until_steady(LATER);
+    }
+
+    /// With nothing: a commit that waited for its acknowledgement when it was killed is its own.
+    fn bring_back(&self) {
+        self.restart_emptied();
+    }
+
+    fn judge_all(scene: &Scene<Self>, told: &[Told]) {
+        crate::mysql::judge(scene, &scene.masters(), told);
+    }
+}
+
+fn redis() -> Trio {
     let service = format!(
         "failover = \"auto\"\ninterval = \"200ms\"\ntimeout = \"200ms\"\n{}",
         Settings::NO_COOLDOWN
     );
-    Settings::service(&service)
+    Trio::adopted(&Settings::service(&service))
+}
+
+/// Without loss: what a client was told is on whoever takes over.
+fn mysql(flavour: Flavour) -> MysqlTrio {
+    let lossless = MysqlSettings::lossless(flavour);
+    MysqlTrio::adopted(&lossless.with(MysqlSettings::NO_COOLDOWN))
 }
 
 /// A client at each server, and one that follows the name.
-fn clients(trio: &Trio) -> Vec<Writer> {
-    let pinned = trio.servers.iter().map(|server| Writer::pinned(&server.name, server.address));
-    let following = Writer::following("following", trio.agent.dns, MASTER, PORT);
-    pinned.chain([following]).collect()
+fn clients<S: Server>(scene: &Scene<S>) -> (Vec<Writer>, Writer) {
+    let pinned = scene.servers.iter().map(|server| scene.pinned(server.name(), server.address()));
+    (pinned.collect(), scene.following("following"))
 }
 
-fn kill_agent_after(trio: &mut Trio, moment: Duration) {
+fn ended((pinned, following): (Vec<Writer>, Writer)) -> Vec<Told> {
+    let all = pinned.into_iter().chain([following]);
+    all.map(|writer| (writer.key.clone(), writer.end())).collect()
+}
+
+fn kill_agent_within<S>(scene: &mut Scene<S>, random: &mut Random, most: Duration) {
+    let most = u64::try_from(most.as_micros()).expect("a short time");
     // Not a wait for anything: the moment at which it dies is what the test draws.
-    std::thread::sleep(moment);
-    trio.agent.kill();
-    trio.agent.relaunch();
+    std::thread::sleep(Duration::from_micros(random.below(most)));
+    scene.agent.kill();
+    scene.agent.relaunch();
+}
+
+fn in_failovers<S: Crashed>(mut scene: Scene<S>, test: &str) {
+    let mut random = Random::new(test);
+    let clients = clients(&scene);
+    for _ in 0..rounds() {
+        S::until_ready(&scene);
+        let old = scene.named().expect("a master").name().to_owned();
+        let acked = clients.1.acked_by(scene.server(&old).address());
+        clients.1.until_acked_by(scene.server(&old).address(), acked + 10);
+        scene.server(&old).kill();
+        kill_agent_within(&mut scene, &mut random, S::MOVE);
+        scene.agent.wait_answering();
+        let old = scene.server(&old);
+        scene.until_other(old, LATER);
+        old.bring_back();
+    }
+    S::until_ready(&scene);
+    S::judge(&scene, &ended(clients));
 }
 
 #[test]
 fn an_agent_that_dies_in_failovers_finishes_them_and_never_has_two_masters() {
-    let mut random = Random::new("failovers");
-    let mut trio = Trio::adopted(&quick());
-    let clients = clients(&trio);
+    in_failovers(redis(), "failovers");
+}
+
+#[test]
+fn an_agent_that_dies_in_failovers_of_mariadb_finishes_them_and_never_has_two_masters() {
+    in_failovers(mysql(Flavour::MariaDb), "failovers of mariadb");
+}
+
+#[test]
+fn an_agent_that_dies_in_failovers_of_mysql_finishes_them_and_never_has_two_masters() {
+    in_failovers(mysql(Flavour::mysql()), "failovers of mysql");
+}
+
+fn in_switchovers<S: Crashed>(mut scene: Scene<S>, test: &str) {
+    let mut random = Random::new(test);
+    let clients = clients(&scene);
+    let watcher = Watcher::start(scene.agent.dns, &Scene::<S>::master_name());
+    let mut moved = 0;
     for _ in 0..rounds() {
-        let old = trio.named().expect("a master").name.clone();
-        clients[3].until_acked_by(trio.server(&old).address, 10);
-        trio.server(&old).kill();
-        kill_agent_after(&mut trio, Duration::from_micros(random.below(60_000)));
-        trio.agent.wait_answering();
-        let old = trio.server(&old);
-        trio.until_other(old, LATER);
-        old.restart();
-        trio.until_steady(LATER);
+        S::until_ready(&scene);
+        let old = scene.until_steady(LATER).address();
+        let acked = clients.1.acked_by(old);
+        clients.1.until_acked_by(old, acked + 10);
+        let config = scene.agent.config.clone();
+        let asking = std::thread::spawn(move || {
+            agent::sengu(&config, &["switchover", S::SERVICE, "--wait", "10"])
+        });
+        kill_agent_within(&mut scene, &mut random, S::MOVE);
+        asking.join().expect("the command can be run");
+        scene.agent.wait_answering();
+        let new = scene.until_steady(LATER * 2).address();
+        moved += u32::from(new != old);
     }
-    let acks: Vec<_> = clients.into_iter().flat_map(Writer::end).collect();
-    let (reigns, masters) = (reigns(&acks), trio.masters());
-    assert!(is_within(&reigns, &masters), "{reigns:?} wrote, {masters:?} were masters");
+    println!("{moved} of {} were finished, the others undone", rounds());
+    let master = scene.until_steady(LATER).name().to_owned();
+    let told = ended(clients);
+    S::judge_all(&scene, &told);
+    for (key, acks) in &told {
+        assert_eq!(lost(acks, &scene.server(&master).serials(key)), [0_u64; 0], "of {key}");
+    }
+    drop(watcher.masters());
 }
 
 #[test]
 fn an_agent_that_dies_in_switchovers_finishes_or_undoes_them_and_loses_nothing() {
-    let mut random = Random::new("switchovers");
-    let mut trio = Trio::adopted(&quick());
-    let clients = clients(&trio);
-    let watcher = Watcher::start(trio.agent.dns, MASTER);
-    let mut moved = 0;
-    for _ in 0..rounds() {
-        let old = trio.until_steady(LATER).address;
-        clients[3].until_acked_by(old, 10);
-        let config = trio.agent.config.clone();
-        let words = ["switchover", SERVICE, "--wait", "10"];
-        let asking = std::thread::spawn(move || agent::sengu(&config, &words));
-        kill_agent_after(&mut trio, Duration::from_micros(random.below(80_000)));
-        asking.join().expect("the command can be run");
-        trio.agent.wait_answering();
-        let new = trio.until_steady(LATER).address;
-        moved += u32::from(new != old);
-    }
-    println!("{moved} of {} were finished, the others undone", rounds());
-    let master = trio.until_steady(LATER);
-    let acks: Vec<Vec<_>> = clients.into_iter().map(Writer::end).collect();
-    let all = acks.concat();
-    let (reigns, masters) = (reigns(&all), trio.masters());
-    assert!(is_within(&reigns, &masters), "{reigns:?} wrote, {masters:?} were masters");
-    let keys = trio.servers.iter().map(|server| server.name.as_str()).chain(["following"]);
-    for (key, acks) in keys.zip(&acks) {
-        assert_eq!(lost(acks, &master.list(key)), [0_u64; 0], "of {key}");
-    }
-    drop(watcher.masters());
+    in_switchovers(redis(), "switchovers");
+}
+
+#[test]
+fn an_agent_that_dies_in_switchovers_of_mariadb_finishes_or_undoes_them_and_loses_nothing() {
+    in_switchovers(mysql(Flavour::MariaDb), "switchovers of mariadb");
+}
+
+#[test]
+fn an_agent_that_dies_in_switchovers_of_mysql_finishes_or_undoes_them_and_loses_nothing() {
+    in_switchovers(mysql(Flavour::mysql()), "switchovers of mysql");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn all(told: &[Told]) -> Vec<Ack> {
 
 /// W, by what the clients were told and by the servers' binary logs.
 #[track_caller]
-fn judge(trio: &MysqlTrio, masters: &[SocketAddr], told: &[Told]) {
+pub(crate) fn judge(trio: &MysqlTrio, masters: &[SocketAddr], told: &[Told]) {
     let all = all(told);
     let reigns = reigns(&all);
     assert!(is_within(&reigns, masters), "{reigns:?} wrote, {masters:?} were masters");

@@ -25,6 +25,7 @@ pub use sql::{Login, Record, Sql, Trouble};
 use super::process::{Process, Supervision};
 use super::scene::Server;
 use super::wait::{soon, until};
+use super::writer::Writer;
 
 /// The port of all servers.
 pub const PORT: u16 = 3306;
@@ -384,5 +385,25 @@ impl Server for Mysql {
     fn follows(&self, master: SocketAddr) -> bool {
         let link = self.link();
         link.is_some_and(|at| at.source == master.to_string() && at.receiving && at.applying)
+    }
+
+    fn kill(&self) {
+        self.kill();
+    }
+
+    fn restart(&self) {
+        self.restart();
+    }
+
+    fn serials(&self, writer: &str) -> Vec<String> {
+        self.serials(writer)
+    }
+
+    fn pinned(key: &str, address: SocketAddr) -> Writer {
+        Writer::sql_pinned(key, address)
+    }
+
+    fn following(key: &str, dns: SocketAddr, name: &str) -> Writer {
+        Writer::sql_following(key, dns, name, PORT)
     }
 }

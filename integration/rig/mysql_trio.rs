@@ -2,7 +2,6 @@
 //! adopted.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +10,6 @@ use super::agent::Agent;
 use super::mysql::{Flavour, Login, Mysql, PORT, REPLICATION, SENGU, Setup};
 use super::place::Place;
 use super::scene::{Scene, Server, settled};
-use super::writer::Writer;
 
 /// The service.
 pub const SERVICE: &str = Mysql::SERVICE;
@@ -179,18 +177,6 @@ impl MysqlTrio {
             self.agent.sengu(&["explain", SERVICE]).all(),
             self.agent.tail()
         );
-    }
-
-    /// A client that always writes to one server.
-    #[must_use]
-    pub fn pinned(&self, key: &str, address: SocketAddr) -> Writer {
-        Writer::sql_pinned(key, address)
-    }
-
-    /// A client that follows the name of the master.
-    #[must_use]
-    pub fn following(&self, key: &str) -> Writer {
-        Writer::sql_following(key, self.agent.dns, MASTER, PORT)
     }
 }
 

@@ -12,6 +12,7 @@ use super::resp::{self, Reply, Resp};
 use super::scene::Server;
 use super::tree;
 use super::wait::until;
+use super::writer::Writer;
 
 /// Variable with the tree that Valkey is installed in.
 pub const VALKEY_TREE: &str = "SENGU_VALKEY_TREE";
@@ -282,5 +283,25 @@ impl Server for Redis {
 
     fn follows(&self, master: SocketAddr) -> bool {
         self.follows(master)
+    }
+
+    fn kill(&self) {
+        self.kill();
+    }
+
+    fn restart(&self) {
+        self.restart();
+    }
+
+    fn serials(&self, writer: &str) -> Vec<String> {
+        self.list(writer)
+    }
+
+    fn pinned(key: &str, address: SocketAddr) -> Writer {
+        Writer::pinned(key, address)
+    }
+
+    fn following(key: &str, dns: SocketAddr, name: &str) -> Writer {
+        Writer::following(key, dns, name, super::trio::PORT)
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::agent::{Agent, Told};
 use super::place::Place;
+use super::writer::Writer;
 
 /// What a scene asks of a server.
 pub trait Server {
@@ -24,6 +25,16 @@ pub trait Server {
     fn writable(&self) -> bool;
     /// Is it a replica of that one, in step?
     fn follows(&self, master: SocketAddr) -> bool;
+    /// SIGKILL. It is gone afterwards, unless a supervisor was faster.
+    fn kill(&self);
+    /// Starts it again after its end, with what its disk has, and waits until it answers.
+    fn restart(&self);
+    /// The serials of a writer, of the writes that are there.
+    fn serials(&self, writer: &str) -> Vec<String>;
+    /// A client that always writes to this address.
+    fn pinned(key: &str, address: SocketAddr) -> Writer;
+    /// A client that follows this name, which this DNS server answers.
+    fn following(key: &str, dns: SocketAddr, name: &str) -> Writer;
 }
 
 /// Servers and their agent. The first server is the first master.
@@ -45,6 +56,18 @@ impl<S: Server> Scene<S> {
     #[must_use]
     pub fn master_name() -> String {
         format!("master.{}.service.dc1.consul", S::SERVICE)
+    }
+
+    /// A client that always writes to one server.
+    #[must_use]
+    pub fn pinned(&self, key: &str, address: SocketAddr) -> Writer {
+        S::pinned(key, address)
+    }
+
+    /// A client that follows the name of the master.
+    #[must_use]
+    pub fn following(&self, key: &str) -> Writer {
+        S::following(key, self.agent.dns, &Self::master_name())
     }
 
     /// Adopts and waits until the name answers.

@@ -219,7 +219,9 @@ impl World {
         });
         let life = Life { host, number };
         note!(self, "agent h{} starts", host + 1);
-        self.tell_agent(host, true);
+        if !self.clock(host).is_paused() {
+            self.tell_agent(host, true);
+        }
         self.push(life, Event::Configured(Arc::new(config)));
         self.plan(0, Happening::Load { life });
         self.plan(0, Happening::Tick { life });

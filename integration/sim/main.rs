@@ -194,8 +194,8 @@ fn many(arguments: &Arguments) -> bool {
     );
     let limits = if arguments.limits { " --limits" } else { "" };
     println!(
-        "# for docs/proof.md: `cargo sim -- --seeds {count} --from {}{limits} --threads {}`, {}, {}: \
-         {runs} seeds, {broken} broke a rule, {:.0} hours of cluster life, {:.1} seeds a second",
+        "# for docs/proof.md: `cargo sim -- --seeds {count} --from {}{limits} --threads {}`, {}, \
+         {}: {runs} seeds, {broken} broke a rule, {:.0} hours of cluster life, {:.1} seeds a second",
         arguments.from,
         arguments.threads,
         said("date", &["-u", "+%F"]),
@@ -317,8 +317,8 @@ fn scenario_crashes(arguments: &Arguments) -> bool {
     });
     let (actions, broken) = (actions.into_inner(), broken.into_inner());
     println!(
-        "# {} scenarios, {actions} actions, a crash before and after each: {broken} scenarios broke \
-         a rule ({:.1} s)",
+        "# {} scenarios, {actions} actions, a crash before and after each: {broken} scenarios \
+         broke a rule ({:.1} s)",
         scenarios.len(),
         began.elapsed().as_secs_f64()
     );

@@ -295,7 +295,7 @@ impl World {
     /// others that it reaches there.
     fn move_by_tool(&mut self, id: Id) {
         let db = self.index_of(id);
-        if self.databases[db].process.is_none() {
+        if self.databases[db].process.as_ref().is_none_or(|process| process.stopped) {
             return;
         }
         self.open_by_hand(db);
@@ -313,7 +313,8 @@ impl World {
     /// Somebody's `REPLICAOF NO ONE`.
     fn open_by_hand(&mut self, db: usize) {
         let id = self.databases[db].id;
-        if self.databases[db].writable() {
+        let stopped = self.databases[db].process.as_ref().is_none_or(|process| process.stopped);
+        if stopped || self.databases[db].writable() {
             return;
         }
         self.tell(Fact::Hand { instance: id, open: true });

@@ -21,7 +21,9 @@ use crate::database::Database;
 
 /// Commands that wait at most; the core sends one at a time.
 const LANE: usize = 16;
-/// While a rung of the fence is missing it is tried again so often.
+/// A rung of the fence that was missing is tried again after this ...
+const REHEARSE_SOON: Duration = Duration::from_secs(1);
+/// ... and, while it stays so, twice as late each time, up to this.
 const REHEARSE_AGAIN: Duration = Duration::from_secs(60);
 /// How much later than its deadline a driver may come back before it is given up.
 const GRACE: Duration = Duration::from_millis(500);
@@ -159,19 +161,26 @@ async fn await_exit(
 struct Rehearsal {
     tried: Option<(Option<BootId>, Time)>,
     wrong: Option<String>,
+    /// So often in a row.
+    failures: u32,
 }
 
 impl Rehearsal {
-    /// Once for each life, and again every minute while something is missing: without every rung
-    /// the instance does not count as one that can be fenced.
+    /// Once for each life, and again while something is missing: without every rung the instance
+    /// does not count as one that can be fenced. One attempt may have come too late only: that is
+    /// no verdict yet.
     async fn judge(&mut self, database: &dyn Database, seen: &mut Observation) {
         let Answer::State(state) = &mut seen.answer else { return };
         let now = clock::time();
         let due = self.tried.as_ref().is_none_or(|(life, at)| {
-            *life != seen.boot_id || (self.wrong.is_some() && now.since(*at) > REHEARSE_AGAIN)
+            *life != seen.boot_id || (self.wrong.is_some() && now.since(*at) > self.pause())
         });
         if due {
+            if self.tried.as_ref().is_none_or(|(life, _)| *life != seen.boot_id) {
+                self.failures = 0;
+            }
             self.wrong = database.rehearse().await.err();
+            self.failures = if self.wrong.is_some() { self.failures.saturating_add(1) } else { 0 };
             self.tried = Some((seen.boot_id.clone(), now));
             if let Some(why) = &self.wrong {
                 tracing::warn!("a fence is not possible in full: {why}");
@@ -180,8 +189,17 @@ impl Rehearsal {
         if let Some(why) = &self.wrong
             && state.settings.killable == Verdict::Good
         {
-            state.settings.killable = Verdict::Bad(why.clone());
+            state.settings.killable = match self.failures {
+                0 | 1 => Verdict::Unknown,
+                _ => Verdict::Bad(why.clone()),
+            };
         }
+    }
+
+    /// Until it is tried again.
+    fn pause(&self) -> Duration {
+        let doubled = 1 << self.failures.saturating_sub(1).min(6);
+        (REHEARSE_SOON * doubled).min(REHEARSE_AGAIN)
     }
 }
 

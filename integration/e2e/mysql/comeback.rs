@@ -92,7 +92,6 @@ fn with_extra_transactions(flavour: Flavour) {
 
 for_both!(with_extra_transactions:
     an_old_mariadb_master_with_extra_transactions_is_set_apart_and_they_are_named,
-    #[ignore = "MySQL waits a minute for the rest of a transaction before its applier stops"]
     an_old_mysql_master_with_extra_transactions_is_set_apart_and_they_are_named);
 
 /// A replica wrote something of its own: it is never the next master.

@@ -77,9 +77,13 @@ fn lagging_target(flavour: Flavour) {
     let service = "failover = \"auto\"\nmax_lag = \"1s\"\n";
     let trio = MysqlTrio::adopted(&MysqlSettings::service(flavour, service));
     let [master, target, _] = &trio.servers[..] else { panic!("three servers") };
-    let clients = Clients::writing(&trio);
+    trio.until_ready(LATER * 2);
     let mut lock = target.connect();
     lock.run("LOCK TABLES app.writes READ").expect("it can be locked");
+    // A few writes that wait for it: a steady writer would be one of the load, and not of the lag.
+    for serial in 1..=5 {
+        master.write(serial);
+    }
     trio.agent.until_status(SERVICE, "db2 is seen behind", LATER, |status| {
         status["problems"].to_string().contains("db2 is far behind")
     });
@@ -91,11 +95,9 @@ fn lagging_target(flavour: Flavour) {
     trio.until_ready(LATER);
     trio.switched(&["--to", "db2"]);
     trio.until_master(target, SOON);
-    let told = clients.judge(&trio, &[master.address, target.address]);
-    assert_nothing_lost(&told, target);
+    assert_eq!(target.serials("hand"), ["0", "1", "2", "3", "4", "5"]);
 }
 
 for_both!(lagging_target:
     a_mariadb_target_that_lags_is_refused_with_the_reason,
-    #[ignore = "three MySQL servers on two processors stay behind its writer for too long"]
     a_mysql_target_that_lags_is_refused_with_the_reason);

@@ -54,7 +54,7 @@ pub(super) fn begin(cx: &Cx<'_>, last: Option<&MasterRecord>, cause: &Cause) -> 
             Judge::Alone { .. } => None,
             Judge::Shared { lease, .. } => u64::try_from(lease.as_millis()).ok(),
         },
-        told: *cause == Cause::Told,
+        told: matches!(cause, Cause::Told | Cause::GivenUp),
         epoch: before.and_then(|before| before.epoch),
         unanswered: intent.filter(|_| *cause == Cause::Unanswered),
     })

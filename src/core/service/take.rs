@@ -694,8 +694,10 @@ impl Service {
             && before.record.cause != Cause::Adopted
             && !before.record.steps.iter().any(|step| step.name == "serving")
         {
-            // That term never served: what was lost, was lost to the one before it.
-            return if before.record.to == *name {
+            // That term never served: what was lost, was lost to the one before it. A later life of
+            // the one that took it may have less than it had then.
+            let same = taken.record.boot_id == record.holder.boot_id;
+            return if before.record.to == *name && same {
                 before.record.loss.clone()
             } else {
                 "unknown: the move before this one failed".to_owned()

@@ -112,7 +112,7 @@ async fn open(work: &Work<'_>) -> Result<Told, Failure> {
         work.exec(&server.forget(&channel.name)).await?;
     }
     let boot_id = work.process.boot_id();
-    if work.shared.made(boot_id).events_off {
+    if server.is_mariadb() && !told.events && work.shared.events_are_due(boot_id) {
         work.exec("SET GLOBAL event_scheduler=ON").await?;
         work.shared.make(boot_id, |made| made.events_off = false);
     }

@@ -48,6 +48,9 @@ pub(super) async fn observe(shared: &Arc<Shared>, within: Duration) -> Observati
         Ok((mut told, session)) => {
             resolve(shared, &mut told, deadline).await;
             told.state.settings = settings(shared, session.process().as_deref());
+            if let Some(process) = session.process().filter(|_| told.events) {
+                shared.make(process.boot_id(), |made| made.events_on = true);
+            }
             upkeep::spawn(shared);
             verdicts::spawn(shared);
             seen(session.process(), Answer::State(told.state))

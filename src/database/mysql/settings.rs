@@ -22,6 +22,7 @@ mod version;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sengu_core::name::InstanceName;
 use sengu_core::observation::Verdict;
@@ -33,6 +34,9 @@ use self::options::{Options, Start};
 use super::connection::Session;
 use super::server::Flavour;
 use crate::process::Process;
+
+/// A process that is ending is seen to be gone within this.
+const ENDING: Duration = Duration::from_millis(50);
 
 /// Longest text of a verdict: characters.
 const MAX_TEXT: usize = 4000;
@@ -57,6 +61,8 @@ pub(super) struct Verdicts {
     pub(super) lossless: Verdict,
     /// `read_only` binds every account.
     pub(super) bound: Verdict,
+    /// The event scheduler is on by its own files; none if they were not read.
+    pub(super) events: Option<bool>,
     /// Accounts that it does not bind; none if that could not be asked.
     pub(super) above: Option<Vec<Above>>,
 }
@@ -92,11 +98,14 @@ impl Judge {
                 replication: listed(replication::wrong(&facts, None, subject)),
                 lossless: Verdict::Bad(why.to_owned()),
                 bound: replication::bound(&facts).map(listed).unwrap_or_default(),
+                events: None,
                 above: facts.above,
             };
         };
         let files = self.files(subject, &facts, process, deadline).await;
         let options = files.as_ref().map(|files| &files.options);
+        let events = options
+            .map(|options| options.last(&["event_scheduler"]).is_some_and(options::Setting::on));
         let lossless = listed(lossless::wrong(&facts, options));
         Verdicts {
             replication: listed(replication::wrong(&facts, options, subject)),
@@ -108,6 +117,7 @@ impl Judge {
             },
             starts_fenced: files.map(|files| files.starts_fenced).unwrap_or_default(),
             bound: replication::bound(&facts).map(listed).unwrap_or_default(),
+            events,
             above: facts.above,
         }
     }
@@ -131,11 +141,15 @@ impl Judge {
             let (options, init) =
                 read(&process, flavour, version, data_folder.as_deref(), init.as_deref());
             reading.store(false, Ordering::Release);
+            let starts_fenced = start::verdict(name.as_str(), flavour, &options, init.as_deref());
+            // A process loses its files a moment before it is seen to be gone.
+            if !starts_fenced.is_good() {
+                std::thread::sleep(ENDING);
+            }
             // What was read through a process that is gone may be another's.
             if process.is_gone() {
                 return None;
             }
-            let starts_fenced = start::verdict(name.as_str(), flavour, &options, init.as_deref());
             Some(Files { options, starts_fenced })
         });
         timeout_at(deadline, read).await.ok()?.ok()?

@@ -55,7 +55,7 @@ async fn judge(shared: &Shared, deadline: Instant) -> Option<Verdicts> {
 
 fn keep(shared: &Shared, verdicts: Verdicts) {
     let mut remembered = shared.remembered();
-    let Verdicts { starts_fenced, replication, lossless, bound, above } = verdicts;
+    let Verdicts { starts_fenced, replication, lossless, bound, events, above } = verdicts;
     let settings = &mut remembered.settings;
     for (kept, new) in [
         (&mut settings.starts_fenced, starts_fenced),
@@ -67,6 +67,7 @@ fn keep(shared: &Shared, verdicts: Verdicts) {
             *kept = new;
         }
     }
+    remembered.events = events.or(remembered.events);
     if let Some(above) = above {
         let line =
             |Above { account, why, revoke }: &Above| format!("{account} ({why}): run `{revoke}`");
