@@ -64,7 +64,12 @@ pub(super) fn service(told: &Explanation) -> Vec<Finding> {
         let mend = match &request.request.ask {
             Ask::Pause => format!("`sengu resume {service}` ends it"),
             Ask::Drain { instance } => format!("`sengu undrain {service} {instance}` ends it"),
-            Ask::Adopt { .. } | Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. } => {
+            Ask::Adopt { .. }
+            | Ask::Release
+            | Ask::Switchover { .. }
+            | Ask::Failover { .. }
+            | Ask::Before(_)
+            | Ask::After { .. } => {
                 continue;
             }
         };
