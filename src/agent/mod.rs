@@ -6,6 +6,7 @@
 
 pub mod identity;
 pub mod instance;
+mod opened;
 mod quarantine;
 pub mod run;
 pub mod storing;

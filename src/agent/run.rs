@@ -1,8 +1,8 @@
 //! Puts the agent together, and takes it apart when it is told to end.
 //!
 //! Order: the store first (a second agent on the folder, a damaged file and a full disk end here),
-//! then the loop, then the outputs. When it ends, databases are left as they are: with the
-//! embedded store a master goes on without its agent, unnamed by this host's outputs.
+//! then the loop, then the outputs. When it ends, databases are left as they are: a master goes on
+//! without its agent, unnamed by this host's outputs; with etcd, others can take after its lease.
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -23,11 +23,12 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::instance::Instance;
+use super::opened::Opened;
 use super::turn::{EVENTS, Parts, Query, Turner};
 use super::{identity, storing};
 use crate::audit::{self, Audit};
 use crate::board::Board;
-use crate::config::{Config, ServiceConfig};
+use crate::config::{Config, ServiceConfig, StoreConfig};
 use crate::database::Database;
 use crate::database::mysql::{MysqlConfig, MysqlDatabase};
 use crate::database::redis::{RedisConfig, RedisDatabase};
@@ -38,8 +39,7 @@ use crate::journal::witness::Witness;
 use crate::operator;
 use crate::probe::{Checks, Folders, Setup, Sources, Target};
 use crate::store::Store;
-use crate::store::embedded::EmbeddedStore;
-use crate::template::{self, RenderContext};
+use crate::template::{RenderContext, Shelf, TemplateStatus};
 use crate::view::View;
 
 /// Queries of the loop that wait at most.
@@ -76,11 +76,7 @@ pub fn run(config: Config, file: PathBuf) -> anyhow::Result<()> {
 }
 
 async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<()> {
-    let store = EmbeddedStore::open(&config.data_dir)?;
-    let mut broken = store.broken();
-    // One store, one judge: the store's own id is the agent's, and goes with its archive.
-    let agent = store.store_id().to_owned();
-    let store: Arc<dyn Store> = Arc::new(store);
+    let Opened { store, mut broken, agent, _claim } = Opened::of(&config).await?;
     let start = identity::random()?;
     let view = Arc::new(View::default());
     let journal = Arc::new(Journal::new(&start));
@@ -95,11 +91,15 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
-    let teller = teller(&parts, &view, &config, &stopped);
+    let teller = teller(&parts, (&view, &store), &config, &stopped);
     let witness = Witness::new(Arc::clone(&journal));
     let (reads, writes) = (Arc::clone(&view), Arc::clone(&store));
     let turner = Turner::new(parts, writes, reads, witness, data_dir, events.clone());
     let mut turning = tokio::spawn(turner.run(received, asked));
+    if matches!(config.store, StoreConfig::Etcd(_)) {
+        let (store, view, events) = (Arc::clone(&store), Arc::clone(&view), events.clone());
+        tokio::spawn(storing::freshen(store, view, events, config.lease));
+    }
     tokio::spawn(storing::follow(Arc::clone(&store), events));
 
     let recording = (journal, Arc::clone(&audit));
@@ -108,16 +108,14 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let (reads, end) = (Arc::clone(&view), ended(stopped.clone()));
     let dns = crate::dns::serve(&config.dns, &config.datacenter, reads, end).await?;
     let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
-    let mut templates = template::start(
-        config.templates.clone(),
-        RenderContext::of(&config, Arc::clone(&view)),
-        stopped.clone(),
-    );
+    let templates = RenderContext::of(&config, Arc::clone(&view));
+    let templates = Arc::new(Shelf::start(config.templates.clone(), templates));
     let desk = Arc::new(Desk {
         queries,
         checks,
         folders,
         teller,
+        templates: Arc::clone(&templates),
         reload: Mutex::new(Reload { file, running, assembly }),
     });
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
@@ -137,7 +135,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let _ = stop.send(true);
     socket.ended().await;
     http.ended().await;
-    templates.ended().await;
+    templates.end().await;
     audit.end();
     turning.abort();
     result
@@ -153,12 +151,13 @@ fn audit_of(config: &Config) -> anyhow::Result<Arc<Audit>> {
 /// Starts telling this host's hooks of what the catalog shows.
 fn teller(
     parts: &Parts,
-    view: &Arc<View>,
+    (view, store): (&Arc<View>, &Arc<dyn Store>),
     config: &Config,
     stopped: &watch::Receiver<bool>,
 ) -> Arc<Teller> {
-    let (hooks, view) = (Arc::clone(&parts.hooks), Arc::clone(view));
-    let teller = Arc::new(Teller::new(hooks, view, config.host.clone(), &config.data_dir));
+    let (hooks, view, store) = (Arc::clone(&parts.hooks), Arc::clone(view), Arc::clone(store));
+    let host = config.host.clone();
+    let teller = Arc::new(Teller::new(hooks, (view, store), host, &config.data_dir));
     tokio::spawn(Arc::clone(&teller).run(ended(stopped.clone())));
     teller
 }
@@ -313,6 +312,7 @@ struct Desk {
     checks: Arc<Checks>,
     folders: Arc<Folders>,
     teller: Arc<Teller>,
+    templates: Arc<Shelf>,
     reload: Mutex<Reload>,
 }
 
@@ -398,6 +398,10 @@ impl operator::Agent for Desk {
         serde_json::to_value(reports).unwrap_or_default()
     }
 
+    async fn templates(&self) -> Vec<TemplateStatus> {
+        self.templates.status().await
+    }
+
     async fn reload(&self) -> Result<String, String> {
         let mut reload = self.reload.lock().await;
         let fresh = Config::load(&reload.file).map_err(|error| error.render(false, 100))?;
@@ -418,6 +422,9 @@ impl operator::Agent for Desk {
             .await
             .map_err(|_| "the agent ends".to_owned())?;
         answer.await.map_err(|_| "the agent ends".to_owned())?;
+        if reload.running.config.templates != fresh.templates {
+            self.templates.replace(fresh.templates.clone()).await;
+        }
         let problems = self.folders.replace(fresh.checks.clone(), Target::all(&fresh)).await;
         reload.running = Running { config: fresh, instances };
         let problems = problems.iter().map(|problem| format!("warning: {problem}"));
@@ -434,10 +441,10 @@ impl Desk {
             ("socket", old.socket != fresh.socket),
             ("datacenter", old.datacenter != fresh.datacenter),
             ("store.lease", old.lease != fresh.lease),
+            ("store", old.store != fresh.store),
             ("dns", old.dns != fresh.dns),
             ("http", old.http != fresh.http),
             ("checks.http_scripts", old.checks.http_scripts != fresh.checks.http_scripts),
-            ("template", old.templates != fresh.templates),
         ];
         if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {
             return Err(format!(

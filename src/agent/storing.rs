@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::store::{Store, StoreError};
+use crate::view::View;
 
 /// How long after a failed load the next one waits.
 const RETRY: Duration = Duration::from_millis(250);
@@ -72,4 +73,38 @@ pub fn send(
         // The loop has ended if nobody listens; then there is nothing to tell.
         let _ = events.send(Event::Done { id, outcome: Outcome::Txn(outcome) }).await;
     });
+}
+
+/// Asks a shared store for nothing, at every eighth of the lease, for ever: that it answers is the
+/// proof that this agent's picture is fresh as of the question. Hosts without databases beat
+/// nothing, and still name masters only as long as this goes on. Ends with the loop.
+pub async fn freshen(
+    store: Arc<dyn Store>,
+    view: Arc<View>,
+    events: mpsc::Sender<Event>,
+    lease: Duration,
+) {
+    let every = lease / 8;
+    loop {
+        let sent = clock::time();
+        // Its answer counts only once the picture has what it saw.
+        let fresh = async {
+            let reply = store.txn(Txn::default()).await?;
+            view.reached(reply.revision).await;
+            Ok::<_, StoreError>(())
+        };
+        match tokio::time::timeout(every, fresh).await {
+            Ok(Ok(())) => {
+                if events.send(Event::Fresh { sent }).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "the store did not answer"),
+            Err(_) => tracing::debug!("the store did not answer in time"),
+        }
+        if events.is_closed() {
+            return;
+        }
+        clock::sleep_until(sent + every).await;
+    }
 }

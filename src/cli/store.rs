@@ -1,7 +1,10 @@
-//! `sengu store`: copies of the embedded store, and what an operator does with them.
+//! `sengu store`: copies of the embedded store, and what an operator does with them; and the files
+//! that an etcd for several hosts needs.
 //!
 //! Works on the files of `data_dir`, without the agent: `import` and `incarnate` while it is
 //! stopped.
+
+mod etcd;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write, stdin, stdout};
@@ -15,7 +18,7 @@ use super::{Exit, Global};
 use crate::audit::{self, Deed, Via, Who};
 use crate::store::archive;
 
-/// Export, import, verify and revive the embedded store
+/// Export, import, verify and revive the embedded store; set up an etcd
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The data folder, if not the one in the configuration file
@@ -41,9 +44,15 @@ enum Verb {
     Verify,
     /// Let a restored or imported store count: its records sort above all before it
     Incarnate,
+    /// Write the configuration and units of an etcd for several hosts
+    EtcdConfig(etcd::Options),
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
+    if let Verb::EtcdConfig(options) = &options.verb {
+        print::note(&etcd::run(options)?);
+        return Ok(Exit::Done);
+    }
     let folder = match &options.data_dir {
         Some(folder) => folder.clone(),
         None => global.configuration()?.data_dir,
@@ -61,7 +70,7 @@ fn note(folder: &Path, verb: &Verb, told: &anyhow::Result<String>) {
         Verb::Export { .. } => "export",
         Verb::Import { .. } => "import",
         Verb::Incarnate => "incarnate",
-        Verb::Verify => return,
+        Verb::Verify | Verb::EtcdConfig(_) => return,
     };
     let (good, outcome) = match told {
         Ok(told) => (true, told.clone()),
@@ -94,6 +103,7 @@ fn carry_out(folder: &Path, verb: &Verb) -> anyhow::Result<String> {
         }
         Verb::Verify => verify(folder)?,
         Verb::Incarnate => incarnate(folder)?,
+        Verb::EtcdConfig(options) => etcd::run(options)?,
     })
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::{Config, HookCall, ServiceConfig};
+use super::{Config, HookCall, ServiceConfig, StoreConfig};
 use crate::duration::format;
 
 /// One line for each difference: `+` new, `-` gone, `~` changed.
@@ -42,6 +42,18 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
     put("socket".into(), config.socket.display().to_string());
     put("datacenter".into(), config.datacenter.clone());
     put("store.lease".into(), format(config.lease));
+    match &config.store {
+        StoreConfig::Embedded => put("store.kind".into(), "embedded".into()),
+        StoreConfig::Etcd(etcd) => {
+            put("store.kind".into(), "etcd".into());
+            put("store.endpoints".into(), list(&etcd.endpoints));
+            put("store.prefix".into(), etcd.prefix.clone());
+            put("store.election".into(), format(etcd.election));
+            put("store.fence".into(), format(etcd.fence));
+            put("store.credentials".into(), set(etcd.credentials.is_some()));
+            put("store.tls".into(), set(etcd.tls.is_some()));
+        }
+    }
     put("dns.listen".into(), list(&config.dns.listen));
     put("dns.domains".into(), list(&config.dns.domains));
     put("dns.ttl".into(), format(config.dns.ttl));
@@ -93,6 +105,10 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
         put(key, value);
     }
     lines
+}
+
+fn set(there: bool) -> String {
+    if there { "set" } else { "none" }.to_owned()
 }
 
 fn spell_service(put: &mut impl FnMut(String, String), key: &str, service: &ServiceConfig) {

@@ -105,14 +105,59 @@ pub const STORE: Section = Section {
         fixed(
             "kind",
             "\"embedded\"",
-            "`embedded`: one file in `data_dir`, one agent. Others are not supported yet.",
+            "`embedded`: one file in `data_dir`, one agent. `etcd`: for the agents of several hosts.",
         ),
         fixed(
             "lease",
             "\"6s\"",
-            "How long after the last sign of life a master is still named: 1s to 60s.",
+            "How long after the last sign of life a master is still named: 1s to 60s. With etcd also \
+             how long a master's host may go without writing to it before it has fenced itself.",
+        ),
+        found(
+            "endpoints",
+            "[\"http://10.0.0.11:2379\", \"http://10.0.0.12:2379\", \"http://10.0.0.13:2379\"]",
+            "none; etcd needs them",
+            "The members of etcd, each of them; `https://` for TLS.",
+        ),
+        found(
+            "prefix",
+            "\"/sengu/main/\"",
+            "`/sengu/`",
+            "What all keys in etcd begin with: one prefix for each cluster of sengu.",
+        ),
+        found(
+            "election",
+            "\"1s\"",
+            "1s, which is etcd's",
+            "etcd's `election-timeout`. The lease must outlast two of them, two beats and the fence.",
+        ),
+        found(
+            "fence",
+            "\"1500ms\"",
+            "a quarter of the lease",
+            "With etcd: how long before the end of its lease a master begins to fence itself.",
+        ),
+        found(
+            "credentials",
+            "\"/etc/sengu/etcd.secret\"",
+            "no login",
+            "File with the user and password for etcd, readable by its owner only.",
+        ),
+        found(
+            "credentials_env",
+            "\"SENGU_ETCD_SECRET\"",
+            "no login",
+            "Environment variable with the same, in place of a file.",
         ),
     ],
+};
+
+/// `[store.tls]`.
+pub const STORE_TLS: Section = Section {
+    path: "store.tls",
+    header: "[store.tls]",
+    about: "Certificates for etcd's `https://` endpoints.",
+    keys: TLS.keys,
 };
 
 /// `[dns]`.
@@ -207,7 +252,8 @@ pub const SERVICE: Section = Section {
         fixed(
             "failover",
             "\"manual\"",
-            "Who moves mastership: `auto` (sengu, when the master fails) or `manual` (a person).",
+            "Who moves mastership: `auto` (sengu, when the master fails), `manual` (a person) or \
+             `external` (another tool, which calls `sengu hook generic`; see docs/hooks.md).",
         ),
         fixed(
             "loss",
@@ -432,8 +478,8 @@ pub const HOOK: Section = Section {
 };
 
 /// All sections, in the order in which they are shown.
-pub const SECTIONS: [Section; 11] =
-    [TOP, STORE, DNS, HTTP, CHECKS, SERVICE, COOLDOWN, TLS, INSTANCE, TEMPLATE, HOOK];
+pub const SECTIONS: [Section; 12] =
+    [TOP, STORE, STORE_TLS, DNS, HTTP, CHECKS, SERVICE, COOLDOWN, TLS, INSTANCE, TEMPLATE, HOOK];
 
 impl Section {
     /// Whether it is named by the operator or may stand several times, and so has no place in a

@@ -16,7 +16,7 @@ use super::parts::{self, Part};
 use super::problem::ConfigError;
 use super::{
     ChecksConfig, Config, DEFAULT_DATA_DIR, DEFAULT_SOCKET, DnsConfig, HttpConfig, outputs,
-    services,
+    services, store,
 };
 
 /// What every part of the reading needs beside its table.
@@ -71,7 +71,7 @@ fn whole(top: &Table<'_>, setting: &Setting<'_>) -> Option<Config> {
         let label = HostName::new(text).map_err(|_| not_a_label(text, "datacenter"))?;
         Ok(label.as_str().to_owned())
     });
-    let lease = store(top);
+    let (lease, store) = store::read(top, setting);
     let dns = dns(top);
     let http = http(top);
     let checks = checks(top, setting);
@@ -85,6 +85,7 @@ fn whole(top: &Table<'_>, setting: &Setting<'_>) -> Option<Config> {
         socket,
         datacenter: datacenter.map_or_else(|| "dc1".into(), |found| found.value),
         lease,
+        store,
         dns,
         http,
         services: services.into_iter().map(|(name, found)| (name, found.value)).collect(),
@@ -107,18 +108,6 @@ fn host(top: &Table<'_>, setting: &Setting<'_>) -> Option<HostName> {
         top.note(&(0..0), message, "it belongs here", Some("for example `host = \"db1\"`"));
     }
     host
-}
-
-fn store(top: &Table<'_>) -> Duration {
-    let lease = Duration::from_secs(6);
-    let Some(store) = top.table("store", &keys::STORE) else { return lease };
-    store.word("kind", &[("embedded", ())], |kind| {
-        (kind == "etcd").then(|| "kind \"etcd\" is not supported yet; use \"embedded\"".to_owned())
-    });
-    let bounds = Duration::from_secs(1)..=Duration::from_secs(60);
-    let lease = store.duration("lease", bounds).map_or(lease, |found| found.value);
-    store.finish();
-    lease
 }
 
 fn dns(top: &Table<'_>) -> DnsConfig {

@@ -17,6 +17,7 @@ mod parts;
 mod problem;
 pub mod schema;
 mod services;
+mod store;
 mod suggest;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +59,8 @@ pub struct Config {
     pub datacenter: String,
     /// How long a holder may go without a beat; how long an answer counts as fresh.
     pub lease: Duration,
+    /// Where records are kept.
+    pub store: StoreConfig,
     /// The DNS server.
     pub dns: DnsConfig,
     /// The HTTP server.
@@ -70,6 +73,33 @@ pub struct Config {
     pub hooks: Vec<HookConfig>,
     /// Checks.
     pub checks: ChecksConfig,
+}
+
+/// Where records are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum StoreConfig {
+    /// One file in the data folder, one agent.
+    #[default]
+    Embedded,
+    /// etcd, which the agents of several hosts share.
+    Etcd(EtcdConfig),
+}
+
+/// etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdConfig {
+    /// Its members, as `http://address:port` or `https://name:port`.
+    pub endpoints: Vec<String>,
+    /// What all keys of this cluster of sengu begin with. Default `/sengu/`.
+    pub prefix: String,
+    /// etcd's election time-out. Default 1 s, which is etcd's.
+    pub election: Duration,
+    /// How long before the end of its lease a holder begins to fence itself. Default lease/4.
+    pub fence: Duration,
+    /// How agents log in, if they must.
+    pub credentials: Option<Credentials>,
+    /// TLS to the members.
+    pub tls: Option<TlsConfig>,
 }
 
 /// The DNS server.
@@ -267,7 +297,7 @@ impl Config {
         meant::config(vec![part], path, machine)
     }
 
-    /// What the core is told of it: one judge (the embedded store). `agent` is the random id kept
+    /// What the core is told of it: one judge (the embedded store) or several (etcd). `agent` is the random id kept
     /// in the data folder, `start` this life of the process.
     #[must_use]
     pub fn core(&self, agent: String, start: String) -> policy::Config {
@@ -276,7 +306,10 @@ impl Config {
             address: self.address,
             agent,
             start,
-            judge: Judge::Alone { lease: self.lease },
+            judge: match &self.store {
+                StoreConfig::Embedded => Judge::Alone { lease: self.lease },
+                StoreConfig::Etcd(etcd) => Judge::Shared { lease: self.lease, fence: etcd.fence },
+            },
             services: self
                 .services
                 .iter()

@@ -120,7 +120,13 @@ impl Position {
     pub fn strays(&self, origins: &[Self]) -> Option<String> {
         match self {
             Self::Redis(mine) => {
-                let known = origins.iter().any(|origin| origin.histories().any(|id| id == mine.id));
+                let known = origins.iter().any(|origin| match origin {
+                    Self::Redis(origin) => {
+                        let second = origin.second.as_ref().map(|ancestor| &ancestor.id);
+                        origin.id == mine.id || second == Some(&mine.id)
+                    }
+                    Self::Mysql(_) | Self::Mariadb(_) => false,
+                });
                 (!known).then(|| mine.id.clone())
             }
             Self::Mysql(mine) => {

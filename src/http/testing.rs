@@ -425,6 +425,7 @@ pub(crate) fn master(promise: Promise) -> MasterRecord {
         origins: vec![],
         failed: vec![],
         failovers: vec![],
+        external: None,
         since: Wall(0),
         unknown: Map::new(),
     }

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Held as long as it lives.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
@@ -25,7 +25,7 @@ impl Lock {
     ///
     /// # Errors
     /// [`OpenError::Locked`] if another process has it; [`OpenError::Io`].
-    pub(super) fn take(data_dir: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn take(data_dir: &Path) -> Result<Self, OpenError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
         made.map_err(OpenError::io("make the folder", data_dir))?;
         let path = data_dir.join("lock");

@@ -6,8 +6,9 @@
 pub mod archive;
 mod ask;
 pub mod embedded;
+pub mod etcd;
 mod file;
-mod lock;
+pub(crate) mod lock;
 pub mod memory;
 mod published;
 pub mod suite;

@@ -167,6 +167,7 @@ impl Stage {
             origins: Vec::new(),
             failed: Vec::new(),
             failovers: Vec::new(),
+            external: None,
             since: Wall(0),
             unknown: Default::default(),
         };
@@ -179,6 +180,8 @@ impl Stage {
             counter: now.0,
             start: "start".to_owned(),
             keeps: [(service(keeps), Term(1))].into(),
+            vetoes: Default::default(),
+            sent: None,
             unknown: Default::default(),
         };
         let host = HostName::new(host).expect("name");

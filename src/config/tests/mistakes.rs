@@ -153,19 +153,88 @@ lease = "90s"
 }
 
 #[test]
-fn a_store_that_comes_later() {
+fn etcd_without_its_members() {
     bad(
         r#"
 [store]
 kind = "etcd"
 "#,
         r#"
-  x kind "etcd" is not supported yet; use "embedded"
-   ,-[/etc/sengu/sengu.toml:2:8]
+  x `endpoints` is missing in [store]
+   ,-[/etc/sengu/sengu.toml:1:1]
  1 | [store]
+   : ^^^|^^^
+   :    `-- it belongs here
  2 | kind = "etcd"
-   :        ^^^|^^
-   :           `-- here
+   `----
+  help: for example `endpoints = ["http://10.0.0.11:2379",
+        "http://10.0.0.12:2379", "http://10.0.0.13:2379"]`
+/etc/sengu/sengu.toml has 1 mistake
+"#,
+    );
+}
+
+#[test]
+fn a_lease_that_an_election_of_etcd_outlasts() {
+    bad(
+        r#"
+[store]
+kind = "etcd"
+endpoints = ["http://10.0.0.11:2379"]
+lease = "3s"
+"#,
+        r#"
+  x the lease of 3s is too short: two of etcd's election time-outs (1s), two
+  | beats (375ms) and the fence (750ms) take 3500ms
+   ,-[/etc/sengu/sengu.toml:1:1]
+ 1 | [store]
+   : ^^^|^^^
+   :    `-- here
+ 2 | kind = "etcd"
+   `----
+  help: make `lease` longer, or etcd's election shorter (`election` tells
+        which it is)
+/etc/sengu/sengu.toml has 1 mistake
+"#,
+    );
+}
+
+#[test]
+fn a_key_of_etcd_for_the_embedded_store() {
+    bad(
+        r#"
+[store]
+endpoints = ["http://10.0.0.11:2379"]
+"#,
+        r#"
+  x `endpoints` is for etcd, and the store is embedded
+   ,-[/etc/sengu/sengu.toml:1:1]
+ 1 | [store]
+   : ^^^|^^^
+   :    `-- in this table
+ 2 | endpoints = ["http://10.0.0.11:2379"]
+   `----
+  help: add `kind = "etcd"`, or leave the key out
+/etc/sengu/sengu.toml has 1 mistake
+"#,
+    );
+}
+
+#[test]
+fn an_endpoint_that_is_none() {
+    bad(
+        r#"
+[store]
+kind = "etcd"
+endpoints = ["10.0.0.11"]
+"#,
+        r#"
+  x an endpoint is written as `http://10.0.0.11:2379` or `https://db1:2379`
+   ,-[/etc/sengu/sengu.toml:3:14]
+ 2 | kind = "etcd"
+ 3 | endpoints = ["10.0.0.11"]
+   :              ^^^^^|^^^^^
+   :                   `-- here
    `----
 /etc/sengu/sengu.toml has 1 mistake
 "#,
@@ -266,24 +335,27 @@ address = "127.0.0.1:6379"
 }
 
 #[test]
-fn external_failover() {
+fn external_failover_promises_no_loss() {
     bad(
         r#"
 [service.foo]
-kind = "redis"
+kind = "mysql"
 failover = "external"
+loss = "none"
+credentials = "/etc/sengu/mysql.secret"
 [service.foo.instance.a]
 address = "127.0.0.1:6379"
 "#,
         r#"
-  x external is not supported yet; use manual
+  x sengu cannot keep `loss = "none"` where another tool moves the master
    ,-[/etc/sengu/sengu.toml:3:12]
- 2 | kind = "redis"
+ 2 | kind = "mysql"
  3 | failover = "external"
    :            ^^^^^|^^^^
    :                 `-- here
- 4 | [service.foo.instance.a]
+ 4 | loss = "none"
    `----
+  help: take `loss` out, or set `failover = "auto"` or `"manual"`
 /etc/sengu/sengu.toml has 1 mistake
 "#,
     );

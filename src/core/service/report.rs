@@ -73,13 +73,15 @@ pub(crate) fn report(
             .history
             .iter()
             .next_back()
-            .map(|(term, at)| TermReport { term: *term, record: at.record.clone() }),
+            .map(|(term, at)| TermReport::of(view, *term, &at.record)),
     }
 }
 
 /// The order in which the copies known here would be tried if the master failed now.
 fn would_take(view: &ServiceView, service: &Service) -> Vec<InstanceName> {
-    let Some(record) = view.managed_record() else { return Vec::new() };
+    let Some(record) = view.managed_record().filter(|record| record.external.is_none()) else {
+        return Vec::new();
+    };
     let copies: Vec<Copy> = view
         .instances
         .iter()
@@ -113,6 +115,13 @@ fn standing_refusals(view: &ServiceView, policy: &Policy) -> Vec<String> {
     if policy.failover == Failover::Manual {
         refusals.push(
             "`failover = \"manual\"`: only a person moves mastership to another instance"
+                .to_owned(),
+        );
+    }
+    if policy.failover == Failover::External {
+        refusals.push(
+            "`failover = \"external\"`: another tool moves mastership; sengu promotes nobody and \
+             publishes what it sees and is told"
                 .to_owned(),
         );
     }

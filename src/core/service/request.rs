@@ -130,7 +130,11 @@ impl Service {
                         && to.as_ref().is_none_or(|to| *to == record.holder.instance)
                 }
                 Ask::Adopt { .. } => true,
-                Ask::Release | Ask::Pause | Ask::Drain { .. } => false,
+                Ask::Release
+                | Ask::Pause
+                | Ask::Drain { .. }
+                | Ask::Before(_)
+                | Ask::After { .. } => false,
             };
             if done {
                 let mut ended = request.clone();
@@ -192,7 +196,7 @@ impl Service {
 
     /// Was every instance here looked at since this request was first seen? What was seen before
     /// a person asked may have changed by the same person's hand.
-    fn looked_since(&mut self, cx: &mut Cx<'_>, id: &str) -> bool {
+    pub(super) fn looked_since(&mut self, cx: &mut Cx<'_>, id: &str) -> bool {
         let now = cx.now.time;
         let since = match &self.asked_seen {
             Some((seen, since)) if seen == id => *since,
@@ -203,6 +207,9 @@ impl Service {
         };
         let mut all = true;
         for (name, own) in &self.own {
+            if own.is_exited() {
+                continue; // Its end was told; there is nothing to look at.
+            }
             let answered = own.known.as_ref().is_some_and(|known| known.sent >= since);
             let failed = own.failing.is_some() && own.observed_at >= since;
             if !answered && !failed {
@@ -265,9 +272,10 @@ impl Service {
                     && !giving
                     && own.is_none_or(|own| !own.busy() && !own.is_fenced())
             }
-            MasterState::Vacant { .. } | MasterState::Lapsed | MasterState::FenceFailed { .. } => {
-                true
-            }
+            MasterState::Vacant { .. }
+            | MasterState::Lapsed
+            | MasterState::FenceFailed { .. }
+            | MasterState::Withdrawn { .. } => true,
             // A taker that was taken out of the configuration is nobody's to open.
             MasterState::Taken { .. } => {
                 let holder = &at.record.holder;
@@ -286,10 +294,13 @@ impl Service {
         }
         let mut record = at.record.clone();
         record.state = MasterState::Unmanaged;
+        record.external = None;
         record.since = cx.now.wall;
         let key = request_key(cx, &id);
         let mut done = asked.record.clone();
-        done.stand = Stand::Done(if at.record.state == MasterState::Serving {
+        let as_it_was =
+            matches!(at.record.state, MasterState::Serving | MasterState::Withdrawn { .. });
+        done.stand = Stand::Done(if as_it_was {
             released(cx.settings.policy.loss).to_owned()
         } else {
             "released; no copy takes writes: open one by hand, or adopt again with `--master`"
@@ -438,6 +449,9 @@ impl Service {
     ) -> Result<InstanceName, String> {
         let adopt = || format!("{0} is not adopted: run `sengu adopt {0}` first", cx.name);
         let at = cx.view.master.as_ref().ok_or_else(adopt)?;
+        if super::external::is_external(cx, &at.record) {
+            return Err(format!("another tool moves {}: ask that one", cx.name));
+        }
         match &at.record.state {
             MasterState::Serving => {
                 let target = self.target(cx, at, asked)?;
@@ -447,7 +461,10 @@ impl Service {
             MasterState::Taken { .. } | MasterState::Giving { .. } => {
                 Err("mastership is moving at this moment; wait until it is served".to_owned())
             }
-            MasterState::Vacant { .. } | MasterState::Lapsed | MasterState::FenceFailed { .. } => {
+            MasterState::Vacant { .. }
+            | MasterState::Lapsed
+            | MasterState::FenceFailed { .. }
+            | MasterState::Withdrawn { .. } => {
                 Err(format!("no master works; `sengu failover {}` chooses another", cx.name))
             }
         }
@@ -580,9 +597,10 @@ fn under_way(cx: &Cx<'_>, id: &str, request: &RequestRecord) -> bool {
         Ask::Switchover { .. } | Ask::Failover { .. } => {
             request.term.map(crate::name::Term::next) == Some(record.term)
         }
-        Ask::Release | Ask::Pause | Ask::Drain { .. } => false,
+        Ask::Release | Ask::Pause | Ask::Drain { .. } | Ask::Before(_) | Ask::After { .. } => false,
     };
     match &record.state {
+        MasterState::Withdrawn { intent, .. } => intent.as_deref() == Some(id),
         MasterState::Giving { request: giving, .. } => giving == id,
         MasterState::Taken { .. } => moves,
         MasterState::Serving
@@ -622,9 +640,6 @@ fn adoptable(
 ) -> Result<(InstanceName, bool), Vec<String>> {
     let policy = &cx.settings.policy;
     let mut wrong = Vec::new();
-    if policy.failover == Failover::External {
-        wrong.push("`failover = \"external\"` is not supported yet".to_owned());
-    }
     let instances = &cx.view.instances;
     for (name, at) in instances {
         if at.record.health != Health::Up {
@@ -632,7 +647,7 @@ fn adoptable(
         }
         if policy.failover == Failover::Auto {
             unprepared(name, &at.record, &mut wrong);
-        } else {
+        } else if policy.failover == Failover::Manual {
             held_against(name, &[&at.record.replication], &mut wrong);
         }
         if policy.loss == Loss::None {
@@ -687,6 +702,11 @@ fn opened<'a>(cx: &Cx<'a>, named: Option<&InstanceName>, wrong: &mut Vec<String>
         ([one], None) => return Opened::One(one),
         ([one], Some(named)) if *one == named => return Opened::One(one),
         ([one], Some(named)) => wrong.push(format!("`{one}` takes writes, not `{named}`")),
+        ([], Some(_)) if cx.settings.policy.failover == Failover::External => wrong.push(
+            "no instance takes writes, and with `failover = \"external\"` sengu opens none: open \
+             one with the tool that moves this service"
+                .to_owned(),
+        ),
         ([], Some(named)) => match known {
             Some((known, _)) => return Opened::Cold(known),
             None => wrong.push(format!("no instance `{named}`")),

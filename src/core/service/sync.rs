@@ -68,9 +68,9 @@ impl Service {
             self.part(cx, at);
             return;
         }
-        let revision = cx.revision(&key::sync(cx.name));
         let Some(current) = of_term(cx.view, &at.record) else {
             if holds {
+                let revision = cx.revision(&key::sync(cx.name));
                 let first = self.first_sync(cx, &at.record);
                 self.write_sync(cx, at, revision, Some(&first));
             }

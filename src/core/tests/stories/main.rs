@@ -7,6 +7,7 @@
 
 mod adoption;
 mod agent;
+mod external;
 mod failover;
 mod hand_over;
 mod histories;

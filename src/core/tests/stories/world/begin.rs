@@ -74,6 +74,7 @@ impl World {
             late: Vec::new(),
             store_does: Store::Answers,
             exits_unseen: false,
+            dead_unseen: false,
             txns_take: Duration::ZERO,
             under_way: Vec::new(),
             hooks_take: Duration::ZERO,
@@ -172,6 +173,7 @@ impl World {
             origins: origins.to_vec(),
             failed: Vec::new(),
             failovers: Vec::new(),
+            external: None,
             since: self.now().wall,
             unknown: serde_json::Map::new(),
         };

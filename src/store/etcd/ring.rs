@@ -1,0 +1,203 @@
+//! The members of the cluster: one is asked, and the next in parallel when it is late.
+//!
+//! The one that answered last is asked first the next time. What may be sent twice is; a write
+//! may not, unless its own comparison lets it be done only once (`write.rs`). Every wait is
+//! bounded by the caller's time.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use etcd_client::{Client, ResponseHeader};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use sengu_core::kv::Revision;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::endpoint::Endpoint;
+use super::fault::Fault;
+
+/// A pause before members that all failed are asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The members.
+#[derive(Debug)]
+pub(super) struct Ring {
+    all: Vec<Endpoint>,
+    /// Which is asked first.
+    current: AtomicUsize,
+    /// After so long the next one is asked too.
+    pub(super) late: Duration,
+    /// The newest revision that any answer told.
+    seen: AtomicU64,
+    /// The cluster's id, once one has told it; 0: not yet.
+    cluster: AtomicU64,
+}
+
+impl Ring {
+    pub(super) fn new(all: Vec<Endpoint>, late: Duration) -> Self {
+        Self {
+            all,
+            current: AtomicUsize::new(0),
+            late,
+            seen: AtomicU64::new(0),
+            cluster: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[Endpoint] {
+        &self.all
+    }
+
+    /// One of them, counted round.
+    pub(super) fn at(&self, index: usize) -> &Endpoint {
+        &self.all[index % self.all.len()]
+    }
+
+    /// Which is asked first now.
+    pub(super) fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// It answered: it is asked first from now on.
+    pub(super) fn good(&self, index: usize) {
+        self.current.store(index % self.all.len(), Ordering::Relaxed);
+    }
+
+    /// It is late or does not answer: the next one is asked first, if this one was.
+    pub(super) fn bad(&self, index: usize) {
+        let (from, to) = (index % self.all.len(), (index + 1) % self.all.len());
+        // Another has chosen already if it is not there any more.
+        let _ = self.current.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// It failed so.
+    pub(super) fn failed(&self, index: usize, fault: &Fault) {
+        if fault.why().contains("auth store is old") {
+            // Accounts were changed since the login.
+            self.at(index).forget();
+        }
+        self.bad(index);
+    }
+
+    /// The newest revision that any answer told.
+    pub(super) fn seen(&self) -> Revision {
+        self.seen.load(Ordering::SeqCst)
+    }
+
+    /// Takes note of an answer's header; its revision.
+    ///
+    /// # Errors
+    /// If it comes from another cluster than those before.
+    pub(super) fn note(&self, header: Option<&ResponseHeader>) -> Result<Revision, Fault> {
+        let Some(header) = header else {
+            return Err(Fault::Lost("an answer without a header".to_owned()));
+        };
+        let id = header.cluster_id();
+        let known = self.cluster.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst);
+        if let Err(known) = known
+            && known != id
+        {
+            return Err(Fault::Lost(format!(
+                "it belongs to etcd cluster {id:x}, the others to {known:x}: the endpoints in \
+                 [store] must all be members of one cluster"
+            )));
+        }
+        let revision = u64::try_from(header.revision()).unwrap_or_default();
+        self.seen.fetch_max(revision, Ordering::SeqCst);
+        Ok(revision)
+    }
+
+    /// Asks what changes nothing, or nothing more the second time: the first answer counts.
+    ///
+    /// # Errors
+    /// What a member refused, or why none answered in time.
+    pub(super) async fn ask<T, F>(
+        &self,
+        within: Duration,
+        ask: impl Fn(Client) -> F,
+    ) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let deadline = Instant::now() + within;
+        let mut failed: Vec<String> = Vec::new();
+        loop {
+            match self.round(deadline, &ask, &mut failed).await {
+                Ok(answer) => return Ok(answer),
+                Err(Some(fault)) => return Err(fault),
+                Err(None) => {}
+            }
+            if Instant::now() + PAUSE >= deadline {
+                let why = if failed.is_empty() {
+                    format!("no answer within {} ms", within.as_millis())
+                } else {
+                    failed.join("; ")
+                };
+                return Err(Fault::Lost(why));
+            }
+            failed.clear();
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Each member once; `Err(None)`: none of them could.
+    async fn round<T, F>(
+        &self,
+        deadline: Instant,
+        ask: &impl Fn(Client) -> F,
+        failed: &mut Vec<String>,
+    ) -> Result<T, Option<Fault>>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let first = self.current();
+        let mut next = first;
+        let mut running = FuturesUnordered::new();
+        loop {
+            if running.is_empty() && next >= first + self.len() {
+                return Err(None);
+            }
+            let more = next < first + self.len();
+            if more {
+                let index = next;
+                next += 1;
+                running.push(async move {
+                    let asked = match self.at(index).client().await {
+                        Ok(client) => ask(client).await,
+                        Err(fault) => Err(fault),
+                    };
+                    (index, asked)
+                });
+            }
+            let late = if next < first + self.len() {
+                (Instant::now() + self.late).min(deadline)
+            } else {
+                deadline
+            };
+            tokio::select! {
+                Some((index, asked)) = running.next() => match asked {
+                    Ok(answer) => {
+                        self.good(index);
+                        return Ok(answer);
+                    }
+                    Err(fault) if fault.is_final() => return Err(Some(fault)),
+                    Err(fault) => {
+                        self.failed(index, &fault);
+                        failed.push(self.at(index).said(fault.why()));
+                    }
+                },
+                () = sleep_until(late) => {
+                    if late >= deadline {
+                        return Err(None);
+                    }
+                    self.bad(next - 1);
+                }
+            }
+        }
+    }
+}
