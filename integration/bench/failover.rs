@@ -149,7 +149,7 @@ impl Measured for Mysql {
 
     /// With nothing, since a transaction of its own that it kept would set it apart.
     fn bring_back(&self) {
-        self.restart_emptied();
+        self.restart_renewed();
     }
 }
 

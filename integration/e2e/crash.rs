@@ -82,7 +82,7 @@ impl Crashed for Mysql {
 
     /// With nothing: a commit that waited for its acknowledgement when it was killed is its own.
     fn bring_back(&self) {
-        self.restart_emptied();
+        self.restart_renewed();
     }
 
     fn judge_all(scene: &Scene<Self>, told: &[Told]) {
