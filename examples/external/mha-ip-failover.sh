@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # master_ip_failover_script and master_ip_online_change_script of MHA. Exit 0: done; 10: done with a
 # warning; 1: MHA stops the failover.
 #
@@ -9,7 +9,7 @@
 # MHA calls `start` before it opens the new master, so this opens it, as MHA's own sample does:
 # MYSQL is the client with a login that may, as `mysql --defaults-extra-file=/etc/sengu/mha.cnf`.
 # The client is not a part of sengu, which promotes nobody. Passwords that MHA adds are not read.
-set -u
+set -euo pipefail
 MYSQL=${MYSQL:-mysql --defaults-extra-file=/etc/sengu/mha.cnf}
 command= service= old_ip= old_port= new_ip= new_port= fence=
 for word in "$@"; do

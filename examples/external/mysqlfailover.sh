@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # --exec-before, --exec-after and --exec-post-failover of mysqlfailover, and of mysqlrpladmin. They
 # append hosts and ports to what is written here, split at blanks and without a shell:
 #
@@ -9,7 +9,7 @@
 # They go on whatever the exit code is, close nothing and open nothing: so the old master is closed
 # here, by sengu, and the new one opened, by MYSQL, a client with a login that may. What sengu does
 # not see to be so stays withdrawn.
-set -u
+set -euo pipefail
 MYSQL=${MYSQL:-mysql --defaults-extra-file=/etc/sengu/mysqlfailover.cnf}
 phase=$1 service=$2
 shift 2

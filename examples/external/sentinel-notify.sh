@@ -1,11 +1,11 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # notification-script of Redis Sentinel: withdraws the name when a failover begins, and gives it
 # back when one is given up. Sentinel has nothing that waits for a hook before it promotes.
 #
 #   sentinel notification-script foo-redis /etc/sengu/sentinel-notify.sh
 #
 # Arguments: <event> <description>, as `+try-failover` and `master foo-redis 10.0.0.11 6379`.
-set -u
+set -euo pipefail
 event=$1
 set -f # words of the description, no patterns
 set -- $2

@@ -18,8 +18,8 @@ use super::{Exit, Global, print, words};
 use crate::config::{Config, HookCall, HookConfig};
 use crate::hook::{self, Hooks};
 
-/// Show the hooks of the configuration file, run those of one phase by hand, or be one: what another
-/// failover tool calls
+/// Show the hooks of the configuration file, run those of one phase by hand, or be one: what
+/// another failover tool calls
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(subcommand)]
