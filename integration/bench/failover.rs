@@ -124,6 +124,14 @@ fn quantile(times: &[Duration], percent: usize) -> Option<Duration> {
 
 /// What is done with a server of either kind.
 trait Measured: Server {
+    /// Waits until its master may be lost.
+    fn until_ready(scene: &Scene<Self>)
+    where
+        Self: Sized,
+    {
+        scene.until_steady(LATER);
+    }
+
     /// Brings it back as a copy that may take over again.
     fn bring_back(&self);
 }
@@ -135,15 +143,20 @@ impl Measured for Redis {
 }
 
 impl Measured for Mysql {
+    fn until_ready(scene: &Scene<Self>) {
+        scene.until_ready(LATER);
+    }
+
     /// With nothing, since a transaction of its own that it kept would set it apart.
     fn bring_back(&self) {
-        self.restart_emptied();
+        self.restart_renewed();
     }
 }
 
 fn failovers<S: Measured>(scene: &Scene<S>, rounds: usize) -> Times {
     let mut times = Times::default();
     for round in 0..rounds {
+        S::until_ready(scene);
         let old = scene.until_steady(LATER);
         let writer = scene.following(&format!("round{round}"));
         writer.until_acked_by(old.address(), 50);
@@ -162,6 +175,7 @@ fn failovers<S: Measured>(scene: &Scene<S>, rounds: usize) -> Times {
 fn switchovers<S: Measured>(scene: &Scene<S>, rounds: usize) -> Times {
     let mut times = Times::default();
     for round in 0..rounds {
+        S::until_ready(scene);
         let old = scene.until_steady(LATER);
         let writer = scene.following(&format!("round{round}"));
         writer.until_acked_by(old.address(), 50);

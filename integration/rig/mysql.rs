@@ -193,6 +193,24 @@ impl Mysql {
         self.wait_answering();
     }
 
+    /// The same under another `server_id`. MySQL ignores what comes back to it under its own, and
+    /// would lack for ever what it had written itself.
+    ///
+    /// # Panics
+    /// If its option file cannot be changed.
+    pub fn restart_renewed(&self) {
+        let text = fs::read_to_string(&self.file).expect("its options can be read");
+        let renewed = text.lines().map(|line| match line.strip_prefix("server-id=") {
+            Some(number) => {
+                let number: u32 = number.parse().expect("a number");
+                format!("server-id={}\n", number + 10)
+            }
+            None => format!("{line}\n"),
+        });
+        fs::write(&self.file, renewed.collect::<String>()).expect("its options can be written");
+        self.restart_emptied();
+    }
+
     /// A new connection of its administrator.
     ///
     /// # Panics

@@ -86,6 +86,7 @@ pub(crate) fn word(cause: &Cause) -> &'static str {
         Cause::Told => "told",
         Cause::Seen => "seen",
         Cause::Unanswered => "unanswered",
+        Cause::GivenUp => "given up",
         Cause::TwoWritable => "two writable",
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn cause(cause: &Cause) -> String {
         Cause::Told => "another tool moved it, and said so".into(),
         Cause::Seen => "it alone took writes; no tool said anything".into(),
         Cause::Unanswered => "an announced move was not made; the same one goes on".into(),
+        Cause::GivenUp => "another tool gave its move up; the same one goes on".into(),
         Cause::TwoWritable => "two instances took writes".into(),
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn first_deadline(
         // Written by a version that did not say.
         None => half,
         Some(sent) if sent <= now && now + fence < sent + lease => half.min(sent + lease),
-        // It counts as lapsed already, or soon will: the next beat is acknowledged, or it is fenced.
+        // It counts as lapsed, or soon will: the next beat is acknowledged, or it is fenced.
         Some(_) => now + fence + beat_interval(lease),
     }
 }

@@ -21,56 +21,7 @@ use crate::time::{Time, Wall};
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
 
-/// Where each kind of record stands.
-pub mod key {
-    use super::{HostName, InstanceName, Key, ServiceName, Term};
-
-    /// `master/S`.
-    #[must_use]
-    pub fn master(service: &ServiceName) -> Key {
-        format!("master/{service}").into()
-    }
-    /// `beats/HOST`.
-    #[must_use]
-    pub fn beat(host: &HostName) -> Key {
-        format!("beats/{host}").into()
-    }
-    /// `instances/S/I`.
-    #[must_use]
-    pub fn instance(service: &ServiceName, instance: &InstanceName) -> Key {
-        format!("instances/{service}/{instance}").into()
-    }
-    /// `finals/S/TERM/I`.
-    #[must_use]
-    pub fn r#final(service: &ServiceName, term: Term, instance: &InstanceName) -> Key {
-        format!("finals/{service}/{term}/{instance}").into()
-    }
-    /// `sync/S`.
-    #[must_use]
-    pub fn sync(service: &ServiceName) -> Key {
-        format!("sync/{service}").into()
-    }
-    /// `requests/S/ID`.
-    #[must_use]
-    pub fn request(service: &ServiceName, id: &str) -> Key {
-        format!("requests/{service}/{id}").into()
-    }
-    /// `history/S/TERM`, the term in 12 digits so that keys sort as terms do.
-    #[must_use]
-    pub fn history(service: &ServiceName, term: Term) -> Key {
-        format!("history/{service}/{:012}", term.0).into()
-    }
-    /// `told/S/HOST`.
-    #[must_use]
-    pub fn told(service: &ServiceName, host: &HostName) -> Key {
-        format!("told/{service}/{host}").into()
-    }
-    /// `nodes/HOST`.
-    #[must_use]
-    pub fn node(host: &str) -> Key {
-        format!("nodes/{host}").into()
-    }
-}
+pub mod key;
 
 /// A record that stands in the store as JSON.
 pub trait Record: Serialize + DeserializeOwned {
@@ -228,6 +179,8 @@ pub enum Cause {
     Seen,
     /// An announced move was not answered in time, and everything is as it was.
     Unanswered,
+    /// The tool that announced a move said that the old master stays, and it is so.
+    GivenUp,
     /// Two take writes, and no tool said which one counts.
     TwoWritable,
 }
@@ -331,6 +284,9 @@ pub struct InstanceRecord {
     pub syncing: bool,
     /// How far behind its source it is, in classes.
     pub lag: Lag,
+    /// How far behind in receiving, where that is another class (MySQL, MariaDB).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<Lag>,
     /// Answers, in short: `up`, `down` and why.
     pub health: Health,
     /// What its process does, where that explains the health.

@@ -3,6 +3,8 @@
 //! A driver is for one instance. It keeps one ordered control connection for all changes; the
 //! fence has a connection of its own, opened before it is needed.
 
+mod ladder;
+mod lane;
 mod life;
 pub mod mysql;
 pub mod redis;

@@ -398,6 +398,7 @@ fn moved(cause: &Cause) -> bool {
         | Cause::Told
         | Cause::Seen
         | Cause::Unanswered
+        | Cause::GivenUp
         | Cause::TwoWritable => false,
     }
 }

@@ -391,6 +391,7 @@ pub(crate) fn instance(name: &str, role: Role) -> InstanceRecord {
         link_up: true,
         syncing: false,
         lag: Lag::None,
+        received: None,
         health: Health::Up,
         process: Process::Running,
         starts_fenced: Verdict::Good,

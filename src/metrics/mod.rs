@@ -247,6 +247,7 @@ fn cause(cause: &Cause) -> &'static str {
         Cause::Told => "told",
         Cause::Seen => "seen",
         Cause::Unanswered => "unanswered",
+        Cause::GivenUp => "given-up",
         Cause::TwoWritable => "two-writable",
     }
 }

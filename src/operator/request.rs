@@ -315,12 +315,17 @@ fn refuse_second(
                 Ask::Drain { instance } => {
                     format!("{instance} of {service} is drained already, by {}", record.by)
                 }
+                Ask::Before(_) => {
+                    format!("another move of {service} is announced already, by {}", record.by)
+                }
+                Ask::After { to, .. } => format!(
+                    "{} said that {to} is the new master of {service}, which is looked at",
+                    record.by
+                ),
                 Ask::Adopt { .. }
                 | Ask::Release
                 | Ask::Switchover { .. }
-                | Ask::Failover { .. }
-                | Ask::Before(_)
-                | Ask::After { .. } => {
+                | Ask::Failover { .. } => {
                     format!("a {} of {service} is open already: {id}, by {}", word(ask), record.by)
                 }
             },

@@ -116,6 +116,7 @@ impl Stage {
             link_up: true,
             syncing: false,
             lag: Lag::None,
+            received: None,
             health,
             process: Process::default(),
             starts_fenced: Verdict::Good,

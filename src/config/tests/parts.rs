@@ -165,3 +165,11 @@ fn the_schema_has_every_key_with_its_kind() {
     assert_eq!(properties["hook"]["type"], "array");
     assert_eq!(schema["additionalProperties"], false);
 }
+
+#[test]
+fn the_example_of_the_layout_page_is_good() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/layout/sengu.toml");
+    let config = Config::load_on(&file, &Elsewhere).expect("good");
+    assert_eq!((config.services.len(), config.instances()), (2, 5));
+    assert_eq!((config.templates.len(), config.hooks.len()), (2, 2));
+}

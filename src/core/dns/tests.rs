@@ -85,6 +85,7 @@ impl Store {
             link_up: true,
             syncing: false,
             lag: Lag::None,
+            received: None,
             health: Health::Up,
             process: Process::Running,
             starts_fenced: Verdict::Good,

@@ -512,6 +512,7 @@ pub(super) fn is_failover(cause: &Cause) -> bool {
         | Cause::Told
         | Cause::Seen
         | Cause::Unanswered
+        | Cause::GivenUp
         | Cause::TwoWritable => false,
     }
 }

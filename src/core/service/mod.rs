@@ -6,8 +6,8 @@
 //! at most one txn and one command for each instance at a time. A crash between any two actions
 //! therefore needs no recovery of its own. One file for each part: `hold` (this host has the
 //! term), `take` (nobody has it), `follow` (another has it), `request` (what people ask),
-//! `publish` (`instances/…`), `tell` (hooks and history), `external` (another tool moves it), `report` (what
-//! `explain` prints).
+//! `publish` (`instances/…`), `tell` (hooks and history), `external` (another tool moves it),
+//! `parting` (`loss = "none"` ends), `report` (what `explain` prints).
 
 mod external;
 mod follow;

@@ -204,13 +204,15 @@ impl Own {
     }
 
     /// Keeps the newest moment exactly, and those before it so far apart that the whole trail spans
-    /// twice the lag that is allowed.
+    /// twice the lag that is allowed. Of a position that stays it keeps the first moment and the
+    /// last: who lacks it is behind since the first, however quiet it is since.
     fn note_position(&mut self, wall: Wall, position: &Position) {
         let spacing = i64::try_from(self.spacing.as_millis()).unwrap_or(i64::MAX);
         let len = self.trail.len();
         let crowded = len >= 2 && {
             let (last, before) = (&self.trail[len - 1], &self.trail[len - 2]);
-            last.1 == *position || last.0.0.saturating_sub(before.0.0) < spacing
+            let stays = last.1 == *position && before.1 == *position;
+            stays || last.0.0.saturating_sub(before.0.0) < spacing
         };
         if crowded {
             self.trail.pop_back();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::kv::{Compare, Op, Txn};
 use crate::name::InstanceName;
-use crate::observation::{SemiSync, Settings};
-use crate::position::Covering;
+use crate::observation::{InstanceState, SemiSync, Settings};
+use crate::position::{Covering, Position};
 use crate::record::{FORMAT, Health, InstanceRecord, Lag, MasterState, key};
 use crate::sabotage::sabotaged;
 
@@ -146,6 +146,7 @@ impl Service {
             link_up: state.is_some_and(|state| state.link_up),
             syncing: state.is_some_and(|state| state.syncing || state.never_synced),
             lag: self.lag_class(cx, name, own),
+            received: self.received_class(cx, name, own),
             process: match health {
                 Health::Up => crate::observation::Process::Unknown,
                 Health::Troubled(_) | Health::Silent(_) | Health::Exited => own.process,
@@ -174,6 +175,16 @@ impl Service {
 
     /// How far behind its master a copy is, as far as this agent can tell.
     pub(super) fn lag(&self, cx: &Cx<'_>, name: &InstanceName) -> Option<Duration> {
+        self.behind(cx, name, |state| &state.applied)
+    }
+
+    /// The same for what a copy holds, applied or not.
+    fn behind(
+        &self,
+        cx: &Cx<'_>,
+        name: &InstanceName,
+        position: impl Fn(&InstanceState) -> &Position,
+    ) -> Option<Duration> {
         let own = self.own.get(name)?;
         let state = own.state()?;
         if !state.link_up {
@@ -186,7 +197,7 @@ impl Service {
             .trail
             .iter()
             .rev()
-            .take_while(|(_, at)| !matches!(state.applied.covers(at), Covering::Covers(_)))
+            .take_while(|(_, at)| !matches!(position(state).covers(at), Covering::Covers(_)))
             .last();
         behind.map_or(Some(Duration::ZERO), |(since, _)| {
             let ms = cx.now.wall.0.saturating_sub(since.0).max(0);
@@ -202,12 +213,25 @@ impl Service {
         if state.syncing || state.never_synced {
             return Lag::Far;
         }
-        match self.lag(cx, name) {
-            Some(lag) if lag > cx.settings.policy.max_lag => Lag::Far,
-            Some(lag) if lag > Duration::from_secs(2) => Lag::Some,
-            Some(_) => Lag::None,
-            None if state.link_up => Lag::None,
-            None => Lag::Unknown,
-        }
+        class(cx, state, self.lag(cx, name))
+    }
+
+    /// How far behind it is in receiving, where that is another matter than in applying.
+    fn received_class(&self, cx: &Cx<'_>, name: &InstanceName, own: &Own) -> Option<Lag> {
+        let state = own.state().filter(|state| {
+            !matches!(state.applied, Position::Redis(_)) && !state.syncing && !state.never_synced
+        })?;
+        let received = class(cx, state, self.behind(cx, name, InstanceState::held));
+        (received != self.lag_class(cx, name, own)).then_some(received)
+    }
+}
+
+fn class(cx: &Cx<'_>, state: &InstanceState, lag: Option<Duration>) -> Lag {
+    match lag {
+        Some(lag) if lag > cx.settings.policy.max_lag => Lag::Far,
+        Some(lag) if lag > Duration::from_secs(2) => Lag::Some,
+        Some(_) => Lag::None,
+        None if state.link_up => Lag::None,
+        None => Lag::Unknown,
     }
 }

@@ -207,6 +207,9 @@ impl Service {
         };
         let mut all = true;
         for (name, own) in &self.own {
+            if own.is_exited() {
+                continue; // Its end was told; there is nothing to look at.
+            }
             let answered = own.known.as_ref().is_some_and(|known| known.sent >= since);
             let failed = own.failing.is_some() && own.observed_at >= since;
             if !answered && !failed {

@@ -494,7 +494,8 @@ fn fitness(
     {
         return Fitness::Barred;
     }
-    let near = matches!(record.lag, Lag::None | Lag::Some);
+    // What it has received and not applied yet is safe there.
+    let near = matches!(record.received.unwrap_or(record.lag), Lag::None | Lag::Some);
     let well = record.health == Health::Up
         && record.source == Some(source)
         && record.link_up

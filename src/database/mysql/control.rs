@@ -11,13 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sengu_core::event::{Command, ControlOutcome};
+use sengu_core::observation::InstanceState;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::{Row, Session};
 use super::fault::Fault;
 use super::features::{Features, SemiSyncNames};
 use super::state::Told;
-use super::{MAX_UNSURE, Sessions, Shared, change, observe, sessions, upkeep};
+use super::{Sessions, Shared, change, observe, sessions, upkeep};
+pub(super) use crate::database::lane::Failure;
+use crate::database::lane::{check_life, outcome};
 use crate::process::Process;
 
 /// Name of the control connection, as the server's session attributes show it.
@@ -25,23 +28,6 @@ const CONTROL_NAME: &str = "sengu-control";
 
 /// Between two looks at something that is waited for.
 pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(5);
-
-/// Why a command was not carried out.
-pub(super) struct Failure {
-    pub(super) error: String,
-    /// Certainly not done.
-    pub(super) untouched: bool,
-}
-
-impl Failure {
-    pub(super) fn untouched(error: impl Into<String>) -> Self {
-        Self { error: error.into(), untouched: true }
-    }
-
-    pub(super) fn unsure(error: impl Into<String>) -> Self {
-        Self { error: error.into(), untouched: false }
-    }
-}
 
 /// One command at work.
 pub(super) struct Work<'a> {
@@ -135,20 +121,13 @@ pub(super) async fn control(
         let shared = Arc::clone(shared);
         async move { run(&shared, &command, epoch, deadline).await }
     };
-    match shared.on_fence_runtime(work).await {
-        Some(Ok((process, told))) => {
-            let mut state = told.state;
-            state.settings = observe::settings(shared, Some(&*process));
-            ControlOutcome::Done { boot_id: process.boot_id().clone(), state }
-        }
-        Some(Err(Failure { error, untouched })) => {
-            ControlOutcome::Failed { error: format!("{}: {error}", shared.name), untouched }
-        }
-        None => ControlOutcome::Failed {
-            error: format!("{}: the runtime of the control connection is gone", shared.name),
-            untouched: false,
-        },
-    }
+    let ran = shared.fence_runtime.run(work).await.map(|ran| {
+        ran.map(|(process, told)| {
+            let settings = observe::settings(shared, Some(&*process));
+            (process, InstanceState { settings, ..told.state })
+        })
+    });
+    outcome(&shared.name, ran)
 }
 
 async fn run(
@@ -161,14 +140,7 @@ async fn run(
         return Err(Failure::untouched("an earlier command is still at work"));
     };
     let work = begin(shared, epoch, deadline).await?;
-    if let Command::Promote { boot_id } = command
-        && boot_id != work.process.boot_id()
-    {
-        let is = work.process.boot_id();
-        return Err(Failure::untouched(format!(
-            "it was restarted since it was judged (was {boot_id}, is {is})"
-        )));
-    }
+    check_life(command, &work.process)?;
     let told = change::carry_out(&work, command).await?;
     Ok((work.process, told))
 }
@@ -251,15 +223,13 @@ impl Shared {
         };
         let opened = upkeep::open(self, CONTROL_NAME, deadline).await;
         let (session, process) = opened.map_err(|fault| fault.to_string())?;
-        // Those of an earlier life of the server ended with it.
-        let ours = unsure.iter().filter(|(boot_id, _)| boot_id == process.boot_id());
-        let older: Vec<u64> = ours.map(|(_, id)| *id).collect();
+        let older = unsure.of_life(Some(process.boot_id()));
         end_older(&session, &older, deadline).await?;
         let mut sessions = self.sessions();
         if sessions.epoch != epoch {
             return Err(fenced());
         }
-        sessions.unsure.retain(|session| !unsure.contains(session));
+        sessions.unsure.forget(&unsure);
         sessions.control = Some(session.clone());
         Ok((session, process))
     }
@@ -288,13 +258,7 @@ impl Sessions {
     /// Keeps in mind that something sent over this session may still run.
     pub(super) fn remember_unsure(&mut self, session: &Session) {
         if let Some(process) = session.process() {
-            let unsure = (process.boot_id().clone(), session.id());
-            self.unsure.retain(|known| *known != unsure);
-            self.unsure.push(unsure);
-            // A new control session ends all of these first, so they do not pile up; and a
-            // fence ends every session of a client, known or not.
-            let surplus = self.unsure.len().saturating_sub(MAX_UNSURE);
-            self.unsure.drain(..surplus);
+            self.unsure.remember(process.boot_id(), session.id());
         }
     }
 }

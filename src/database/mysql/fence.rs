@@ -15,15 +15,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sengu_core::event::ControlOutcome;
-use sengu_core::name::BootId;
-use sengu_core::observation::{self, InstanceState};
-use tokio::time::{Instant, sleep, timeout_at};
+use sengu_core::observation::InstanceState;
+use tokio::time::{Instant, sleep};
 
 use super::connection::Session;
 use super::fault::{Fault, code};
 use super::features::Features;
 use super::sessions::{self, Other};
 use super::{Shared, observe, upkeep};
+use crate::database::ladder::{End, Rung, Terms, climb, while_it_lives};
+use crate::database::lane::Unsure;
 use crate::process::Process;
 
 /// Between two rounds of ending sessions.
@@ -31,16 +32,6 @@ const ROUND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Between two attempts while there is time left.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
-
-/// How the first rung ended.
-enum Rung {
-    Fenced(Arc<Process>, InstanceState),
-    Exited(BootId),
-    /// Not done; what was asked of the server may yet be carried out.
-    Failed(String),
-    /// Not done, and nothing was asked.
-    Hopeless(String),
-}
 
 /// Why one attempt was not enough.
 enum Problem {
@@ -72,7 +63,7 @@ pub(super) async fn fence(shared: &Arc<Shared>, kill: bool, within: Duration) ->
         let shared = Arc::clone(shared);
         async move { ladder(&shared, kill, deadline, within).await }
     };
-    shared.on_fence_runtime(work).await.unwrap_or_else(|| ControlOutcome::Failed {
+    shared.fence_runtime.run(work).await.unwrap_or_else(|| ControlOutcome::Failed {
         error: format!("{}: the runtime of the fence is gone", shared.name),
         untouched: false,
     })
@@ -85,38 +76,22 @@ async fn ladder(
     within: Duration,
 ) -> ControlOutcome {
     let unsure = shared.begin_fence();
-    let process = match shared.lives.living().await {
-        Ok(process) => process,
-        Err(gone) => return ControlOutcome::Exited { boot_id: Some(gone) },
-    };
-    let stopped =
-        process.as_ref().is_some_and(|process| process.activity() == observation::Process::Stopped);
-    let rung = if kill && stopped {
-        // What lies in its sockets would be acknowledged before anything sent now is read.
-        Rung::Failed("the process is stopped".to_owned())
-    } else {
-        let until = if kill { deadline - within / 2 } else { deadline };
-        let held_up = Mutex::default();
-        let began = Instant::now();
-        let attempt = Attempt { shared, unsure: &unsure, kill, began, until, held_up };
+    let terms = Terms { kill, deadline, within };
+    let asked = &unsure;
+    let end = climb(&shared.lives, terms, |process, until| async move {
+        let (held_up, began) = (Mutex::default(), Instant::now());
+        let attempt = Attempt { shared, unsure: asked, kill, began, until, held_up };
         attempt.again_and_again(process.as_ref()).await
-    };
-    match rung {
-        Rung::Fenced(process, state) => {
+    });
+    match end.await {
+        End::Fenced(process, state) => {
             upkeep::spawn(shared);
             let settings = observe::settings(shared, Some(&*process));
             let state = InstanceState { settings, ..state };
             ControlOutcome::Done { boot_id: process.boot_id().clone(), state }
         }
-        Rung::Exited(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },
-        Rung::Failed(reason) | Rung::Hopeless(reason) if kill => {
-            match shared.lives.kill(process, deadline).await {
-                Ok(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },
-                Err(why) => shared.give_up(&format!("{reason}; {why}"), unsure, false),
-            }
-        }
-        Rung::Failed(reason) => shared.give_up(&reason, unsure, false),
-        Rung::Hopeless(reason) => shared.give_up(&reason, unsure, true),
+        End::Exited(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },
+        End::Failed { reason, untouched } => shared.give_up(&reason, unsure, untouched),
     }
 }
 
@@ -124,7 +99,7 @@ async fn ladder(
 struct Attempt<'a> {
     shared: &'a Shared,
     /// Sessions with something unanswered in them.
-    unsure: &'a [(BootId, u64)],
+    unsure: &'a Unsure,
     kill: bool,
     began: Instant,
     until: Instant,
@@ -142,7 +117,7 @@ impl Attempt<'_> {
                     Ok((process, state)) => return Rung::Fenced(process, state),
                     Err(Problem::Passing(why)) => why,
                     Err(Problem::Lasting(why)) => return Rung::Failed(why),
-                    Err(Problem::Hopeless(why)) => return Rung::Hopeless(why),
+                    Err(Problem::Hopeless(why)) => return Rung::Untouched(why),
                 };
                 if Instant::now() >= self.until {
                     return Rung::Failed(self.why(&last));
@@ -150,23 +125,8 @@ impl Attempt<'_> {
                 sleep(RETRY_PAUSE).await;
             }
         };
-        let exit = async {
-            match process {
-                Some(process) => {
-                    process.exited().await;
-                    process.boot_id().clone()
-                }
-                None => std::future::pending().await,
-            }
-        };
-        let ended = timeout_at(self.until + RETRY_PAUSE, async {
-            tokio::select! {
-                rung = attempts => rung,
-                boot_id = exit => Rung::Exited(boot_id),
-            }
-        })
-        .await;
-        ended.unwrap_or_else(|_| Rung::Failed(self.why(&last)))
+        let ended = while_it_lives(process, self.until + RETRY_PAUSE, attempts).await;
+        ended.unwrap_or_else(|| Rung::Failed(self.why(&last)))
     }
 
     /// What held it up says more than that it took too long.
@@ -308,9 +268,7 @@ impl Attempt<'_> {
     /// Ends whoever is there, now that nobody can write any more, and sees them gone: those with
     /// unanswered changes for certain, the others at least cut off.
     async fn see_them_gone(&self, ender: &Session, process: &Process) -> Result<(), Problem> {
-        // Those of an earlier life of the server ended with it.
-        let ours = self.unsure.iter().filter(|(boot_id, _)| boot_id == process.boot_id());
-        let older: Vec<u64> = ours.map(|(_, id)| *id).collect();
+        let older = self.unsure.of_life(Some(process.boot_id()));
         sessions::end(ender, &older, self.until).await?;
         let clients = sessions::clients(ender, &self.shared.spared(), self.until).await?;
         let there: Vec<u64> =
@@ -334,7 +292,7 @@ impl Attempt<'_> {
 impl Shared {
     /// From here on no command that began earlier sends anything, and what is unanswered is
     /// known by session.
-    fn begin_fence(&self) -> Vec<(BootId, u64)> {
+    fn begin_fence(&self) -> Unsure {
         let mut sessions = self.sessions();
         sessions.epoch += 1;
         if let Some(control) = sessions.control.take() {
@@ -365,7 +323,7 @@ impl Shared {
     }
 
     /// Not fenced, and what was sent may yet be carried out.
-    fn give_up(&self, reason: &str, unsure: Vec<(BootId, u64)>, untouched: bool) -> ControlOutcome {
+    fn give_up(&self, reason: &str, unsure: Unsure, untouched: bool) -> ControlOutcome {
         let fences = self.sessions().fence.clone();
         if !untouched {
             self.abandon_fence(&fences.iter().flatten().collect::<Vec<_>>());

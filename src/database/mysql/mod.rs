@@ -34,7 +34,7 @@ mod write;
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use sengu_core::event::{Command, ControlOutcome, LookOutcome};
@@ -46,14 +46,12 @@ use self::connection::{Dialer, Session};
 use self::observe::Standing;
 pub(crate) use self::write::{Writer, Wrote};
 use super::Database;
+use super::lane::{Runtime, Unsure, lock};
 use super::life::Lives;
 use crate::config::{Credentials, ReplicationLogin, TlsConfig};
 
 /// A server that is not let speak is taken for one if its program is named like this.
 const PROGRAMS: [&str; 2] = ["mariadbd", "mysqld"];
-
-/// Sessions whose changes may still run that are kept in mind.
-const MAX_UNSURE: usize = 32;
 
 /// How to reach one server.
 #[derive(Debug, Clone)]
@@ -85,7 +83,7 @@ struct Shared {
     replication: Option<ReplicationLogin>,
     /// Copies use TLS towards their master.
     tls: bool,
-    fence_runtime: Option<Handle>,
+    fence_runtime: Runtime,
     /// The process behind the address. A server tells no pid: whoever listens.
     lives: Lives<()>,
     sessions: Mutex<Sessions>,
@@ -142,8 +140,7 @@ struct Sessions {
     control: Option<Session>,
     /// One to set, one to end sessions with.
     fence: [Option<Session>; 2],
-    /// Sessions with something unanswered in them, by the life of the server.
-    unsure: Vec<(BootId, u64)>,
+    unsure: Unsure,
 }
 
 impl MysqlDatabase {
@@ -165,7 +162,7 @@ impl MysqlDatabase {
             dialer,
             replication,
             tls: tls.is_some(),
-            fence_runtime,
+            fence_runtime: Runtime(fence_runtime),
             lives: Lives::new(address, &PROGRAMS),
             sessions: Mutex::default(),
             lane: tokio::sync::Mutex::default(),
@@ -252,20 +249,4 @@ impl Shared {
         let (made, by_file) = (self.made(boot_id), self.remembered().events);
         made.events_off || (!made.events_on && by_file == Some(true))
     }
-
-    /// Runs on the fence's runtime, wherever it is called; ends with it if that is gone.
-    async fn on_fence_runtime<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        match &self.fence_runtime {
-            Some(handle) => handle.spawn(work).await.ok(),
-            None => Some(work.await),
-        }
-    }
-}
-
-/// Locks; what a panicking holder left is still good, as each change is one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

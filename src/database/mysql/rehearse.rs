@@ -53,7 +53,7 @@ pub(super) async fn rehearse(shared: &Arc<Shared>) -> Result<(), String> {
         let shared = Arc::clone(shared);
         async move { run(&shared, deadline).await }
     };
-    let result = match shared.on_fence_runtime(work).await {
+    let result = match shared.fence_runtime.run(work).await {
         Some(result) => result,
         None => Err("the runtime of the fence is gone".to_owned()),
     };

@@ -104,8 +104,5 @@ pub(super) fn spawn(shared: &Arc<Shared>) {
         }
         kept.upkeep.store(false, Ordering::Release);
     };
-    match &shared.fence_runtime {
-        Some(handle) => drop(handle.spawn(work)),
-        None => drop(tokio::spawn(work)),
-    }
+    shared.fence_runtime.spawn(work);
 }

@@ -19,27 +19,12 @@ use tokio::time::{Instant, timeout_at};
 use super::connection::Session;
 use super::reply::{Fault, checked};
 use super::state::{Told, killed, question, read};
-use super::{MAX_UNSURE, Shared, closed_port, observe};
+use super::{Shared, closed_port, observe};
+use crate::database::lane::{Failure, check_life, outcome};
 use crate::process::Process;
 
 /// Name of the control connection in `CLIENT LIST`.
 const CONTROL_NAME: &str = "sengu-control";
-
-/// Why a command was not carried out.
-struct Failure {
-    error: String,
-    untouched: bool,
-}
-
-impl Failure {
-    fn untouched(error: impl Into<String>) -> Self {
-        Self { error: error.into(), untouched: true }
-    }
-
-    fn unsure(error: impl Into<String>) -> Self {
-        Self { error: error.into(), untouched: false }
-    }
-}
 
 /// What a command sends, and what the server must read like after.
 struct Change {
@@ -79,18 +64,7 @@ pub(super) async fn control(
             }
         }
     };
-    match shared.on_fence_runtime(work).await {
-        Some(Ok((process, state))) => {
-            ControlOutcome::Done { boot_id: process.boot_id().clone(), state }
-        }
-        Some(Err(Failure { error, untouched })) => {
-            ControlOutcome::Failed { error: format!("{}: {error}", shared.name), untouched }
-        }
-        None => ControlOutcome::Failed {
-            error: format!("{}: the runtime of the control connection is gone", shared.name),
-            untouched: false,
-        },
-    }
+    outcome(&shared.name, shared.fence_runtime.run(work).await)
 }
 
 async fn run(
@@ -101,14 +75,7 @@ async fn run(
 ) -> Result<(Arc<Process>, InstanceState), Failure> {
     let _lane = shared.lane.lock().await;
     let (mut session, process, before) = session_and_state(shared, epoch).await?;
-    if let Command::Promote { boot_id } = command
-        && boot_id != process.boot_id()
-    {
-        let is = process.boot_id();
-        return Err(Failure::untouched(format!(
-            "it was restarted since it was judged (was {boot_id}, is {is})"
-        )));
-    }
+    check_life(command, &process)?;
     let change = change(command, &before.state).await?;
     let mut pipeline = Pipeline::new();
     for command in &change.commands {
@@ -295,8 +262,7 @@ impl Shared {
         let process = self.identify(pid, &run_id).map_err(|error| error.to_string())?;
         session.process = Some(Arc::clone(&process));
         let mut ending = Pipeline::new();
-        // Those of an earlier life of the server ended with it.
-        for (_, id) in unsure.iter().filter(|(boot_id, _)| boot_id == process.boot_id()) {
+        for id in unsure.of_life(Some(process.boot_id())) {
             ending.add_command(words(&["CLIENT", "KILL", "ID", &id.to_string()]));
         }
         if !ending.is_empty() {
@@ -309,7 +275,7 @@ impl Shared {
         if sessions.epoch != epoch {
             return Err(fenced());
         }
-        sessions.unsure.retain(|session| !unsure.contains(session));
+        sessions.unsure.forget(&unsure);
         sessions.control = Some(session.clone());
         Ok((session, process))
     }
@@ -327,13 +293,7 @@ impl super::Sessions {
     /// Keeps in mind that something sent over this session may still run.
     pub(super) fn remember_unsure(&mut self, session: &Session) {
         if let (Some(process), Some(id)) = (&session.process, session.id) {
-            let unsure = (process.boot_id().clone(), id);
-            self.unsure.retain(|known| *known != unsure);
-            self.unsure.push(unsure);
-            // A new control session ends all of these first, so they do not pile up; and a
-            // fence ends every session of a client, known or not.
-            let surplus = self.unsure.len().saturating_sub(MAX_UNSURE);
-            self.unsure.drain(..surplus);
+            self.unsure.remember(process.boot_id(), id);
         }
     }
 }

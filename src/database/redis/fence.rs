@@ -18,15 +18,16 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use sengu_core::event::ControlOutcome;
-use sengu_core::name::BootId;
-use sengu_core::observation::{self, InstanceState};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use sengu_core::observation::InstanceState;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Session;
 use super::control::{is_copy_of, replica_of, words};
 use super::reply::{Fault, checked};
 use super::state::{killed, lists_clients, question, read};
 use super::{LOCAL_WAIT, Shared, closed_port, observe};
+use crate::database::ladder::{End, Rung, Terms, climb, while_it_lives};
+use crate::database::lane::Unsure;
 use crate::process::Process;
 
 /// Name of the fence's connection in `CLIENT LIST`.
@@ -35,16 +36,6 @@ const FENCE_NAME: &str = "sengu-fence";
 /// Between two attempts while there is time left.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
-/// How the first rung ended.
-enum Rung {
-    Fenced(Arc<Process>, InstanceState),
-    Exited(BootId),
-    Failed(String),
-    /// Not done either, and nothing that a kill would mend: it takes no writes and will take
-    /// none, but cannot be told so while it reads its data.
-    Loading(String),
-}
-
 /// Fences, within the time given.
 pub(super) async fn fence(shared: &Arc<Shared>, kill: bool, within: Duration) -> ControlOutcome {
     let deadline = Instant::now() + within;
@@ -52,7 +43,7 @@ pub(super) async fn fence(shared: &Arc<Shared>, kill: bool, within: Duration) ->
         let shared = Arc::clone(shared);
         async move { ladder(&shared, kill, deadline, within).await }
     };
-    shared.on_fence_runtime(work).await.unwrap_or_else(|| ControlOutcome::Failed {
+    shared.fence_runtime.run(work).await.unwrap_or_else(|| ControlOutcome::Failed {
         error: format!("{}: the runtime of the fence is gone", shared.name),
         untouched: false,
     })
@@ -65,33 +56,20 @@ async fn ladder(
     within: Duration,
 ) -> ControlOutcome {
     let unsure = shared.begin_fence();
-    let process = match shared.lives.living().await {
-        Ok(process) => process,
-        Err(gone) => return ControlOutcome::Exited { boot_id: Some(gone) },
-    };
-    let stopped =
-        process.as_ref().is_some_and(|process| process.activity() == observation::Process::Stopped);
-    let rung = if kill && stopped {
-        // What lies in its sockets would be acknowledged before anything sent now is read.
-        Rung::Failed("the process is stopped".to_owned())
-    } else {
-        let share = if kill { deadline - within / 2 } else { deadline };
-        ask_to_refuse(shared, process.as_ref(), &unsure, kill, share).await
-    };
-    match rung {
-        Rung::Fenced(process, state) => {
+    let terms = Terms { kill, deadline, within };
+    let asked = &unsure;
+    let end = climb(&shared.lives, terms, |process, until| async move {
+        ask_to_refuse(shared, process.as_ref(), asked, kill, until).await
+    });
+    match end.await {
+        End::Fenced(process, state) => {
             observe::spawn_upkeep(shared);
             let settings = observe::last_settings(shared, &process);
             let state = InstanceState { settings, ..state };
             ControlOutcome::Done { boot_id: process.boot_id().clone(), state }
         }
-        Rung::Exited(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },
-        Rung::Loading(reason) => shared.give_up(&reason, unsure),
-        Rung::Failed(reason) if kill => match shared.lives.kill(process, deadline).await {
-            Ok(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },
-            Err(why) => shared.give_up(&format!("{reason}; {why}"), unsure),
-        },
-        Rung::Failed(reason) => shared.give_up(&reason, unsure),
+        End::Exited(boot_id) => ControlOutcome::Exited { boot_id: Some(boot_id) },
+        End::Failed { reason, .. } => shared.give_up(&reason, unsure),
     }
 }
 
@@ -99,7 +77,7 @@ async fn ladder(
 async fn ask_to_refuse(
     shared: &Shared,
     process: Option<&Arc<Process>>,
-    unsure: &[(BootId, u64)],
+    unsure: &Unsure,
     kill: bool,
     until: Instant,
 ) -> Rung {
@@ -132,24 +110,10 @@ async fn ask_to_refuse(
             sleep(RETRY_PAUSE).await;
         }
     };
-    let exit = async {
-        match process {
-            Some(process) => {
-                process.exited().await;
-                process.boot_id().clone()
-            }
-            None => std::future::pending().await,
-        }
-    };
-    let ended = timeout_at(until, async {
-        tokio::select! {
-            rung = attempts => rung,
-            boot_id = exit => Rung::Exited(boot_id),
-        }
-    })
-    .await;
-    ended.unwrap_or_else(|_| match last {
-        Fault::LoadingCopy => Rung::Loading(last.to_string()),
+    let ended = while_it_lives(process, until, attempts).await;
+    ended.unwrap_or_else(|| match last {
+        // It takes no writes and will take none, but cannot be told so while it reads its data.
+        Fault::LoadingCopy => Rung::Spared(last.to_string()),
         _ => Rung::Failed(last.to_string()),
     })
 }
@@ -157,7 +121,7 @@ async fn ask_to_refuse(
 /// One attempt of the first rung, believed only if it reads back.
 async fn attempt(
     shared: &Shared,
-    unsure: &[(BootId, u64)],
+    unsure: &Unsure,
     closed: SocketAddr,
 ) -> Result<(Arc<Process>, InstanceState), Fault> {
     let kept = shared.sessions().fence.clone().filter(Session::may_live);
@@ -172,13 +136,9 @@ async fn attempt(
         commands.add_command(words(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]));
     }
     let required = commands.len();
-    // Those of an earlier life of the server ended with it.
     let life = session.process.as_ref().map(|process| process.boot_id());
-    let older: Vec<String> = unsure
-        .iter()
-        .filter(|(boot_id, id)| life.is_none_or(|life| life == boot_id) && session.id != Some(*id))
-        .map(|(_, id)| id.to_string())
-        .collect();
+    let older = unsure.of_life(life).into_iter().filter(|id| session.id != Some(*id));
+    let older: Vec<String> = older.map(|id| id.to_string()).collect();
     for verb in ["KILL", "LIST"] {
         for id in &older {
             commands.add_command(words(&["CLIENT", verb, "ID", id]));
@@ -252,7 +212,7 @@ async fn end_script(shared: &Shared, session: &mut Session) -> Fault {
 impl Shared {
     /// From here on no command that began earlier sends anything, and what is unanswered is
     /// known by session.
-    fn begin_fence(&self) -> Vec<(BootId, u64)> {
+    fn begin_fence(&self) -> Unsure {
         let mut sessions = self.sessions();
         sessions.epoch += 1;
         if let Some(control) = sessions.control.take() {
@@ -280,7 +240,7 @@ impl Shared {
     }
 
     /// Not fenced, and what was sent may yet be carried out.
-    fn give_up(&self, reason: &str, unsure: Vec<(BootId, u64)>) -> ControlOutcome {
+    fn give_up(&self, reason: &str, unsure: Unsure) -> ControlOutcome {
         let mut sessions = self.sessions();
         sessions.unsure.extend(unsure);
         if let Some(fence) = sessions.fence.clone() {

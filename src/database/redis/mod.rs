@@ -23,7 +23,7 @@ mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,6 +37,7 @@ use tokio::time::timeout;
 use self::connection::{Dialer, Session};
 use self::observe::Standing;
 use super::Database;
+use super::lane::{Runtime, Unsure, lock};
 use super::life::Lives;
 use crate::config::{Credentials, TlsConfig};
 use crate::process::{FindError, Process};
@@ -49,9 +50,6 @@ const LOCAL_WAIT: Duration = Duration::from_millis(50);
 
 /// A server that never answered is taken for one if its program is named like this.
 const PROGRAMS: [&str; 3] = ["redis", "valkey", "keydb"];
-
-/// Sessions whose changes may still run that are kept in mind.
-const MAX_UNSURE: usize = 32;
 
 /// How to reach one server.
 #[derive(Debug, Clone)]
@@ -78,7 +76,7 @@ struct Shared {
     name: InstanceName,
     address: SocketAddr,
     dialer: Dialer,
-    fence_runtime: Option<Handle>,
+    fence_runtime: Runtime,
     /// The process behind the address, as last verified: by pid and run id, if the server told
     /// them.
     lives: Lives<(u32, String)>,
@@ -100,8 +98,7 @@ struct Sessions {
     epoch: u64,
     control: Option<Session>,
     fence: Option<Session>,
-    /// Sessions with something unanswered in them, by the life of the server.
-    unsure: Vec<(BootId, u64)>,
+    unsure: Unsure,
 }
 
 impl RedisDatabase {
@@ -115,7 +112,7 @@ impl RedisDatabase {
             name: config.name,
             address: config.address,
             dialer,
-            fence_runtime: config.fence_runtime,
+            fence_runtime: Runtime(config.fence_runtime),
             lives: Lives::new(config.address, &PROGRAMS),
             sessions: Mutex::default(),
             lane: tokio::sync::Mutex::default(),
@@ -172,22 +169,6 @@ impl Shared {
     fn identify(&self, pid: u32, run_id: &str) -> Result<Arc<Process>, FindError> {
         self.lives.identify(pid, (pid, run_id.to_owned()))
     }
-
-    /// Runs on the fence's runtime, wherever it is called; ends with it if that is gone.
-    async fn on_fence_runtime<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        match &self.fence_runtime {
-            Some(handle) => handle.spawn(work).await.ok(),
-            None => Some(work.await),
-        }
-    }
-}
-
-/// Locks; what a panicking holder left is still good, as each change is one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A local port on which nothing listens now.

@@ -240,10 +240,7 @@ pub(super) fn spawn_upkeep(shared: &Arc<Shared>) {
         }
         kept.upkeep.store(false, Ordering::Release);
     };
-    match &shared.fence_runtime {
-        Some(handle) => drop(handle.spawn(work)),
-        None => drop(tokio::spawn(work)),
-    }
+    shared.fence_runtime.spawn(work);
 }
 
 /// Opens the fence's connection, or finds it open and answering.

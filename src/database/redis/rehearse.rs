@@ -47,7 +47,7 @@ pub(super) async fn rehearse(shared: &Arc<Shared>) -> Result<(), String> {
         let shared = Arc::clone(shared);
         async move { timeout(REHEARSAL_WAIT, run(&shared)).await }
     };
-    let ended = shared.on_fence_runtime(work).await;
+    let ended = shared.fence_runtime.run(work).await;
     let result = match ended {
         Some(Ok(result)) => result,
         Some(Err(_)) => Err("no answer in time".to_owned()),

@@ -76,6 +76,7 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
         link_up: true,
         syncing: false,
         lag: Lag::None,
+        received: None,
         health: Health::Up,
         process: Process::Running,
         starts_fenced: Verdict::Good,

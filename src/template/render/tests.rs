@@ -1,5 +1,6 @@
 //! Rendering: functions, order, bounds and errors with their places.
 
+mod conversions;
 mod functions;
 mod shipped;
 

@@ -120,7 +120,7 @@ impl Service {
         let fenced = matches!(&at.record.state, MasterState::Withdrawn { fenced: true, .. });
         if fenced && at.record.holder.instance == *to {
             match self.unmoved(cx, at) {
-                Ok(()) => self.go_on(cx, at, Cause::Told, Some((id, asked))),
+                Ok(()) => self.go_on(cx, at, Cause::GivenUp, Some((id, asked))),
                 Err(why) => self.refuse(format!("`{to}` is not opened again: {why}")),
             }
             return;
@@ -190,7 +190,9 @@ impl Service {
             when.push(Compare::Modified(key.clone(), at.revision));
             then.push(put(key, &ended));
         }
-        let story = story(cx, at, to, Cause::Told, Some(&asked.record));
+        let stays = at.record.holder.instance == *to;
+        let cause = if stays { Cause::GivenUp } else { Cause::Told };
+        let story = story(cx, at, to, cause, Some(&asked.record));
         let mut last = at.clone();
         if let (Some(external), Ask::After { epoch, .. }) =
             (&mut last.record.external, &asked.record.ask)

@@ -361,6 +361,7 @@ fn a_move_that_was_given_up_opens_what_was_fenced_for_it() {
     world.run_for(seconds(5));
     assert_eq!(world.named().as_deref(), Some("cache1"), "{}", world.tell());
     assert!(done(&world, "stays").contains("`cache1` goes on (term 2)"));
+    assert_eq!(world.history_cause(2), Cause::GivenUp);
     only_opened(&world, &["cache1"]);
 }
 
@@ -592,4 +593,19 @@ fn what_was_seen_before_a_stall_names_nobody() {
         });
         assert_eq!(world.named().as_deref(), Some("cache2"), "{}", world.tell());
     }
+}
+
+/// The old master is gone, and nothing more is heard of it: it is not waited for.
+#[test]
+fn a_dead_master_does_not_hold_up_what_is_told() {
+    let mut world = world();
+    world.dead_unseen = true;
+    world.exit("cache1");
+    tool_moves_to(&mut world, "cache2");
+    before(&mut world, "move", Announced::default());
+    world.run_for(seconds(1));
+    after(&mut world, "told", "cache2", None);
+    world.run_for(seconds(3));
+    assert_eq!(world.named().as_deref(), Some("cache2"), "{}", world.tell());
+    assert_eq!(done(&world, "told"), "`cache2` is master (term 2)");
 }

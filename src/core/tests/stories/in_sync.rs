@@ -346,6 +346,31 @@ fn a_copy_that_is_back_at_once_leaves_first() {
     assert!(world.sync().complete && members(&world) == ["db2", "db3"], "{:?}", world.sync());
 }
 
+/// A copy has received everything and applies far behind: what it has is safe there, so it is let in,
+/// and stays.
+#[test]
+fn a_copy_that_only_applies_far_behind_acknowledges() {
+    let mut world = World::mysql(Loss::None, 1);
+    let applied = transactions("db2", &[("db1", 100)]);
+    world.database_mut("db2").unapplied = Some(applied.clone());
+    world.database_mut("db2").applies = true;
+    world.database_mut("db1").position = transactions("db1", &[("db1", 900)]);
+    world.database_mut("db2").position = transactions("db2", &[("db1", 900)]);
+    run(&mut world, 15);
+    assert!(world.sync().complete && members(&world) == ["db2"], "{}", world.tell());
+    world.exit("db2");
+    run(&mut world, 4);
+    let position = transactions("db2", &[("db1", 900)]);
+    let back = Database {
+        unapplied: Some(applied),
+        applies: true,
+        ..Database::replica(2, "db1", position)
+    };
+    world.restart("db2", back);
+    run(&mut world, 8);
+    assert!(world.sync().complete && members(&world) == ["db2"], "{}", world.tell());
+}
+
 /// Fewer copies than acknowledgements are asked for: that nothing is protected is said.
 #[test]
 fn a_set_that_never_becomes_complete_is_a_problem() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sengu_core::event::Command;
 use sengu_core::observation::Verdict;
 use sengu_core::policy::Loss;
-use sengu_core::record::{Ask, Stand};
+use sengu_core::record::{Ask, Lag, Stand};
 
 use crate::world::{Database, World, instance, transactions, uuid};
 
@@ -97,6 +97,19 @@ fn a_switchover_is_refused_while_something_stands_in_its_way() {
     world.ask("t", Ask::Switchover { to: Some(instance("db2")) }, Some(1));
     world.run_for(Duration::from_secs(4));
     assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+}
+
+/// The master is quiet, and a copy lacks its last transaction: it is behind since that was written,
+/// however quiet it is since.
+#[test]
+fn a_copy_that_lacks_the_last_of_a_quiet_master_is_behind() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    world.database_mut("db1").position = transactions("db1", &[("db1", 101)]);
+    world.database_mut("db2").position = transactions("db2", &[("db1", 101)]);
+    world.run_for(Duration::from_secs(15));
+    let lag = |name| world.instance_record(name).map(|record| record.lag);
+    assert_eq!(lag("db2"), Some(Lag::None), "{}", world.tell());
+    assert_eq!(lag("db3"), Some(Lag::Far), "{}", world.tell());
 }
 
 /// Read-only does not bind an account (MariaDB). Where the process may be ended that is no reason to

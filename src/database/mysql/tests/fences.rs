@@ -213,10 +213,10 @@ async fn an_unanswered_change_is_ended_before_the_next_one(bench: MysqlBench) {
     let short = Instant::now() + Duration::from_millis(100);
     assert_eq!(session.exec("DO SLEEP(60)", short).await, Err(Fault::Silent));
     shared.abandon_control(&session);
-    assert_eq!(shared.sessions().unsure.len(), 1);
+    assert_eq!(shared.sessions().unsure.of_life(None).len(), 1);
     drop(lane);
     done(server.database(), Command::Read).await;
-    assert!(shared.sessions().unsure.is_empty());
+    assert!(shared.sessions().unsure.of_life(None).is_empty());
     let id = session.id();
     let listed = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id}");
     assert_eq!(server.root().await.value(&listed).await, "0");

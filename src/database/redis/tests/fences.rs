@@ -156,10 +156,10 @@ async fn an_unanswered_change_is_ended_before_the_next_one() {
     let lane = shared.lane.lock().await;
     let (first, _) = shared.control_session(0).await.expect("opened");
     shared.abandon_control();
-    assert_eq!(shared.sessions().unsure.len(), 1);
+    assert_eq!(shared.sessions().unsure.of_life(None).len(), 1);
     drop(lane);
     done(server.database(), Command::Read).await;
-    assert!(shared.sessions().unsure.is_empty());
+    assert!(shared.sessions().unsure.of_life(None).is_empty());
     let id = first.id.expect("answered").to_string();
     let listed = server.client().await.ask(&["CLIENT", "LIST", "ID", &id]).await.expect("answers");
     assert_eq!(crate::database::redis::state::lists_clients(&listed), Some(false));

@@ -74,6 +74,7 @@ impl World {
             late: Vec::new(),
             store_does: Store::Answers,
             exits_unseen: false,
+            dead_unseen: false,
             txns_take: Duration::ZERO,
             under_way: Vec::new(),
             hooks_take: Duration::ZERO,

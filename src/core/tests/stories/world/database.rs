@@ -71,6 +71,8 @@ pub(crate) struct Database {
     pub(crate) bound: Verdict,
     /// Its applier is stopped, and so much of what it received is not applied.
     pub(crate) unapplied: Option<Position>,
+    /// Its applier runs all the same, far behind.
+    pub(crate) applies: bool,
     /// A fence does what it should.
     pub(crate) fence_works: bool,
     /// A promotion does what it should.
@@ -92,6 +94,7 @@ impl Database {
             obstacles: Vec::new(),
             bound: Verdict::Good,
             unapplied: None,
+            applies: false,
             fence_works: true,
             promote_works: true,
         }
@@ -194,7 +197,7 @@ impl Database {
             received: self.position.clone(),
             applied: self.unapplied.clone().unwrap_or_else(|| self.position.clone()),
             trouble: None,
-            applier_stopped: self.unapplied.is_some(),
+            applier_stopped: self.unapplied.is_some() && !self.applies,
             semi_sync: transactions.then_some(SemiSync {
                 clients,
                 acknowledges: self.semi_sync.acknowledges && self.linked,

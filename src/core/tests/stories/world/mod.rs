@@ -68,6 +68,8 @@ pub(crate) struct World {
     pub(crate) store_does: Store,
     /// The agent is not told when a process exits.
     pub(crate) exits_unseen: bool,
+    /// Instances without a process are not looked at, as the agent's shell leaves them.
+    pub(crate) dead_unseen: bool,
     /// How long a txn is under way before the store applies it.
     pub(crate) txns_take: Duration,
     pub(super) under_way: Vec<(u64, ActionId, Txn)>,
@@ -201,6 +203,9 @@ impl World {
     pub(crate) fn observe(&mut self, name: &str) {
         let clients = self.clients(name);
         let database = self.database(name);
+        if self.dead_unseen && database.life.is_none() {
+            return;
+        }
         let boot_id = database.life.map(|life| boot_id(&instance(name), life));
         let process = Process::Sleeping;
         let observation = Observation { boot_id, answer: database.answer(clients), process };
