@@ -140,7 +140,7 @@ impl World {
 
     fn breach(&mut self, text: String) {
         say!(self, "VIOLATION of converges: {text}");
-        self.judges.violation = Some(Violation { slug: "converges", at: self.now, text });
+        self.judges.breach(Violation { slug: "converges", at: self.now, text });
     }
 
     /// One serving master, named by all; the others follow it.
