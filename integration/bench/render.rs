@@ -206,11 +206,7 @@ fn measure(folder: &Path, services: usize, rounds: usize) -> Measured {
     written(1);
     let mut found = Measured { renders: vec![], bare: vec![], processor: Duration::ZERO, bytes: 0 };
     for round in 0..rounds {
-        let (key, record) = server((round * 7) % services, round % SERVERS, 7000 + round);
-        let revision = catalog.revision + 1;
-        let now = Some(entry(revision, &key, record));
-        catalog.apply(Time(1), revision, &[Change { revision, key: key.as_str().into(), now }]);
-        let shared = Arc::new(catalog.clone());
+        let shared = moved(&mut catalog, services, round);
         let before = inode(&file);
         let (used, began) = (processor(), Instant::now());
         view.publish(shared);
@@ -229,6 +225,15 @@ fn measure(folder: &Path, services: usize, rounds: usize) -> Measured {
         std::thread::sleep(Duration::from_millis(20));
     }
     found
+}
+
+/// The catalog after a server of one service moved to another port.
+fn moved(catalog: &mut Catalog, services: usize, round: usize) -> Arc<Catalog> {
+    let (key, record) = server((round * 7) % services, round % SERVERS, 7000 + round);
+    let revision = catalog.revision + 1;
+    let now = Some(entry(revision, &key, record));
+    catalog.apply(Time(1), revision, &[Change { revision, key: key.as_str().into(), now }]);
+    Arc::new(catalog.clone())
 }
 
 fn inode(file: &Path) -> u64 {

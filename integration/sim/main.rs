@@ -56,6 +56,9 @@ struct Arguments {
     /// Crash before and after every action of every story; with `--scenario`: of that one.
     #[arg(long)]
     crashes: bool,
+    /// With `--crashes`: in scenarios only before and after each so manieth action.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    every: usize,
 }
 
 fn main() -> ExitCode {
@@ -295,7 +298,7 @@ fn scenario_crashes(arguments: &Arguments) -> bool {
                 while let Some((name, scenario)) =
                     scenarios.get(next.fetch_add(1, Ordering::Relaxed))
                 {
-                    let crashes = crash_scenario(scenario);
+                    let crashes = crash_scenario(scenario, arguments.every);
                     actions.fetch_add(crashes.actions, Ordering::Relaxed);
                     let Some((action, side, violation)) = crashes.violations.first() else {
                         continue;
@@ -317,9 +320,10 @@ fn scenario_crashes(arguments: &Arguments) -> bool {
     });
     let (actions, broken) = (actions.into_inner(), broken.into_inner());
     println!(
-        "# {} scenarios, {actions} actions, a crash before and after each: {broken} scenarios \
-         broke a rule ({:.1} s)",
+        "# {} scenarios, {actions} actions, a crash before and after each of them (every: {}): \
+         {broken} scenarios broke a rule ({:.1} s)",
         scenarios.len(),
+        arguments.every,
         began.elapsed().as_secs_f64()
     );
     broken == 0

@@ -594,7 +594,19 @@ fn withdrawn(cause: &Cause) -> &'static str {
         Cause::TwoWritable => "two instances take writes",
         Cause::ProcessExited => "the master's process has exited",
         Cause::Lapsed => "the agent of the master is silent, and another instance takes writes",
-        _ => "the master takes no writes",
+        Cause::Adopted
+        | Cause::Hung
+        | Cause::NotWritable
+        | Cause::Switchover
+        | Cause::Requested
+        | Cause::HandOverFailed
+        | Cause::SwitchoverUndone(_)
+        | Cause::PromotionFailed(_)
+        | Cause::Reopened
+        | Cause::Told
+        | Cause::Seen
+        | Cause::Unanswered
+        | Cause::GivenUp => "the master takes no writes",
     }
 }
 

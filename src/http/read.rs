@@ -171,7 +171,11 @@ impl<'a> Look<'a> {
                 let bearing = match topic {
                     Topic::Service(name) => Some(directory.signs_of_service(name)),
                     Topic::Node(name) => Some(directory.signs_of_node(name)),
-                    _ => None,
+                    Topic::Directory
+                    | Topic::Kv
+                    | Topic::Requests
+                    | Topic::History
+                    | Topic::Sessions => None,
                 };
                 let signs = directory.signs();
                 let (floor, count) = shell.clock_signs(signs, catalog.revision, bearing.as_ref());

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sengu_core::name::Term;
-use sengu_core::record::MasterState;
+use sengu_core::record::{MasterRecord, MasterState};
 
 use super::super::fact::{Fact, Id, Layout};
 use super::super::schedule::{MILLI, Micros};
@@ -60,10 +60,18 @@ impl NamedIsServing {
     }
 
     /// A term becomes serving: does its holder take writes?
-    fn serving(&self, service: usize, holder: Option<Id>, term: Term) -> Result<(), String> {
+    fn serving(
+        &self,
+        service: usize,
+        holder: Option<Id>,
+        record: &MasterRecord,
+    ) -> Result<(), String> {
         let Some(holder) = holder else { return Ok(()) };
+        let term = record.term;
+        // Another tool opens it before there is a term.
+        let external = record.external.is_some();
         let adopted = self.states.get(&service).is_none_or(|(_, state)| *state == "unmanaged");
-        let good = if adopted {
+        let good = if adopted || external {
             self.open.contains_key(&holder)
         } else {
             self.opened.contains(&(holder, term))
@@ -98,7 +106,7 @@ impl Invariant for NamedIsServing {
                 let before = self.states.get(service).copied();
                 let holder = Id::named(*service, &record.holder.instance);
                 let judged = if record.state == MasterState::Serving && before != Some(now) {
-                    self.serving(*service, holder, record.term)
+                    self.serving(*service, holder, record)
                 } else {
                     Ok(())
                 };

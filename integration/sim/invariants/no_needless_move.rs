@@ -53,7 +53,7 @@ impl NoNeedlessMove {
                 } else {
                     self.down.insert(host)
                 };
-                self.hosts.insert(host, at);
+                later(&mut self.hosts, host, at);
             }
             Fact::Guest { host, paused } => {
                 if paused {
@@ -61,7 +61,7 @@ impl NoNeedlessMove {
                 } else {
                     self.down.remove(&host)
                 };
-                self.hosts.insert(host, at);
+                later(&mut self.hosts, host, at);
             }
             Fact::Reach { host, reach } => {
                 if reach {
@@ -69,23 +69,21 @@ impl NoNeedlessMove {
                 } else {
                     self.cut.insert(host)
                 };
-                self.hosts.insert(host, at);
+                later(&mut self.hosts, host, at);
             }
             Fact::Stalled { host, span } => {
-                self.hosts.insert(host, at + span);
+                later(&mut self.hosts, host, at + span);
             }
             Fact::Hindered { host: Some(host), until, .. } => {
-                self.hosts.insert(host, until.max(at));
+                later(&mut self.hosts, host, until.max(at));
             }
             Fact::Hindered { host: None, instance: None, until } => {
                 for host in self.layout.hosts.values() {
-                    let last = self.hosts.entry(*host).or_insert(0);
-                    *last = until.max(*last);
+                    later(&mut self.hosts, *host, until);
                 }
             }
             Fact::Hindered { instance: Some(instance), until, .. } => {
-                let last = self.instances.entry(instance).or_insert(0);
-                *last = until.max(*last);
+                later(&mut self.instances, instance, until);
             }
             Fact::Stopped { instance, stopped } => {
                 if stopped {
@@ -95,15 +93,15 @@ impl NoNeedlessMove {
                     self.stopped.remove(&instance);
                     self.goes_on(at, instance);
                 }
-                self.instances.insert(instance, at);
+                later(&mut self.instances, instance, at);
             }
             Fact::Exited { instance } | Fact::Started { instance, .. } => {
                 self.stopped.remove(&instance);
                 self.goes_on(at, instance);
-                self.instances.insert(instance, at);
+                later(&mut self.instances, instance, at);
             }
             Fact::Hand { instance, .. } => {
-                self.instances.insert(instance, at);
+                later(&mut self.instances, instance, at);
             }
             _ => {}
         }
@@ -165,6 +163,12 @@ impl NoNeedlessMove {
             quiet / MILLI
         )))
     }
+}
+
+/// What hindered something until a time does so still, whatever else comes and goes before.
+fn later<K: Ord>(times: &mut BTreeMap<K, Micros>, key: K, at: Micros) {
+    let last = times.entry(key).or_insert(0);
+    *last = at.max(*last);
 }
 
 impl Invariant for NoNeedlessMove {

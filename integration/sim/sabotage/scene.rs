@@ -48,8 +48,8 @@ pub enum Worlds {
     OpenFileUnseen,
     /// Somebody opens a copy by hand, and no client is pinned to it.
     HandOpens,
-    /// A master dies while the service is paused.
-    PausedDeaths,
+    /// All processes die; the copies come back soon and cannot be proven, the master late.
+    NoneFits,
     /// One agent is newer than the others, and mastership moves.
     Upgrades,
     /// Masters die and come back.
@@ -76,7 +76,7 @@ impl Worlds {
             Self::ShortStops => "processes that stand still for a moment",
             Self::OpenFileUnseen => "a file that starts its instance open, followers only",
             Self::HandOpens => "copies opened by hand, followers only",
-            Self::PausedDeaths => "masters that die in a pause",
+            Self::NoneFits => "masters that die when no copy fits",
             Self::Upgrades => "a newer agent among older ones",
             Self::Deaths => "masters that die and come back",
         }
@@ -214,10 +214,15 @@ impl Worlds {
                 6,
                 &[(0, "hand opens r1"), (8 * SECOND, "r1 dies, comes back after 500 ms")],
             ),
-            Self::PausedDeaths => (
+            Self::NoneFits => (
                 80 * SECOND,
-                3,
-                &[(0, "person pauses for 50 s"), (SECOND, "r1 dies, comes back after 45 s")],
+                2,
+                &[
+                    (0, "r1 dies, comes back after 40 s"),
+                    (0, "r2 dies, comes back after 1 s"),
+                    (0, "r3 dies, comes back after 1.2 s"),
+                    (50 * SECOND, "person fails over to r2 accepting loss"),
+                ],
             ),
             Self::Upgrades => (
                 20 * SECOND,

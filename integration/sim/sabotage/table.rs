@@ -149,7 +149,7 @@ pub const TABLE: &[Entry] = &[
         &["hook-once"], 50, Worlds::AgentDiesInHooks),
     entry("refusals-are-said", RefusalDropped,
         "what is not done is not said",
-        &["refusals-are-said"], 20, Worlds::PausedDeaths),
+        &["refusals-are-said"], 20, Worlds::NoneFits),
     entry("refusals-are-said", FailedTriedAgain,
         "a candidate that failed in this incident is tried again",
         &["failed-once"], 50, Worlds::HooksSayNo),

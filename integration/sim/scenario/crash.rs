@@ -13,14 +13,14 @@ use super::super::story::Crashes;
 use super::super::world::World;
 use super::{Scenario, What};
 
-/// A death in each place of the story.
+/// A death in each place of the story, or in each `every`th.
 #[must_use]
-pub fn crash_scenario(scenario: &Scenario) -> Crashes {
+pub fn crash_scenario(scenario: &Scenario, every: usize) -> Crashes {
     let whole = play(scenario, None, false);
     let actions = whole.crash.count;
     let mut violations: Vec<(u64, &'static str, Violation)> =
         whole.judges.violation.map(|broken| (0, "without a crash", broken)).into_iter().collect();
-    for action in 0..actions {
+    for action in (0..actions).step_by(every.max(1)) {
         for (side, word) in [(Side::Before, "before"), (Side::After, "after")] {
             let world = play(scenario, Some((action, side)), false);
             violations.extend(world.judges.violation.map(|broken| (action, word, broken)));
@@ -72,7 +72,7 @@ mod tests {
     fn a_story_has_a_death_in_each_place() {
         let text = "# a failover\nat 1 s: r1 dies, comes back after 1 s\nend: 6 s\n";
         let scenario = Scenario::read(text).expect("a good story");
-        let crashes = crash_scenario(&scenario);
+        let crashes = crash_scenario(&scenario, 1);
         assert!(crashes.actions > 20, "{crashes:?}");
         assert!(crashes.violations.is_empty(), "{crashes:?}");
         let lines = tell_crash(&scenario, 5, true);

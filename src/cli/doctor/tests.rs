@@ -1,3 +1,5 @@
+//! What `sengu doctor` makes of what it sees: the page, services, files, programs.
+
 use sengu_core::explain::RuleVerdict;
 
 use super::*;

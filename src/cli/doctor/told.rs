@@ -64,7 +64,14 @@ pub(super) fn service(told: &Explanation) -> Vec<Finding> {
         let mend = match &request.request.ask {
             Ask::Pause => format!("`sengu resume {service}` ends it"),
             Ask::Drain { instance } => format!("`sengu undrain {service} {instance}` ends it"),
-            _ => continue,
+            Ask::Adopt { .. }
+            | Ask::Release
+            | Ask::Switchover { .. }
+            | Ask::Failover { .. }
+            | Ask::Before(_)
+            | Ask::After { .. } => {
+                continue;
+            }
         };
         let what = super::super::words::ask(&request.request.ask);
         let text = format!("{what} by {} is in force", request.request.by);

@@ -1,3 +1,5 @@
+//! When a drill begins, what it asks of a move, and its report.
+
 use sengu_core::record::{HookOutcome, HookStand, Phase};
 
 use super::*;

@@ -47,7 +47,13 @@ pub(super) fn begin(cx: &Cx<'_>, last: Option<&MasterRecord>, cause: &Cause) -> 
     let before = last.and_then(|last| last.external.as_ref());
     let intent = last.and_then(|last| match &last.state {
         MasterState::Withdrawn { intent, .. } => intent.clone(),
-        _ => None,
+        MasterState::Unmanaged
+        | MasterState::Vacant { .. }
+        | MasterState::Taken { .. }
+        | MasterState::Serving
+        | MasterState::Giving { .. }
+        | MasterState::Lapsed
+        | MasterState::FenceFailed { .. } => None,
     });
     (cx.settings.policy.failover == Failover::External).then(|| External {
         lease_ms: match cx.config.judge {
@@ -240,10 +246,8 @@ impl Service {
                 self.go_on(cx, at, Cause::Unanswered, None);
             }
             (None, _) => {
-                let why = match cause {
-                    Cause::ProcessExited => "its process exited",
-                    _ => "it takes no writes",
-                };
+                let exited = *cause == Cause::ProcessExited;
+                let why = if exited { "its process exited" } else { "it takes no writes" };
                 self.refuse(format!(
                     "`{}` was withdrawn ({why}), and no instance takes writes: the tool that moves \
                      this service must open one",

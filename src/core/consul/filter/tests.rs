@@ -1,3 +1,5 @@
+//! Filter expressions: what each operator says, how they bind, what is refused, and bounds.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
