@@ -262,8 +262,8 @@ impl GtidState {
         all
     }
 
-    /// The entries that go beyond the other's, with the number they reach: for each (domain, server)
-    /// the other must tell at least as much itself.
+    /// The entries that go beyond the other's, with the number they reach: for each (domain,
+    /// server) the other must tell at least as much itself.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         self.beyond(|writer, number| other.last.get(&writer).is_none_or(|known| *known < number))
@@ -319,8 +319,8 @@ impl GtidState {
         })
     }
 
-    /// Of what the other has this server wrote these, and they lie beyond all that is known here: it
-    /// would use their numbers again.
+    /// Of what the other has this server wrote these, and they lie beyond all that is known here:
+    /// it would use their numbers again.
     #[must_use]
     pub fn would_repeat(&self, other: &Self, server: u32) -> Self {
         let reached = |domain: u32| {

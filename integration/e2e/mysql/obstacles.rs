@@ -165,8 +165,8 @@ for_both!(prepared_branch:
     a_switchover_of_mariadb_is_refused_while_an_xa_branch_is_prepared,
     a_switchover_of_mysql_is_refused_while_an_xa_branch_is_prepared);
 
-/// MariaDB has nothing that stops such an account from writing, but the end of the server's process:
-/// that is for a failover. A planned move is refused with the account, and how to end it.
+/// MariaDB has nothing that stops such an account from writing, but the end of the server's
+/// process: that is for a failover. A planned move is refused, with the account and what ends it.
 #[test]
 fn mariadb_under_a_client_above_read_only_fails_over_and_refuses_a_switchover() {
     let mut settings = MysqlSettings::lossless(Flavour::MariaDb);

@@ -346,8 +346,8 @@ fn a_copy_that_is_back_at_once_leaves_first() {
     assert!(world.sync().complete && members(&world) == ["db2", "db3"], "{:?}", world.sync());
 }
 
-/// A copy has received everything and applies far behind: what it has is safe there, so it is let in,
-/// and stays.
+/// A copy has received everything and applies far behind: what it has is safe there, so it is let
+/// in, and stays.
 #[test]
 fn a_copy_that_only_applies_far_behind_acknowledges() {
     let mut world = World::mysql(Loss::None, 1);

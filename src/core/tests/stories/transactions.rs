@@ -112,8 +112,8 @@ fn a_copy_that_lacks_the_last_of_a_quiet_master_is_behind() {
     assert_eq!(lag("db3"), Some(Lag::Far), "{}", world.tell());
 }
 
-/// Read-only does not bind an account (MariaDB). Where the process may be ended that is no reason to
-/// leave a service without its failover; a planned move is refused, since it would end the process.
+/// Read-only does not bind an account (MariaDB). Where the process may be ended that is no reason
+/// to leave a service without its failover; a planned move is refused: it would end the process.
 #[test]
 fn an_account_above_read_only_is_told_and_refuses_what_is_planned() {
     let mut world = World::mysql(Loss::Bounded, 1);
