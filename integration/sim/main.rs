@@ -198,7 +198,7 @@ fn many(arguments: &Arguments) -> bool {
     let limits = if arguments.limits { " --limits" } else { "" };
     println!(
         "# for docs/proof.md: `cargo sim -- --seeds {count} --from {}{limits} --threads {}`, {}, \
-         {}: {runs} seeds, {broken} broke a rule, {:.0} hours of cluster life, {:.1} seeds a second",
+         {}: {runs} seeds, {broken} with a violation, {:.0} hours of cluster life, {:.1} seeds a second",
         arguments.from,
         arguments.threads,
         said("date", &["-u", "+%F"]),
@@ -321,7 +321,7 @@ fn scenario_crashes(arguments: &Arguments) -> bool {
     let (actions, broken) = (actions.into_inner(), broken.into_inner());
     println!(
         "# {} scenarios, {actions} actions, a crash before and after each of them (every: {}): \
-         {broken} scenarios broke a rule ({:.1} s)",
+         {broken} scenarios with a violation ({:.1} s)",
         scenarios.len(),
         arguments.every,
         began.elapsed().as_secs_f64()

@@ -42,18 +42,7 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
     put("socket".into(), config.socket.display().to_string());
     put("datacenter".into(), config.datacenter.clone());
     put("store.lease".into(), format(config.lease));
-    match &config.store {
-        StoreConfig::Embedded => put("store.kind".into(), "embedded".into()),
-        StoreConfig::Etcd(etcd) => {
-            put("store.kind".into(), "etcd".into());
-            put("store.endpoints".into(), list(&etcd.endpoints));
-            put("store.prefix".into(), etcd.prefix.clone());
-            put("store.election".into(), format(etcd.election));
-            put("store.fence".into(), format(etcd.fence));
-            put("store.credentials".into(), set(etcd.credentials.is_some()));
-            put("store.tls".into(), set(etcd.tls.is_some()));
-        }
-    }
+    spell_store(&mut put, &config.store);
     put("dns.listen".into(), list(&config.dns.listen));
     put("dns.domains".into(), list(&config.dns.domains));
     put("dns.ttl".into(), format(config.dns.ttl));
@@ -109,6 +98,21 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
 
 fn set(there: bool) -> String {
     if there { "set" } else { "none" }.to_owned()
+}
+
+fn spell_store(put: &mut impl FnMut(String, String), store: &StoreConfig) {
+    match store {
+        StoreConfig::Embedded => put("store.kind".into(), "embedded".into()),
+        StoreConfig::Etcd(etcd) => {
+            put("store.kind".into(), "etcd".into());
+            put("store.endpoints".into(), list(&etcd.endpoints));
+            put("store.prefix".into(), etcd.prefix.clone());
+            put("store.election".into(), format(etcd.election));
+            put("store.fence".into(), format(etcd.fence));
+            put("store.credentials".into(), set(etcd.credentials.is_some()));
+            put("store.tls".into(), set(etcd.tls.is_some()));
+        }
+    }
 }
 
 fn spell_service(put: &mut impl FnMut(String, String), key: &str, service: &ServiceConfig) {

@@ -297,8 +297,8 @@ impl Config {
         meant::config(vec![part], path, machine)
     }
 
-    /// What the core is told of it: one judge (the embedded store) or several (etcd). `agent` is the random id kept
-    /// in the data folder, `start` this life of the process.
+    /// What the core is told of it: one judge (the embedded store) or several (etcd). `agent` is
+    /// the random id kept in the data folder, `start` this life of the process.
     #[must_use]
     pub fn core(&self, agent: String, start: String) -> policy::Config {
         policy::Config {

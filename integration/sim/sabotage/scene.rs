@@ -73,6 +73,11 @@ impl Worlds {
             Self::DeadAndCut => "agents that die and find no store",
             Self::AgentDiesInHooks => "agents that die during hooks",
             Self::AllDie => "all processes die, one comes back emptied",
+            Self::FullStore => (
+                20 * SECOND,
+                4,
+                &[(0, "store is full for 6 s"), (SECOND, "r1 dies, comes back after 1 s")],
+            ),
             Self::ShortStops => "processes that stand still for a moment",
             Self::OpenFileUnseen => "a file that starts its instance open, followers only",
             Self::HandOpens => "copies opened by hand, followers only",
@@ -128,7 +133,6 @@ impl Worlds {
     /// How long a round takes, how many there are, and its deeds. In them `1`, `2` and `3` after
     /// `h` or `r` are turned from round to round.
     fn rounds(self) -> (Micros, u64, &'static [(Micros, &'static str)]) {
-        const AT_ONCE: Micros = 30 * MILLI;
         match self {
             Self::SlowStoreThenNone => (
                 16 * SECOND,
@@ -145,7 +149,7 @@ impl Worlds {
                 12,
                 &[
                     (0, "person switches over"),
-                    (AT_ONCE, "h1 loses h2 for 1.5 s"),
+                    (30 * MILLI, "h1 loses h2 for 1.5 s"),
                     (AT_ONCE, "h1 loses h3 for 1.5 s"),
                     (AT_ONCE, "h2 loses h3 for 1.5 s"),
                 ],
@@ -166,6 +170,8 @@ impl Worlds {
                     (20 * SECOND, "r2 dies, comes back after 2 s"),
                 ],
             ),
+            Self::ShortStops => (10 * SECOND, 9, &[(0, "r1 is stopped for 1.8 s")]),
+            Self::Deaths => (30 * SECOND, 4, &[(0, "r1 dies, comes back after 2 s")]),
             _ => self.more_rounds(),
         }
     }
@@ -182,11 +188,6 @@ impl Worlds {
                     (2200 * MILLI, "agent h2 dies for 700 ms"),
                     (2300 * MILLI, "r3 dies, comes back after 100 ms, without its last 30 writes"),
                 ],
-            ),
-            Self::FullStore => (
-                20 * SECOND,
-                4,
-                &[(0, "store is full for 6 s"), (SECOND, "r1 dies, comes back after 1 s")],
             ),
             Self::OpenFile | Self::OpenFileUnseen => (
                 30 * SECOND,
@@ -208,7 +209,6 @@ impl Worlds {
                     (30 * SECOND, "person fails over to r2 accepting loss"),
                 ],
             ),
-            Self::ShortStops => (10 * SECOND, 9, &[(0, "r1 is stopped for 1.8 s")]),
             Self::HandOpens => (
                 16 * SECOND,
                 6,
@@ -229,7 +229,6 @@ impl Worlds {
                 6,
                 &[(0, "agent h1 is upgraded"), (6 * SECOND, "person switches over")],
             ),
-            Self::Deaths => (30 * SECOND, 4, &[(0, "r1 dies, comes back after 2 s")]),
             Self::AgentDiesInHooks => (
                 14 * SECOND,
                 12,

@@ -101,7 +101,7 @@ impl Options {
              initial-advertise-peer-urls: {peer}\n\
              initial-cluster: {all}\n\
              initial-cluster-token: sengu\n\
-             # `new` for the first start of all; `existing` for a member that replaces a lost one.\n\
+             # `new` for the first start of all; `existing` for one that replaces a lost one.\n\
              initial-cluster-state: new\n\
              strict-reconfig-check: true\n\
              # Sengu's lease must outlast two elections: `election` in [store] is to be this.\n\
