@@ -268,8 +268,8 @@ fn scripts_of_mysqlfailover_close_and_open() {
     trio.until_master(&trio.servers[0], LATER);
     trio.servers[0].kill();
     run(&["before", SERVICE, "UNKNOWN", &port, &new, &port]).good();
-    trio.servers[2].follow(trio.servers[1].address);
     run(&["after", SERVICE, "UNKNOWN", &port, &new, &port]).good();
+    trio.servers[2].follow(trio.servers[1].address);
     run(&["post", SERVICE, "UNKNOWN", &port, &new, &port]).good();
     trio.until_master(&trio.servers[1], SOON);
     assert_eq!(run(&["after", SERVICE, &new]).code, Some(1), "three arguments are not known");
