@@ -39,6 +39,7 @@ use crate::http::query::Params;
 use crate::http::read::{Topic, read};
 use crate::http::server::{Limits, Listener, PeerUser, Server};
 use crate::http::{Context, Shell, body, events, signals, write};
+use crate::template::TemplateStatus;
 use peer::{User, admitted};
 pub use records::Records;
 pub use request::{Asking, Placed, Rehearsed, Tracked};
@@ -91,6 +92,9 @@ pub trait Agent: Send + Sync + 'static {
 
     /// Every check with its last result.
     async fn checks(&self) -> serde_json::Value;
+
+    /// Every rendered file of this host, as it stands.
+    async fn templates(&self) -> Vec<TemplateStatus>;
 }
 
 /// A running server on the socket. It goes on when this is dropped; the shutdown future ends it.
@@ -149,6 +153,7 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/v1/sengu/events", get(events))
         .route("/v1/sengu/records", get(records))
         .route("/v1/sengu/checks", get(checks))
+        .route("/v1/sengu/templates", get(templates))
         .route("/v1/sengu/reload", post(reload))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -250,9 +255,7 @@ async fn history(
         let index = index.max().unwrap_or(1);
         let body = view.map(|view| {
             let newest = view.history.iter().rev().take(limit);
-            newest
-                .map(|(term, at)| TermReport { term: *term, record: at.record.clone() })
-                .collect::<Vec<_>>()
+            newest.map(|(term, at)| TermReport::of(view, *term, &at.record)).collect::<Vec<_>>()
         });
         Found { index, body }
     };
@@ -279,6 +282,12 @@ async fn place(
     for _ in 0..ATTEMPTS {
         let catalog = known(&desk, &service).await?;
         let now = clock::now();
+        if let Some((id, revision)) = request::same(&catalog, &service, &asking.ask, now.wall) {
+            let mut response = good(&Placed { id: id.to_owned(), revision });
+            let what = format!("{} of {service} by {by}", request::word(&asking.ask));
+            signals::note(&mut response, Some(what), Some(format!("joins {id}")));
+            return Ok(response);
+        }
         let id = request::id(&asking.ask, now.wall);
         let draft = request::place(&catalog, &service, &asking, &by, id, now.wall)?;
         if asking.dry_run {
@@ -386,6 +395,10 @@ async fn records(State(desk): State<Arc<Desk>>) -> Reply {
 
 async fn checks(State(desk): State<Arc<Desk>>) -> Response {
     good(&desk.agent.checks().await)
+}
+
+async fn templates(State(desk): State<Arc<Desk>>) -> Response {
+    good(&desk.agent.templates().await)
 }
 
 /// The journal: what changes, what the agent decides and does.

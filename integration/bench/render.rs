@@ -2,9 +2,13 @@
 //! file on disk.
 //!
 //! A template that lists every server of every service runs as in the agent, without waiting for
-//! quiet. One service moves; the time is taken until the new file stands in the old one's place.
-//! Beside it, in the same run and folder: a bare loop that writes the same bytes aside, forces
-//! them to disk and renames. Exit code 1 if a bound does not hold. Not part of the tests.
+//! quiet. One service moves; the time is taken from the publication of the catalog until the new
+//! file stands in the old one's place. Rounds take turns with a bare loop in the same folder that
+//! does the same up to the same moment: the same bytes aside, forced to disk, renamed. What the
+//! disk alone takes is in both; what the bounds are about is what sengu takes beside it, so the
+//! bound is held against the difference of the medians where the disk alone passes it. Beside
+//! them the processor time of this process for a round, which other work on the machine does not
+//! stretch. Exit code 1 if a bound does not hold. Not part of the tests.
 #![expect(clippy::print_stdout, reason = "a command for people")]
 
 use std::fs::{self, File};
@@ -31,6 +35,9 @@ const HOSTS: usize = 100;
 /// Services, and the longest that a change of one may take in the median.
 const SIZES: [(usize, Duration); 2] =
     [(1_000, Duration::from_millis(5)), (10_000, Duration::from_millis(30))];
+/// How often the file is looked at; a wait without sleep would take the processor from what is
+/// measured.
+const LOOK: Duration = Duration::from_micros(100);
 /// Longer than any of it takes.
 const LATER: Duration = Duration::from_secs(20);
 
@@ -49,30 +56,54 @@ struct Arguments {
     folder: PathBuf,
 }
 
+/// What one size came to.
+struct Measured {
+    renders: Vec<Duration>,
+    bare: Vec<Duration>,
+    /// Processor time of all rounds together, without the bare ones.
+    processor: Duration,
+    bytes: usize,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    println!("| services | file | render: median | 95 % | bare writes: median | 95 % | bound |");
-    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| services | file | change to file: median | 95 % | bare write: median | 95 % | \
+         processor | bound | |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
     let mut good = true;
     for (services, bound) in SIZES {
         let folder = tempfile::tempdir_in(&arguments.folder).expect("a folder can be made");
-        let (mut renders, bytes) = renders(folder.path(), services, arguments.rounds);
-        let mut bare = bare(folder.path(), &bytes, arguments.rounds);
-        renders.sort();
-        bare.sort();
-        let median = quantile(&renders, 50);
-        good &= median <= bound;
+        let mut found = measure(folder.path(), services, arguments.rounds);
+        found.renders.sort();
+        found.bare.sort();
+        let (median, disk) = (quantile(&found.renders, 50), quantile(&found.bare, 50));
+        let beside = median.saturating_sub(disk);
+        let word = match (median <= bound, beside <= bound) {
+            (true, _) => "holds",
+            (false, true) => "holds beside the disk",
+            (false, false) => "missed",
+        };
+        good &= beside <= bound;
         println!(
-            "| {services} x {SERVERS} | {} KiB | {} | {} | {} | {} | {} |",
-            bytes.len() / 1024,
+            "| {services} x {SERVERS} | {} KiB | {} | {} | {} | {} | {} | {} | {word} |",
+            found.bytes / 1024,
             shown(median),
-            shown(quantile(&renders, 95)),
-            shown(quantile(&bare, 50)),
-            shown(quantile(&bare, 95)),
+            shown(quantile(&found.renders, 95)),
+            shown(disk),
+            shown(quantile(&found.bare, 95)),
+            shown(found.processor / u32::try_from(arguments.rounds.max(1)).unwrap_or(1)),
             shown(bound),
         );
     }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Processor time of this process so far.
+fn processor() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs().try_into().unwrap_or(0))
 }
 
 fn shown(time: Duration) -> String {
@@ -126,8 +157,8 @@ fn filled(services: usize) -> Catalog {
     catalog
 }
 
-/// How long each change took to be on disk, and the last file.
-fn renders(folder: &Path, services: usize, rounds: usize) -> (Vec<Duration>, Vec<u8>) {
+/// How long each change took to be on disk, in turns with bare writes of the same bytes.
+fn measure(folder: &Path, services: usize, rounds: usize) -> Measured {
     let (source, file) = (folder.join("in.tera"), folder.join("out"));
     fs::write(&source, TEMPLATE).expect("the template can be written");
     let view = Arc::new(View::default());
@@ -173,7 +204,7 @@ fn renders(folder: &Path, services: usize, rounds: usize) -> (Vec<Duration>, Vec
         }
     };
     written(1);
-    let mut times = Vec::new();
+    let mut found = Measured { renders: vec![], bare: vec![], processor: Duration::ZERO, bytes: 0 };
     for round in 0..rounds {
         let (key, record) = server((round * 7) % services, round % SERVERS, 7000 + round);
         let revision = catalog.revision + 1;
@@ -181,42 +212,43 @@ fn renders(folder: &Path, services: usize, rounds: usize) -> (Vec<Duration>, Vec
         catalog.apply(Time(1), revision, &[Change { revision, key: key.as_str().into(), now }]);
         let shared = Arc::new(catalog.clone());
         let before = inode(&file);
-        let began = Instant::now();
+        let (used, began) = (processor(), Instant::now());
         view.publish(shared);
         while inode(&file) == before {
             assert!(began.elapsed() < LATER, "{:?}", templates.status());
-            std::hint::spin_loop();
+            std::thread::sleep(LOOK);
         }
-        times.push(began.elapsed());
+        found.renders.push(began.elapsed());
+        found.processor += processor() - used;
         // What follows the swap is not part of the next round.
         written(round as u64 + 2);
+        let bytes = fs::read(&file).expect("the file can be read");
+        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), services * SERVERS);
+        found.bytes = bytes.len();
+        found.bare.push(bare(folder, &bytes));
         std::thread::sleep(Duration::from_millis(20));
     }
-    let bytes = fs::read(&file).expect("the file can be read");
-    assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), services * SERVERS);
-    (times, bytes)
+    found
 }
 
 fn inode(file: &Path) -> u64 {
     fs::metadata(file).map(|found| found.ino()).unwrap_or_default()
 }
 
-/// The same bytes: aside, forced to disk, renamed, the folder forced to disk.
-fn bare(folder: &Path, bytes: &[u8], rounds: usize) -> Vec<Duration> {
+/// The same bytes: aside, forced to disk, renamed; and then the folder, which is not counted on
+/// either side.
+fn bare(folder: &Path, bytes: &[u8]) -> Duration {
     let (aside, file) = (folder.join(".bare.new"), folder.join("bare"));
     let write = || {
         let mut new = File::create(&aside)?;
         new.write_all(bytes)?;
         new.sync_all()?;
-        fs::rename(&aside, &file)?;
-        File::open(folder)?.sync_all()
+        fs::rename(&aside, &file)
     };
-    let one = |_| {
-        let began = Instant::now();
-        write().expect("files can be written");
-        let took = began.elapsed();
-        std::thread::sleep(Duration::from_millis(20));
-        took
-    };
-    (0..rounds).map(one).collect()
+    let began = Instant::now();
+    write().expect("files can be written");
+    let took = began.elapsed();
+    let folder = File::open(folder).and_then(|folder| folder.sync_all());
+    folder.expect("the folder can be forced to disk");
+    took
 }

@@ -128,6 +128,27 @@ fn an_agent_that_dies_alone_leaves_the_master_open_and_finds_it_again() {
 }
 
 #[test]
+fn an_agent_stalled_for_ten_seconds_beside_a_living_master_moves_nothing() {
+    let mut trio = Trio::adopted(&Settings::default());
+    let (name, address) = (trio.servers[0].name.clone(), trio.servers[0].address);
+    let term = trio.agent.status(SERVICE)["term"].clone();
+    let following = Writer::pinned("pinned", address);
+    trio.until_settled(LATER);
+    trio.agent.signal(rustix::process::Signal::STOP);
+    let before = following.acks().len();
+    std::thread::sleep(Duration::from_secs(10));
+    assert!(following.acks().len() > before, "the master lives");
+    trio.agent.signal(rustix::process::Signal::CONT);
+    let same = integration::rig::wait::holds(SOON * 3, || {
+        trio.named().is_none_or(|named| named.address == address)
+    });
+    assert!(same, "another was named");
+    trio.until_master(trio.server(&name), SOON);
+    assert_eq!(trio.agent.status(SERVICE)["term"], term, "no needless move");
+    assert_eq!(trio.writable(), [address]);
+}
+
+#[test]
 fn a_master_that_fails_while_the_agent_is_away_is_replaced_when_it_is_back() {
     let mut trio = Trio::adopted(&Settings::default());
     let name = trio.servers[0].name.clone();

@@ -56,6 +56,34 @@ fn a_hosts_file_follows_the_master_and_keeps_all_other_lines() {
     );
 }
 
+/// The registry is lost as a whole, and starts again with nothing in it.
+#[test]
+fn a_store_that_restarts_empty_names_nobody_touches_nothing_and_empties_no_file() {
+    let (mut trio, file, _place) = with_template("");
+    let master = trio.servers[0].address;
+    let wanted = Some(master.ip().to_string());
+    trio.until("the file names the master", SOON, || (line(&file, MASTER) == wanted).then_some(()));
+    let by_hand = format!("{}10.1.2.3 by-hand\n", fs::read_to_string(&file).expect("readable"));
+    fs::write(&file, by_hand).expect("writable");
+    let kept = || {
+        let all = [("localhost", "127.0.0.1"), ("by-hand", "10.1.2.3")];
+        all.iter().all(|(name, ip)| line(&file, name).as_deref() == Some(*ip))
+    };
+    trio.agent.kill();
+    fs::remove_dir_all(trio.place.path("data")).expect("the store can be lost");
+    trio.agent.restart();
+    let empty = wait::holds(SOON * 2, || trio.named().is_none() && kept());
+    assert!(empty, "{}", fs::read_to_string(&file).expect("readable"));
+    assert_eq!(trio.writable(), [master], "nobody was fenced or opened");
+    let status = trio.agent.sengu(&["status"]);
+    assert!(status.all().contains("not adopted"), "{}", status.all());
+    trio.adopt();
+    trio.until("the file names the master again", LATER, || {
+        (line(&file, MASTER) == wanted && kept()).then_some(())
+    });
+    trio.until_followed(&trio.servers[0], LATER);
+}
+
 #[test]
 fn a_withdrawn_master_leaves_the_hosts_file_and_the_others_stay() {
     let place = Place::claim();

@@ -105,6 +105,15 @@ fn all_hosts_phases_are_told_once() {
     assert!(!text.contains("fenced "), "a process that was killed was not fenced:\n{text}");
     let role = text.lines().find(|line| line.starts_with("role-changed")).expect("told");
     assert!(role.ends_with(" master"), "{role}");
+    let new = trio.named().expect("somebody is named").name.clone();
+    trio.until("the history tells how they ended", LATER, || {
+        let told = history(&trio);
+        let all = [
+            "hook detected on db1: done in".to_owned(),
+            format!("hook role-changed on db1 ({new} is master now): done in"),
+        ];
+        all.iter().all(|line| told.contains(line)).then_some(())
+    });
     // A restart tells nothing again.
     let before = told();
     trio.agent.restart();

@@ -28,7 +28,7 @@ impl World {
                 exit = Some(why);
                 continue;
             }
-            let counted = !matches!(action, Action::Say(_) | Action::Wake(_));
+            let counted = !matches!(action, Action::Say(_) | Action::Wake(_)) && self.lively();
             let point = if counted { self.crash.next() } else { None };
             if point == Some(Side::Before) {
                 self.crash_agent(at.host);

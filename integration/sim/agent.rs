@@ -12,7 +12,7 @@ use sengu_core::event::{ActionId, Armed, Event};
 use sengu_core::kv::{Revision, TxnReply};
 use sengu_core::machine::Machine;
 use sengu_core::name::{BootId, HostName, ServiceName};
-use sengu_core::policy::{Config, InstanceConfig, Judge, OnError, ServiceConfig};
+use sengu_core::policy::{Config, Failover, InstanceConfig, Judge, OnError, ServiceConfig};
 use sengu_core::time::Time;
 
 use super::clock::HostClock;
@@ -45,6 +45,8 @@ pub(crate) struct Agent {
     pub(crate) asked: usize,
     /// It runs a newer version, whose records have a field that others do not know.
     pub(crate) newer: bool,
+    /// Its file says `failover = "manual"` now, whatever the others' say.
+    pub(crate) manual: bool,
     /// Instances that its configuration leaves out for now.
     pub(crate) forgotten: BTreeSet<Id>,
     /// The highest revision that it has seen: what its folder remembers.
@@ -127,6 +129,7 @@ impl Agent {
             watch_late: 0,
             asked: 0,
             newer: false,
+            manual: false,
             forgotten: BTreeSet::new(),
             highest: 0,
             file: BTreeMap::new(),
@@ -154,9 +157,13 @@ impl Agent {
         let on_host = world.databases.iter().filter(|db| {
             db.host == self.host && db.id.service == service && !self.forgotten.contains(&db.id)
         });
+        let mut policy = world.options.policy.clone();
+        if self.manual {
+            policy.failover = Failover::Manual;
+        }
         ServiceConfig {
             kind: world.options.kind(),
-            policy: world.options.policy.clone(),
+            policy,
             instances: on_host
                 .map(|db| {
                     let config =

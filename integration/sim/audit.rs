@@ -32,12 +32,8 @@ impl World {
         self.plan(EVERY, Happening::Audit);
         let now = self.now;
         self.arrivals.retain(|_, arrives| *arrives + 60 * SECOND > now);
-        // Two agents of a host without a term write over each other's records: nothing tells them.
-        let double = &self.agents[self.hosts()];
-        let doubled = (double.life.is_some() || double.asked > 0).then_some(double.host);
         for host in 0..self.agents.len() {
             let asked = std::mem::take(&mut self.agents[host].asked);
-            let asked = if doubled == Some(self.place(host)) { 0 } else { asked };
             self.tell(Fact::Size { what: "txns of one agent in 2 s", size: asked, bound: TXNS });
             let Some(life) = self.agents[host].life.as_ref() else { continue };
             let (inbox, pending) = (life.waiting_events(), life.pending.len());

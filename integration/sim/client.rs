@@ -11,6 +11,10 @@ use super::world::{Happening, World};
 
 /// How long a client waits for an answer.
 const PATIENCE: Micros = SECOND;
+/// Between two writes of a client while nothing happens.
+const QUIET: (Micros, Micros) = (2 * SECOND, 6 * SECOND);
+/// When something happens, all write again within so long.
+const AWAKE: Micros = 150 * MILLI;
 
 /// How a client finds its database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +40,10 @@ pub(crate) struct Client {
     target: Option<(usize, Micros)>,
     session: u64,
     call: u64,
+    /// When it gives up waiting for that, and whether something is planned to look then.
+    patience: (Micros, bool),
+    /// Counts what it plans to do next: only the newest of it counts.
+    turn: u64,
 }
 
 impl World {
@@ -65,24 +73,56 @@ impl World {
         let host = index % self.hosts();
         let session = self.number();
         let client = self.clients.len();
-        self.clients.push(Client { service, manner, host, target: None, session, call: 0 });
+        self.clients.push(Client {
+            service,
+            manner,
+            host,
+            target: None,
+            session,
+            call: 0,
+            patience: (0, false),
+            turn: 0,
+        });
         let wait = self.random.client.between(SECOND, 2 * SECOND);
-        self.plan(wait, Happening::ClientActs { client });
+        self.plan_client(wait, client);
+    }
+
+    fn plan_client(&mut self, wait: Micros, client: usize) {
+        self.clients[client].turn += 1;
+        let turn = self.clients[client].turn;
+        self.plan(wait, Happening::ClientActs { client, turn });
+    }
+
+    /// Something happened: who waits for nothing writes soon.
+    pub(crate) fn wake_clients(&mut self) {
+        for client in 0..self.clients.len() {
+            if self.clients[client].call == 0 {
+                let wait = self.random.client.between(MILLI, AWAKE);
+                self.plan_client(wait, client);
+            }
+        }
     }
 
     /// A client writes, if it knows where.
-    pub(crate) fn client_acts(&mut self, client: usize) {
+    pub(crate) fn client_acts(&mut self, client: usize, turn: u64) {
+        if self.clients[client].turn != turn || self.clients[client].call != 0 {
+            return;
+        }
         let Some(db) = self.find(client) else {
-            let (low, high) = if self.lively() { (50, 200) } else { (300, 1000) };
-            let wait = self.random.client.between(low * MILLI, high * MILLI);
-            self.plan(wait, Happening::ClientActs { client });
+            let (low, high) = if self.lively() { (50 * MILLI, 200 * MILLI) } else { QUIET };
+            let wait = self.random.client.between(low, high);
+            self.plan_client(wait, client);
             return;
         };
         let serial = self.number();
         let session = self.clients[client].session;
         let call = self.call(None, db, session, Ask::Write(serial), Caller::Client(client));
-        self.clients[client].call = call;
-        self.plan(PATIENCE, Happening::ClientTimeout { client, call });
+        let until = self.now + PATIENCE;
+        let state = &mut self.clients[client];
+        state.call = call;
+        if !std::mem::replace(&mut state.patience, (until, true)).1 {
+            self.plan(PATIENCE, Happening::ClientTimeout { client });
+        }
     }
 
     fn find(&mut self, client: usize) -> Option<usize> {
@@ -121,23 +161,31 @@ impl World {
             (Reply::Acknowledged, true) => self.options.pace,
             (Reply::ReadOnly, true) => (100 * MILLI, 600 * MILLI),
             (_, true) => (20 * MILLI, 200 * MILLI),
-            (_, false) => (400 * MILLI, 1600 * MILLI),
+            (_, false) => QUIET,
         };
         if matches!(reply, Reply::Reset | Reply::Refused) {
             self.clients[client].session = self.number();
         }
         let wait = self.random.client.between(low, high);
-        self.plan(wait, Happening::ClientActs { client });
+        self.plan_client(wait, client);
     }
 
     /// No answer: it connects anew and tries again.
-    pub(crate) fn client_timeout(&mut self, client: usize, call: u64) {
-        if self.clients[client].call != call {
+    pub(crate) fn client_timeout(&mut self, client: usize) {
+        let Client { call, patience: (until, _), .. } = self.clients[client];
+        if call == 0 {
+            self.clients[client].patience.1 = false;
             return;
         }
+        if until > self.now {
+            // It has written again since.
+            self.plan(until - self.now, Happening::ClientTimeout { client });
+            return;
+        }
+        self.clients[client].patience.1 = false;
         self.calls.remove(&call);
         self.clients[client].call = 0;
         self.clients[client].session = self.number();
-        self.plan(MILLI, Happening::ClientActs { client });
+        self.plan_client(MILLI, client);
     }
 }

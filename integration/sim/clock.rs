@@ -88,7 +88,7 @@ impl HostClock {
     }
 
     fn scaled(&self, at: Micros) -> u64 {
-        let scaled = i128::from(at) * i128::from(1_000_000 + self.ppm) / 1_000_000;
+        let scaled = signed(at) * (1_000_000 + self.ppm) / 1_000_000;
         u64::try_from(scaled).unwrap_or(0)
     }
 }

@@ -156,13 +156,13 @@ impl World {
             self.unrest(*service, "after everything was mended, and there is a candidate");
             return;
         }
-        let forced = (0..FORCED).any(|_| {
-            self.force();
+        let forced = (0..FORCED).any(|attempt| {
+            self.force(attempt);
             self.wait(FORCED_REST).is_ok()
         });
         if !forced && self.judges.violation.is_none() {
             for service in 0..self.options.services {
-                let chosen = self.fullest(service).map(|name| (service, name));
+                let chosen = self.fullest(service, 0).map(|name| (service, name));
                 let holds = |db: &Database| {
                     chosen == Some((db.id.service, db.id.name())) && holds_something(db)
                 };
@@ -175,19 +175,22 @@ impl World {
         }
     }
 
-    /// A person takes what is there, loss or not.
-    fn force(&mut self) {
+    /// A person takes what is there, loss or not; the next best after a refusal.
+    fn force(&mut self, attempt: usize) {
+        // Hooks that say no now and then are looked after first.
+        self.options.aborting_hooks = 0;
         for service in 0..self.options.services {
             if self.resting(service).is_err() {
-                let to = self.fullest(service);
+                let to = self.fullest(service, attempt);
                 say!(self, "nobody can be proven to have everything: a person decides for {to:?}");
                 self.ask(service, Ask::Failover { to, lossy: true }, false);
             }
         }
     }
 
-    /// The copy that a person would choose: the one with the most data that may be promoted.
-    fn fullest(&self, service: usize) -> Option<InstanceName> {
+    /// The copy that a person would choose in this attempt: the one with the most data that may be
+    /// promoted, then the one with the next most.
+    fn fullest(&self, service: usize, attempt: usize) -> Option<InstanceName> {
         let size = |db: &usize| {
             let process = self.databases[*db].process.as_ref();
             process.map_or(0, |process| process.copy.data.len())
@@ -198,8 +201,10 @@ impl World {
             let unfit = self.unfit(database.id, &record);
             database.priority > 0 && !matches!(unfit, Some(Unfit::Syncing | Unfit::NeverSynced))
         };
-        let best = self.of_service(service).into_iter().filter(may).max_by_key(size)?;
-        Some(self.databases[best].id.name())
+        let mut able: Vec<usize> = self.of_service(service).into_iter().filter(may).collect();
+        able.sort_by_key(size);
+        let chosen = able.iter().rev().cycle().nth(attempt)?;
+        Some(self.databases[*chosen].id.name())
     }
 
     fn unrest(&mut self, service: usize, when: &str) {

@@ -82,6 +82,11 @@ pub(crate) fn word(cause: &Cause) -> &'static str {
         Cause::SwitchoverUndone(_) => "switchover undone",
         Cause::PromotionFailed(_) => "promotion failed",
         Cause::Reopened => "reopened",
+        Cause::Announced => "announced",
+        Cause::Told => "told",
+        Cause::Seen => "seen",
+        Cause::Unanswered => "unanswered",
+        Cause::TwoWritable => "two writable",
     }
 }
 

@@ -41,8 +41,8 @@ pub(crate) struct Database {
     pub(crate) address: SocketAddr,
     /// Its own file starts it fenced.
     pub(crate) starts_fenced: bool,
-    /// It came back taking writes in the storm, by its own file: it may hold some of no term.
-    pub(crate) came_open: bool,
+    /// It takes writes since its own file or somebody's hand opened it, not a term.
+    pub(crate) outside: bool,
     /// Its own word on promotion.
     pub(crate) priority: u32,
     /// The process, while there is one.
@@ -65,6 +65,8 @@ pub(crate) struct Database {
     pub(crate) troubled_until: Micros,
     /// Its agent may not signal it until then.
     pub(crate) unkillable_until: Micros,
+    /// A transaction stays open on it until then.
+    pub(crate) obstructed_until: Micros,
     /// When the last [`Fact::Writable`] said that it takes writes.
     told_writable: bool,
 }
@@ -200,7 +202,7 @@ impl Database {
             host,
             address,
             starts_fenced,
-            came_open: false,
+            outside: false,
             priority,
             process: None,
             lives: 0,
@@ -209,6 +211,7 @@ impl Database {
             misobeys: None,
             troubled_until: 0,
             unkillable_until: 0,
+            obstructed_until: 0,
             told_writable: false,
         }
     }
@@ -315,14 +318,18 @@ impl World {
             killable: Verdict::Good,
             replication: Verdict::Good,
             lossless: Verdict::Good,
+            bound: Verdict::Good,
         };
-        let state = match &process.sql {
+        let mut state = match &process.sql {
             Some(sql) => {
                 let clients = self.acknowledging_to(db);
                 process.sql_state(sql, self.now, (database.priority, clients), settings)
             }
             None => process.state(self.now, database.priority, settings),
         };
+        if self.now < database.obstructed_until {
+            state.obstacles.push("a transaction is open for long".to_owned());
+        }
         Some((state, process.boot_id.clone()))
     }
 }

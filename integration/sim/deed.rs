@@ -82,6 +82,8 @@ pub enum Deed {
     LateWatch(usize, Micros, Micros),
     /// A host's watch is lost and everything is read again.
     LostWatch(usize),
+    /// The store's member on a host dies and comes back.
+    LoseMember(usize, Micros),
     /// Two hosts cannot reach each other.
     CutHosts(usize, usize, Micros),
     /// A host reaches no other host and no store; what runs on it goes on.
@@ -102,6 +104,8 @@ pub enum Deed {
     StopApplier(Id, Micros),
     /// Somebody turns the waiting for acknowledgements off.
     StopWaiting(Id),
+    /// Somebody's transaction stays open on it: it stands in the way of a planned move.
+    Obstruct(Id, Micros),
     /// The agent may not signal this process.
     Unkillable(Id, Micros),
     /// Somebody edits its file: it starts taking writes, or fenced.
@@ -118,6 +122,8 @@ pub enum Deed {
     Double(usize, Micros),
     /// The configuration is read again, without this instance, and with it after so long.
     Forget(Id, Micros),
+    /// A host's file says `failover = "manual"` and is read again, for so long.
+    Manual(usize, Micros),
     /// A whole guest stands still, its clocks too.
     PauseGuest(usize, Micros),
     /// A host loses its power and comes back.
@@ -130,6 +136,12 @@ pub enum Deed {
     Open(Id),
     /// The same, pointing it to another.
     Point(Id, Id),
+    /// A tool that moves the master announces a move, for so long, with a fence or without.
+    Announce(Micros, bool),
+    /// It says that this one is the master now.
+    Tell(Id),
+    /// Another failover tool makes it master and points all others to it.
+    Tool(Id),
     /// Everything is mended.
     Mend,
 }
@@ -207,6 +219,12 @@ impl fmt::Display for Deed {
                 write!(f, "{} watches {} late for {}", Host(*host), Span(*late), Span(*span))
             }
             Self::LostWatch(host) => write!(f, "{} loses its watch", Host(*host)),
+            Self::Manual(host, span) => {
+                write!(f, "configuration of {} says manual for {}", Host(*host), Span(*span))
+            }
+            Self::LoseMember(host, span) => {
+                write!(f, "store member {} dies for {}", Host(*host), Span(*span))
+            }
             Self::CutHosts(one, other, span) => {
                 write!(f, "{} loses {} for {}", Host(*one), Host(*other), Span(*span))
             }
@@ -225,8 +243,14 @@ impl fmt::Display for Deed {
                 write!(f, "person of {} {wish}", super::fact::SERVICES[*service])
             }
             Self::Open(id) => write!(f, "hand opens {id}"),
+            Self::Tool(id) => write!(f, "tool fails over to {id}"),
             Self::StopWaiting(id) => write!(f, "hand lets commits of {id} go on alone"),
             Self::Point(id, to) => write!(f, "hand points {id} to {to}"),
+            Self::Announce(span, fence) => {
+                let fence = if *fence { " with a fence" } else { "" };
+                write!(f, "tool announces a move{fence} for {}", Span(*span))
+            }
+            Self::Tell(id) => write!(f, "tool tells of {id}"),
             Self::Mend => f.write_str("all is mended"),
             other => other.at_process(f),
         }
@@ -252,6 +276,9 @@ impl Deed {
                 write!(f, "{id} {verb} orders for {}", Span(*span))
             }
             Self::StopApplier(id, span) => write!(f, "{id} applies nothing for {}", Span(*span)),
+            Self::Obstruct(id, span) => {
+                write!(f, "{id} has an open transaction for {}", Span(*span))
+            }
             Self::Unkillable(id, span) => write!(f, "{id} cannot be killed for {}", Span(*span)),
             Self::Edit(id, fenced) => {
                 write!(f, "{id} starts {} from now on", if *fenced { "fenced" } else { "open" })
@@ -288,6 +315,8 @@ impl Deed {
             Self::CutStore(..) => "store cut",
             Self::LateWatch(..) => "late watch",
             Self::LostWatch(_) => "lost watch",
+            Self::LoseMember(..) => "store member",
+            Self::Manual(..) => "policy",
             Self::CutHosts(..) => "host cut",
             Self::Isolate(..) => "isolation",
             Self::Kill(..) => "killed database",
@@ -300,6 +329,7 @@ impl Deed {
             Self::Misobey(_, Orders::Halves, _) => "half orders",
             Self::Misobey(_, Orders::Ignores, _) => "ignored orders",
             Self::StopApplier(..) => "stopped applier",
+            Self::Obstruct(..) => "open transaction",
             Self::Unkillable(..) => "unkillable database",
             Self::Edit(..) => "edited file",
             Self::KillAgent(..) => "killed agent",
@@ -313,6 +343,7 @@ impl Deed {
             Self::JumpClock(..) => "clock",
             Self::Ask(..) => "person",
             Self::Open(_) | Self::Point(..) | Self::StopWaiting(_) => "hand",
+            Self::Tool(_) | Self::Announce(..) | Self::Tell(_) => "tool",
             Self::Mend => "mended",
         }
     }

@@ -28,7 +28,7 @@ impl World {
             self.plan(wait, Happening::AgentStart { host });
         }
         self.lay_clients();
-        self.plan(0, Happening::Sample);
+        self.plan_sample();
         self.plan(SECOND, Happening::Audit);
     }
 

@@ -188,6 +188,7 @@ impl World {
             && database.writable()
         {
             database.opened = record.term;
+            database.outside = false;
             let fact = Fact::Writable { instance: id, term: record.term, writable: true };
             self.tell(fact);
         }

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use integration::sim::{
-    Coverage, Less, Outcome, Plan, Scenario, Story, crash_everywhere, play, run, shrink, tell,
-    tell_lines,
+    Coverage, Less, Outcome, Plan, Scenario, Story, crash_everywhere, crash_scenario, play, run,
+    shrink, tell, tell_crash, tell_lines,
 };
 
 /// So many runs a shrinking may take.
@@ -53,7 +53,7 @@ struct Arguments {
     /// Play only so much of this seed, in the words that `--shrink` prints.
     #[arg(long, value_name = "WORDS", requires = "seed")]
     only: Option<Less>,
-    /// Crash before and after every action of every story; with a number: tell that one.
+    /// Crash before and after every action of every story; with `--scenario`: of that one.
     #[arg(long)]
     crashes: bool,
 }
@@ -61,7 +61,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.crashes {
-        return crashes();
+        return crashes(&arguments);
     }
     if let Some(path) = &arguments.scenario {
         return scenario(path, arguments.trace);
@@ -157,6 +157,7 @@ fn many(arguments: &Arguments) -> bool {
     let stop = AtomicBool::new(false);
     let search = Mutex::new(Search::default());
     let started = Instant::now();
+    let every = (count / 100).max(100);
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads {
             scope.spawn(|| {
@@ -165,7 +166,7 @@ fn many(arguments: &Arguments) -> bool {
                     if done >= count || stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    if done > 0 && done.is_multiple_of(100) {
+                    if done > 0 && done.is_multiple_of(every) {
                         let rate = done as f64 / started.elapsed().as_secs_f64();
                         println!("# {done} of {count} seeds, {rate:.1} per second");
                     }
@@ -191,7 +192,26 @@ fn many(arguments: &Arguments) -> bool {
          {:.1} seeds per second",
         runs as f64 / seconds
     );
+    let limits = if arguments.limits { " --limits" } else { "" };
+    println!(
+        "# for docs/proof.md: `cargo sim -- --seeds {count} --from {}{limits} --threads {}`, {}, {}: \
+         {runs} seeds, {broken} broke a rule, {:.0} hours of cluster life, {:.1} seeds a second",
+        arguments.from,
+        arguments.threads,
+        said("date", &["-u", "+%F"]),
+        said("git", &["describe", "--always", "--dirty"]),
+        lived as f64 / 3600.0,
+        runs as f64 / seconds
+    );
     broken == 0
+}
+
+/// What a program says, for a line that people keep; `?` if it cannot.
+fn said(program: &str, arguments: &[&str]) -> String {
+    let ran = std::process::Command::new(program).args(arguments).output();
+    let text = ran.ok().filter(|ran| ran.status.success()).map(|ran| ran.stdout);
+    let text = text.and_then(|text| String::from_utf8(text).ok());
+    text.map_or_else(|| "?".to_owned(), |text| text.trim().to_owned())
 }
 
 /// What a search has seen so far.
@@ -235,8 +255,81 @@ fn quiet(seed: u64, arguments: &Arguments, search: &Mutex<Search>) -> bool {
     clean
 }
 
-fn crashes() -> ExitCode {
-    let mut clean = true;
+/// The scenarios of a file or of the whole folder, by name.
+fn scenarios(file: Option<&Path>) -> Result<Vec<(String, Scenario)>, String> {
+    let paths = match file {
+        Some(path) => vec![path.to_owned()],
+        None => {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+            let found = std::fs::read_dir(folder).map_err(|error| format!("{folder}: {error}"))?;
+            let text = |path: &PathBuf| path.extension().is_some_and(|it| it == "txt");
+            let mut paths: Vec<_> =
+                found.flatten().map(|entry| entry.path()).filter(text).collect();
+            paths.sort();
+            paths
+        }
+    };
+    let read = |path: PathBuf| {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+        let scenario = text.and_then(|text| Scenario::read(&text));
+        scenario.map(|it| (name, it)).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Crashes in all scenarios, each thread taking the next.
+fn scenario_crashes(arguments: &Arguments) -> bool {
+    let scenarios = match scenarios(arguments.scenario.as_deref()) {
+        Ok(scenarios) => scenarios,
+        Err(error) => {
+            println!("{error}");
+            return false;
+        }
+    };
+    let began = Instant::now();
+    let (next, actions, broken) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads {
+            scope.spawn(|| {
+                while let Some((name, scenario)) =
+                    scenarios.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let crashes = crash_scenario(scenario);
+                    actions.fetch_add(crashes.actions, Ordering::Relaxed);
+                    let Some((action, side, violation)) = crashes.violations.first() else {
+                        continue;
+                    };
+                    let count = crashes.violations.len();
+                    broken.fetch_add(1, Ordering::Relaxed);
+                    let lines = tell_crash(scenario, *action, *side == "after");
+                    println!(
+                        "{name}: {count} of {} crashes broke a rule, the first {side} action \
+                         {action}: {}: {}\n{}",
+                        2 * crashes.actions,
+                        violation.slug,
+                        violation.text,
+                        lines[lines.len().saturating_sub(40)..].join("\n")
+                    );
+                }
+            });
+        }
+    });
+    let (actions, broken) = (actions.into_inner(), broken.into_inner());
+    println!(
+        "# {} scenarios, {actions} actions, a crash before and after each: {broken} scenarios broke \
+         a rule ({:.1} s)",
+        scenarios.len(),
+        began.elapsed().as_secs_f64()
+    );
+    broken == 0
+}
+
+fn crashes(arguments: &Arguments) -> ExitCode {
+    let mut clean = scenario_crashes(arguments);
+    if arguments.scenario.is_some() {
+        return if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     for story in [Story::Failover, Story::Switchover] {
         for alone in [false, true] {
             let crashes = crash_everywhere(story, alone);

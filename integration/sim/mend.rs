@@ -14,6 +14,10 @@ pub(crate) enum Mend {
     Hosts(usize, usize),
     /// A host's watch is as quick as before.
     Watch(usize),
+    /// A host's member of the store runs.
+    Member(usize),
+    /// A host's file says what the others' say.
+    Policy(usize),
     /// A host has power.
     Power(usize),
     /// A stopped agent goes on.
@@ -41,6 +45,7 @@ impl World {
             }
             Mend::Hosts(one, other) => {
                 if self.cut.remove(&(one, other)) {
+                    self.count_members();
                     self.tell(Fact::Path { hosts: (one, other), cut: false });
                     say!(self, "h{} and h{} can reach each other again", one + 1, other + 1);
                     for db in 0..self.databases.len() {
@@ -49,7 +54,16 @@ impl World {
                 }
             }
             Mend::Watch(host) => self.agents[host].watch_late = 0,
-            Mend::Power(host) => self.return_host(host),
+            Mend::Member(host) => self.mend_member(host),
+            Mend::Policy(host) => {
+                if std::mem::take(&mut self.agents[host].manual) {
+                    self.configure_again(host);
+                }
+            }
+            Mend::Power(host) => {
+                self.return_host(host);
+                self.count_members();
+            }
             Mend::Agent(life) => self.agent_goes_on(life),
             Mend::Process(db, life) => {
                 if self.databases[db].life(life).is_some() {
@@ -105,6 +119,8 @@ impl World {
         self.mend(Mend::Double);
         for host in 0..self.hosts() {
             self.mend(Mend::Watch(host));
+            self.mend(Mend::Member(host));
+            self.mend(Mend::Policy(host));
             self.mend(Mend::Guest(host));
             for id in self.agents[host].forgotten.clone() {
                 self.mend(Mend::Configuration(host, id));

@@ -28,6 +28,9 @@ pub(crate) enum Ending {
     Elections,
 }
 
+/// A drawn world lives so long at least.
+pub(crate) const LIFE: Micros = 300 * SECOND;
+
 /// Everything that a seed decides before the world begins, but its deeds.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -37,6 +40,8 @@ pub struct Options {
     pub(crate) hosts: usize,
     /// Instances of each service.
     pub(crate) instances: usize,
+    /// Members of the store, on the first hosts; 0: it stands apart.
+    pub(crate) members: usize,
     /// Hosts with an agent and no database.
     pub(crate) watchers: usize,
     /// Services.
@@ -59,6 +64,8 @@ pub struct Options {
     pub(crate) aborting_hooks: u64,
     /// How long the storm of faults lasts, and after what follows the ending is judged.
     pub(crate) storm: Micros,
+    /// How long it lives at least: what is left of it after the ending is quiet.
+    pub(crate) life: Micros,
     /// What is left broken when the storm is over.
     pub(crate) ending: Ending,
     /// Requests to the store that are lost, in a thousand.
@@ -86,20 +93,24 @@ impl Options {
     pub(crate) fn draw(seed: u64) -> Self {
         let random = &mut Random::stream(seed, "options");
         let alone = random.permille(300);
-        let hosts = if alone { 1 } else { usize_of(random.between(2, 5)) };
+        let hosts = if alone { 1 } else { random.pick(&[2, 2, 3, 3, 3, 3, 4, 5]) };
         let instances = if alone { 3 } else { hosts };
         let judge = Self::draw_judge(random, alone);
+        let ending = Self::draw_ending(random, alone, judge.lease());
         let family = random.pick(&[Family::Redis, Family::Redis, Family::Mysql, Family::Mariadb]);
-        Self {
+        let mut drawn = Self {
             seed,
             hosts,
             instances,
+            members: 0,
             watchers: if alone { 0 } else { usize_of(random.below(2)) },
             services: if random.permille(200) { 2 } else { 1 },
             judge,
             family,
             policy: Self::draw_policy(random, family, instances),
             probe: random.pick(&[
+                (Duration::from_millis(1000), Duration::from_millis(500)),
+                (Duration::from_millis(1000), Duration::from_millis(500)),
                 (Duration::from_millis(1000), Duration::from_millis(500)),
                 (Duration::from_millis(500), Duration::from_millis(300)),
                 (Duration::from_millis(200), Duration::from_millis(200)),
@@ -108,8 +119,9 @@ impl Options {
             leases: Self::draw_leases(random, hosts, alone),
             slow_copies: random.permille(400),
             aborting_hooks: random.pick(&[0, 30, 30, 300]),
-            storm: random.pick(&[30, 60, 120, 240]) * SECOND,
-            ending: Self::draw_ending(random, alone, judge.lease()),
+            storm: LIFE - if ending == Ending::Elections { 200 } else { 20 } * SECOND,
+            life: LIFE,
+            ending,
             lost_requests: random.pick(&[0, 0, 10, 100]),
             lost_replies: random.pick(&[0, 0, 10, 100]),
             first_master: None,
@@ -117,8 +129,12 @@ impl Options {
             priorities: Self::draw_priorities(random, instances),
             hooks: Phase::ALL.into_iter().filter(|_| random.permille(250)).collect(),
             clients: (usize_of(random.between(1, 2)), instances, 1, usize_of(random.below(2))),
-            pace: random.pick(&[(20 * MILLI, 60 * MILLI), (50 * MILLI, 300 * MILLI)]),
+            pace: random.pick(&[(30 * MILLI, 120 * MILLI), (80 * MILLI, 400 * MILLI)]),
+        };
+        if !alone && drawn.hosts + drawn.watchers >= 3 && random.permille(500) {
+            drawn.members = 3;
         }
+        drawn
     }
 
     /// A small world without faults, clients of all kinds: where stories are told.
@@ -128,6 +144,7 @@ impl Options {
             seed,
             hosts: if alone { 1 } else { 3 },
             instances: 3,
+            members: 0,
             watchers: 0,
             services: 1,
             judge: if alone {
@@ -149,6 +166,7 @@ impl Options {
             slow_copies: false,
             aborting_hooks: 0,
             storm: 0,
+            life: 0,
             ending: Ending::Mended,
             lost_requests: 0,
             lost_replies: 0,
@@ -236,7 +254,7 @@ impl Options {
     }
 
     fn draw_judge(random: &mut Random, alone: bool) -> Judge {
-        let lease = Duration::from_secs(random.pick(&[2, 3, 4, 6, 6]));
+        let lease = Duration::from_secs(random.pick(&[2, 3, 4, 4, 6, 6, 6, 6]));
         if alone {
             return Judge::Alone { lease };
         }
@@ -293,8 +311,9 @@ impl fmt::Display for Options {
         )?;
         writeln!(
             f,
-            "# storm of {} s, then {:?}; lost {}‰ of requests and {}‰ of answers; leases of their \
+            "# {} members of the store; storm of {} s, then {:?}; lost {}‰ of requests and {}‰ of answers; leases of their \
              own {:?}, slow copies {}, hooks that say no {}‰",
+            self.members,
             self.storm / SECOND,
             self.ending,
             self.lost_requests,

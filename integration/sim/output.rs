@@ -83,7 +83,10 @@ pub(crate) fn service_of(name: &str) -> Option<usize> {
 
 impl World {
     /// Outputs are read on every host, at any time between two steps of its agent.
-    pub(crate) fn sample(&mut self) {
+    pub(crate) fn sample(&mut self, turn: u64) {
+        if turn != self.samples {
+            return;
+        }
         self.tell(Fact::Moment);
         for host in 0..self.agents.len() {
             for service in 0..self.options.services {
@@ -91,9 +94,15 @@ impl World {
                 self.write_file(host, service, named);
             }
         }
-        let (low, high) = if self.lively() { (20, 60) } else { (250, 500) };
+        self.plan_sample();
+    }
+
+    /// The next reading of all outputs: soon where something happens.
+    pub(crate) fn plan_sample(&mut self) {
+        let (low, high) = if self.lively() { (20, 80) } else { (400, 800) };
         let wait = self.random.client.between(low * MILLI, high * MILLI);
-        self.plan(wait, Happening::Sample);
+        self.samples += 1;
+        self.plan(wait, Happening::Sample { turn: self.samples });
     }
 
     /// The hosts file says what its agent would say now; without a running agent it stays.
@@ -134,7 +143,11 @@ impl World {
         let serving = given.is_some_and(|record| {
             record.state == MasterState::Serving && record.holder.instance == *instance
         });
-        let beat_age = given.filter(|given| given.promise != Promise::None).map(|given| {
+        let beats = |given: &MasterRecord| {
+            let external = given.external.as_ref();
+            given.promise != Promise::None || external.is_some_and(|it| it.lease_ms.is_some())
+        };
+        let beat_age = given.filter(|given| beats(given)).map(|given| {
             let host = host_of(given.holder.host.as_str()).unwrap_or(0);
             let came = life.door.kept.get(&(service, term, host)).copied();
             micros(local.since(came.unwrap_or(Time::ZERO)))

@@ -58,6 +58,7 @@ impl World {
             until: Wall(at + 20_000),
             stand: if standing { Stand::Standing } else { Stand::Asked },
             hooks: BTreeMap::new(),
+            warning: None,
             unknown: serde_json::Map::new(),
         };
         let key = key::request(&service_name(service), &id);

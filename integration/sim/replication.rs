@@ -174,6 +174,7 @@ impl World {
             copy.provable = true;
         }
         database.opened = term;
+        database.outside = decided.is_none();
         let holds = process.copy.data.as_slice().into();
         let id = database.id;
         match decided {
@@ -198,12 +199,15 @@ impl World {
         };
         let instance = self.databases[db].id;
         let mine: BTreeSet<u64> = data(db).iter().copied().collect();
-        // What an instance took outside any term, because its own file started it open, is told
-        // as the limit that it is.
-        let counts = |other: &usize| unknown && !self.databases[*other].came_open;
-        let mut others = self.of_service(instance.service).into_iter().filter(counts);
-        let more = others.find_map(|other| {
-            let lacks = data(other).iter().filter(|write| !mine.contains(write)).count();
+        if !unknown {
+            return;
+        }
+        // No term stands behind what an instance acknowledged after its own file or somebody's
+        // hand had opened it: that is told as the limit that it is. All else counts, wherever
+        // it is.
+        let counts = |write: &&u64| !mine.contains(write) && !self.outside.contains(write);
+        let more = self.of_service(instance.service).into_iter().find_map(|other| {
+            let lacks = data(other).iter().filter(counts).count();
             (lacks > 0).then_some((self.databases[other].id, lacks))
         });
         if let Some((other, lacks)) = more {

@@ -67,6 +67,9 @@ impl World {
         self.run_until(BEGIN + self.options.storm);
         say!(self, "the storm is over");
         self.end();
+        if self.now < self.options.life {
+            self.run_until(self.options.life);
+        }
     }
 
     /// A person puts every service under sengu.

@@ -71,6 +71,7 @@ impl Simpler {
             Self::FewClients => options.clients = (1, options.clients.1, 0, 0),
             Self::ShortStorm => {
                 let last = plan.deeds.last().map_or(BEGIN, |(at, _)| *at);
+                options.life = 0;
                 options.storm = options.storm.min(last - BEGIN + 1000 * MILLI);
             }
         }
@@ -175,6 +176,7 @@ fn fits(deed: &Deed, options: &Options) -> bool {
     text.split([' ', '/']).all(|word| {
         let number = |head: char| word.strip_prefix(head)?.parse::<usize>().ok();
         number('h').is_none_or(|host| host <= hosts)
+            && (!matches!(deed, Deed::LoseMember(..)) || options.members > 0)
             && number('r').is_none_or(|number| number <= options.instances)
             && (word != "bar" || options.services > 1)
     })

@@ -239,6 +239,9 @@ impl World {
         let upto = sql.log.len();
         sql.waiters.push(Waiter { session, call, serial, upto });
         self.databases[db].log.push(entry);
+        if self.databases[db].outside {
+            self.outside.insert(serial);
+        }
         let process = self.databases[db].process.as_mut().expect("a process runs the command");
         process.copy.data.push(serial);
         self.release_waiters(db);

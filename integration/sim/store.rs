@@ -16,6 +16,7 @@ use sengu_core::time::Time;
 use super::agent::Waiting;
 use super::fact::Fact;
 use super::ledger::Kept;
+use super::member::Members;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::world::{Happening, Life, World, say};
 
@@ -33,6 +34,8 @@ pub(crate) struct Store {
     /// What agents wrote, as read once when it was committed, by revision.
     pub(crate) masters: BTreeMap<(usize, Revision), Rc<MasterRecord>>,
     pub(crate) beats: BTreeMap<Revision, Rc<BeatRecord>>,
+    /// The members that it is made of.
+    pub(crate) members: Members,
     /// What stood there before, for a restore: taken every few seconds.
     pub(crate) snapshots: VecDeque<(Micros, Kv)>,
 }
@@ -91,6 +94,14 @@ impl World {
 
     /// A request reaches the store.
     pub(crate) fn store_arrive(&mut self, life: Life, sent: Time, request: Request) {
+        if self.store.members.silent {
+            // Some are held until there is a leader again, long after their sender gave up.
+            if self.random.store.permille(300) {
+                let held = self.random.store.between(SECOND / 5, 3 * SECOND);
+                self.plan(held, Happening::StoreArrive { life, sent, request });
+            }
+            return;
+        }
         if self.now < self.store.away_until {
             let held = self.store.away_until - self.now + self.store_latency();
             match (self.random.store.below(10), &request) {

@@ -19,6 +19,8 @@ pub(crate) const BEGIN: Micros = 10 * SECOND;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Election,
+    LoseMember,
+    Manual,
     SlowStore,
     FullStore,
     Compaction,
@@ -35,6 +37,7 @@ enum Kind {
     Misobey,
     Unkillable,
     StopApplier,
+    Obstruct,
     Edit,
     KillAgent,
     HangAgent,
@@ -53,11 +56,14 @@ enum Kind {
     StopAgent,
     PauseGuest,
     OpenByHand,
+    Tool,
 }
 
 /// Kinds of worlds with several hosts, with how usual each is.
-const SHARED: [(Kind, u64); 30] = [
-    (Kind::Election, 6),
+const SHARED: [(Kind, u64); 33] = [
+    (Kind::Election, 8),
+    (Kind::LoseMember, 3),
+    (Kind::Manual, 1),
     (Kind::SlowStore, 2),
     (Kind::FullStore, 1),
     (Kind::Compaction, 1),
@@ -74,6 +80,7 @@ const SHARED: [(Kind, u64); 30] = [
     (Kind::Misobey, 2),
     (Kind::Unkillable, 1),
     (Kind::StopApplier, 2),
+    (Kind::Obstruct, 1),
     (Kind::Edit, 1),
     (Kind::KillAgent, 4),
     (Kind::HangAgent, 3),
@@ -90,8 +97,10 @@ const SHARED: [(Kind, u64); 30] = [
 ];
 
 /// What only worlds with several hosts have.
-const NOT_ALONE: [Kind; 11] = [
+const NOT_ALONE: [Kind; 13] = [
+    Kind::Manual,
     Kind::Election,
+    Kind::LoseMember,
     Kind::CutStore,
     Kind::LateWatch,
     Kind::LostWatch,
@@ -104,26 +113,39 @@ const NOT_ALONE: [Kind; 11] = [
     Kind::JumpClock,
 ];
 
-const LIMITS: [(Kind, u64); 4] =
-    [(Kind::LoseAgent, 4), (Kind::StopAgent, 4), (Kind::PauseGuest, 3), (Kind::OpenByHand, 2)];
+const LIMITS: [(Kind, u64); 5] = [
+    (Kind::LoseAgent, 4),
+    (Kind::StopAgent, 4),
+    (Kind::PauseGuest, 3),
+    (Kind::OpenByHand, 2),
+    (Kind::Tool, 2),
+];
 
 /// All deeds of a seed's world, by time.
 pub(crate) fn draw(options: &Options, limits: bool) -> Vec<(Micros, Deed)> {
     let random = &mut Random::stream(options.seed, "deeds");
     let kinds = draw_kinds(random, options, limits);
     let gap = random.pick(&[
+        (SECOND / 20, SECOND),
         (SECOND / 5, 3 * SECOND),
         (SECOND, 8 * SECOND),
-        (SECOND, 20 * SECOND),
-        (4 * SECOND, 30 * SECOND),
+        (2 * SECOND, 15 * SECOND),
     ]);
+    let lull = random.pick(&[(4, 15), (10, 40), (20, 60)]);
     let mut deeds = Vec::new();
+    let mut burst = 0;
     let mut at = BEGIN;
     let total: u64 = kinds.iter().map(|(_, weight)| weight).sum();
     if total == 0 {
         return deeds;
     }
     loop {
+        if burst == 0 {
+            // Bursts, and lulls in which the world recovers, or not.
+            burst = random.between(1, 6);
+            at += random.between(lull.0, lull.1) * SECOND;
+        }
+        burst -= 1;
         at += random.between(gap.0, gap.1);
         if at >= BEGIN + options.storm {
             return deeds;
@@ -146,7 +168,9 @@ fn draw_kinds(random: &mut Random, options: &Options, limits: bool) -> Vec<(Kind
     for (kind, usual) in SHARED {
         let taken = random.permille(share);
         let weight = usual * random.pick(&[1, 1, 2, 6]);
-        if taken && !(options.alone() && NOT_ALONE.contains(&kind)) {
+        let there = (options.members > 0 || kind != Kind::LoseMember)
+            && !(options.alone() && NOT_ALONE.contains(&kind));
+        if taken && there {
             kinds.push((kind, weight));
         }
     }
@@ -167,6 +191,8 @@ fn deed(kind: Kind, random: &mut Random, options: &Options) -> Deed {
     let fence = micros(options.fence());
     match kind {
         Kind::Election => Deed::Election(round(random.between(SECOND, 3 * SECOND))),
+        Kind::LoseMember => Deed::LoseMember(host % 3, span),
+        Kind::Manual => Deed::Manual(other, span),
         Kind::SlowStore => Deed::SlowStore(span),
         Kind::FullStore => Deed::FullStore(span),
         Kind::Compaction => Deed::Compaction,
@@ -209,6 +235,8 @@ fn at_database(kind: Kind, random: &mut Random, options: &Options, id: Id, span:
         }
         Kind::Unkillable => Deed::Unkillable(id, span),
         Kind::StopApplier => Deed::StopApplier(id, span),
+        Kind::Obstruct => Deed::Obstruct(id, span),
+        Kind::Tool => Deed::Tool(id),
         Kind::Edit => Deed::Edit(id, random.permille(500)),
         Kind::Forget => Deed::Forget(id, round(random.between(SECOND, 10 * SECOND))),
         Kind::Switchover => Deed::Ask(id.service, Wish::Switchover(named.then_some(id))),

@@ -31,15 +31,26 @@ impl World {
                 self.plan(*span, Happening::Mend(Mend::Watch(*host)));
             }
             Deed::LostWatch(host) => self.lose_watch(*host),
+            Deed::Manual(host, span) => {
+                self.agents[*host].manual = true;
+                self.configure_again(*host);
+                self.plan(*span, Happening::Mend(Mend::Policy(*host)));
+            }
+            Deed::LoseMember(host, span) => {
+                self.lose_member(*host);
+                self.plan(*span, Happening::Mend(Mend::Member(*host)));
+            }
             Deed::CutHosts(one, other, span) => self.cut_hosts(*one, *other, *span),
             Deed::Isolate(host, span) => {
                 self.cut_store(*host, *span);
                 for other in 0..self.hosts() {
                     self.cut_hosts(*host, other, *span);
                 }
+                self.count_members();
             }
             Deed::PowerOff(host, span) => {
                 self.darken(*host);
+                self.count_members();
                 self.plan(*span, Happening::Mend(Mend::Power(*host)));
             }
             Deed::PauseGuest(host, span) => self.pause_guest(*host, *span),
@@ -84,7 +95,7 @@ impl World {
             | Deed::End(id, span, _)
             | Deed::Freeze(id, span)
             | Deed::Stop(id, span) => (None, Some(*id), *span),
-            Deed::Point(id, _) | Deed::Open(id) => (None, Some(*id), 0),
+            Deed::Point(id, _) | Deed::Open(id) | Deed::Tool(id) => (None, Some(*id), 0),
             _ => return,
         };
         let until = self.now + span;
@@ -120,6 +131,10 @@ impl World {
                     self.set_awaits(db, 0);
                 }
             }
+            Deed::Announce(span, fence) => self.tool_announces(*span, *fence),
+            Deed::Tell(id) => self.tool_tells(*id),
+            Deed::Obstruct(id, span) => self.database_mut(*id).obstructed_until = until(span),
+            Deed::Tool(id) => self.move_by_tool(*id),
             Deed::Edit(id, fenced) => self.database_mut(*id).starts_fenced = *fenced,
             Deed::Forget(id, span) => self.forget(*id, *span),
             Deed::Open(id) => {
@@ -273,6 +288,25 @@ impl World {
         if self.agents[host].forgotten.insert(id) {
             self.configure_again(host);
             self.plan(span, Happening::Mend(Mend::Configuration(host, id)));
+        }
+    }
+
+    /// Another tool moves mastership, knowing nothing of sengu: it opens one and points all
+    /// others that it reaches there.
+    fn move_by_tool(&mut self, id: Id) {
+        let db = self.index_of(id);
+        if self.databases[db].process.is_none() {
+            return;
+        }
+        self.open_by_hand(db);
+        let address = self.databases[db].address;
+        for other in self.of_service(id.service) {
+            if other != db && self.databases[other].process.as_ref().is_some_and(|it| !it.stopped) {
+                let instance = self.databases[other].id;
+                self.tell(Fact::Hindered { host: None, instance: Some(instance), until: self.now });
+                self.tell(Fact::Hand { instance, open: false });
+                self.point_to(other, address);
+            }
         }
     }
 

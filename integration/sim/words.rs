@@ -24,9 +24,20 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
         ["configuration", "of", id, "is", "taken", "out", "for", n, unit] => {
             Ok(Deed::Forget(id_of(id)?, span(n, unit)?))
         }
+        ["configuration", "of", host, "says", "manual", "for", n, unit] => {
+            Ok(Deed::Manual(host_of(host)?, span(n, unit)?))
+        }
         ["hand", "lets", "commits", "of", id, "go", "on", "alone"] => {
             Ok(Deed::StopWaiting(id_of(id)?))
         }
+        ["tool", "announces", "a", "move", "for", n, unit] => {
+            Ok(Deed::Announce(span(n, unit)?, false))
+        }
+        ["tool", "announces", "a", "move", "with", "a", "fence", "for", n, unit] => {
+            Ok(Deed::Announce(span(n, unit)?, true))
+        }
+        ["tool", "tells", "of", id] => Ok(Deed::Tell(id_of(id)?)),
+        ["tool", "fails", "over", "to", id] => Ok(Deed::Tool(id_of(id)?)),
         ["hand", "opens", id] => Ok(Deed::Open(id_of(id)?)),
         ["hand", "points", id, "to", to] => Ok(Deed::Point(id_of(id)?, id_of(to)?)),
         ["person", "of", service, rest @ ..] => {
@@ -40,7 +51,7 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
         [id, rest @ ..] if id_of(id).is_ok() => at_database(id_of(id)?, rest),
         _ => Err(format!(
             "`{text}` is no deed: begin with `store`, a host (`h1`), `agent h1`, `guest h1`, \
-             `clock h1`, an instance (`r1`), `configuration of r1`, `hand` or `person`"
+             `clock h1`, an instance (`r1`), `configuration of r1`, `hand`, `tool` or `person`"
         )),
     }
 }
@@ -55,12 +66,15 @@ fn store(words: &[&str]) -> Result<Deed, String> {
         ["is", "slow", "for", n, unit] => Ok(Deed::SlowStore(span(n, unit)?)),
         ["is", "full", "for", n, unit] => Ok(Deed::FullStore(span(n, unit)?)),
         ["forgets", "its", "past"] => Ok(Deed::Compaction),
+        ["member", host, "dies", "for", n, unit] => {
+            Ok(Deed::LoseMember(host_of(host)?, span(n, unit)?))
+        }
         ["is", "restored", "to", n, unit, "ago"] => Ok(Deed::Restore(span(n, unit)?)),
         other => Err(unknown(
             "the store",
             other,
             "`elects for 2 s`, `is slow for 5 s`, `is full for 5 s`, `forgets its past`, `is \
-             restored to 10 s ago`",
+             restored to 10 s ago`, `member h1 dies for 5 s`",
         )),
     }
 }
@@ -110,6 +124,9 @@ fn at_database(id: Id, words: &[&str]) -> Result<Deed, String> {
         ["hangs", "in", "the", "kernel", "for", n, unit] => Ok(Deed::Freeze(id, span(n, unit)?)),
         ["runs", "a", "script", "for", n, unit] => Ok(Deed::Busy(id, span(n, unit)?)),
         ["applies", "nothing", "for", n, unit] => Ok(Deed::StopApplier(id, span(n, unit)?)),
+        ["has", "an", "open", "transaction", "for", n, unit] => {
+            Ok(Deed::Obstruct(id, span(n, unit)?))
+        }
         ["cannot", "be", "killed", "for", n, unit] => Ok(Deed::Unkillable(id, span(n, unit)?)),
         ["starts", "open", "from", "now", "on"] => Ok(Deed::Edit(id, false)),
         ["starts", "fenced", "from", "now", "on"] => Ok(Deed::Edit(id, true)),
@@ -279,6 +296,9 @@ mod tests {
             Deed::Ask(0, Wish::Drain(r(3), s)),
             Deed::Open(r(1)),
             Deed::Point(r(1), r(2)),
+            Deed::Announce(s, false),
+            Deed::Announce(s, true),
+            Deed::Tell(r(2)),
             Deed::Mend,
         ];
         for expected in deeds {

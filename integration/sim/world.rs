@@ -27,6 +27,7 @@ use super::driver::Caller;
 use super::fact::{Fact, Id};
 use super::invariants::{Judges, Violation};
 use super::layout::{lay_databases, lay_out};
+use super::member::Members;
 use super::mend::Mend;
 use super::options::Options;
 use super::random::Random;
@@ -57,7 +58,7 @@ macro_rules! note {
 pub(crate) use note;
 
 /// So long after something happened clients and readers are quick.
-const LIVELY: Micros = 5 * SECOND;
+const LIVELY: Micros = 4 * SECOND;
 
 /// One life of one host's agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,9 +135,9 @@ pub(crate) enum Happening {
     /// Changes reach an agent.
     WatchArrive { life: Life, watch: u64, revision: Revision },
     /// A client writes.
-    ClientActs { client: usize },
-    /// A client gives up waiting.
-    ClientTimeout { client: usize, call: u64 },
+    ClientActs { client: usize, turn: u64 },
+    /// A client gives up waiting, if it still does.
+    ClientTimeout { client: usize },
     /// A person ends what was asked for.
     PersonEnds { key: String },
     /// The next thing that the plan has for this world.
@@ -145,8 +146,8 @@ pub(crate) enum Happening {
     Mend(Mend),
     /// An agent that must not go on ends, once its fences are done.
     AgentEnds { life: Life, why: String },
-    /// All outputs are read.
-    Sample,
+    /// All outputs are read, if nothing newer was planned.
+    Sample { turn: u64 },
     /// Queues and lists are measured.
     Audit,
 }
@@ -194,6 +195,8 @@ pub(crate) struct World {
     pub(crate) instance_ids: Vec<InstanceId>,
     /// Something happened lately: clients and readers are quick until then.
     lively_until: Micros,
+    /// Counts the readings of all outputs.
+    pub(crate) samples: u64,
     deeds: Vec<Deed>,
     /// The store will be restored: snapshots are kept.
     pub(crate) restores: bool,
@@ -202,6 +205,8 @@ pub(crate) struct World {
     pub(crate) coverage: Coverage,
     /// Writes of the first service that were acknowledged, if somebody reads the story.
     pub(crate) acknowledged: Vec<u64>,
+    /// Writes that an instance acknowledged after its file or somebody's hand had opened it.
+    pub(crate) outside: BTreeSet<u64>,
     /// Processes that agents ended.
     pub(crate) kills: usize,
     pub(crate) trace: Trace,
@@ -235,7 +240,7 @@ impl World {
             now: 0,
             schedule: Schedule::default(),
             random,
-            store: Store::default(),
+            store: Store { members: Members::new(options.members), ..Store::default() },
             addresses: databases.iter().enumerate().map(|(db, it)| (it.address, db)).collect(),
             names: (0..options.services).map(service_name).collect(),
             instance_ids: databases.iter().map(|it| it.id.full()).collect(),
@@ -251,11 +256,13 @@ impl World {
             calm: true,
             for_ever: ForEver::Nothing,
             lively_until: 0,
+            samples: 0,
             deeds: Vec::new(),
             restores: false,
             restored: false,
             coverage: Coverage::default(),
             acknowledged: Vec::new(),
+            outside: BTreeSet::new(),
             kills: 0,
             trace: Trace::new(trace),
             judges: Judges::new(&layout),
@@ -399,12 +406,12 @@ impl World {
             Happening::WatchArrive { life, watch, revision } => {
                 self.watch_arrive(life, watch, revision);
             }
-            Happening::ClientActs { client } => self.client_acts(client),
-            Happening::ClientTimeout { client, call } => self.client_timeout(client, call),
+            Happening::ClientActs { client, turn } => self.client_acts(client, turn),
+            Happening::ClientTimeout { client } => self.client_timeout(client),
             Happening::PersonEnds { key } => self.person_ends(&key),
             Happening::Deed { index } => self.strike(&self.deeds[index].clone()),
             Happening::Mend(what) => self.mend(what),
-            Happening::Sample => self.sample(),
+            Happening::Sample { turn } => self.sample(turn),
             Happening::Audit => self.audit(),
             other => self.happen_at_database(other),
         }
@@ -456,7 +463,12 @@ impl World {
 
     /// Something happened: whoever looks, looks often for a while.
     pub(crate) fn liven(&mut self) {
+        let quiet = !self.lively();
         self.lively_until = self.now + LIVELY;
+        if quiet {
+            self.wake_clients();
+            self.plan_sample();
+        }
     }
 
     /// Did something happen lately?

@@ -40,7 +40,7 @@ use crate::journal::witness::Witness;
 use crate::operator;
 use crate::probe::{Checks, Folders, Setup, Sources, Target};
 use crate::store::Store;
-use crate::template::{self, RenderContext};
+use crate::template::{RenderContext, Shelf, TemplateStatus};
 use crate::view::View;
 
 /// Queries of the loop that wait at most.
@@ -96,7 +96,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let parts = assembly.parts(&config, None)?;
     let running = Running { config: config.clone(), instances: parts.instances.clone() };
     let data_dir = config.data_dir.clone();
-    let teller = teller(&parts, &view, &config, &stopped);
+    let teller = teller(&parts, (&view, &store), &config, &stopped);
     let witness = Witness::new(Arc::clone(&journal));
     let (reads, writes) = (Arc::clone(&view), Arc::clone(&store));
     let clock = match parts.core.judge {
@@ -120,16 +120,14 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let (reads, end) = (Arc::clone(&view), ended(stopped.clone()));
     let dns = crate::dns::serve(&config.dns, &config.datacenter, reads, end).await?;
     let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
-    let mut templates = template::start(
-        config.templates.clone(),
-        RenderContext::of(&config, Arc::clone(&view)),
-        stopped.clone(),
-    );
+    let templates = RenderContext::of(&config, Arc::clone(&view));
+    let templates = Arc::new(Shelf::start(config.templates.clone(), templates));
     let desk = Arc::new(Desk {
         queries,
         checks,
         folders,
         teller,
+        templates: Arc::clone(&templates),
         reload: Mutex::new(Reload { file, running, assembly }),
     });
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
@@ -149,7 +147,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let _ = stop.send(true);
     socket.ended().await;
     http.ended().await;
-    templates.ended().await;
+    templates.end().await;
     audit.end();
     turning.abort();
     result
@@ -165,12 +163,13 @@ fn audit_of(config: &Config) -> anyhow::Result<Arc<Audit>> {
 /// Starts telling this host's hooks of what the catalog shows.
 fn teller(
     parts: &Parts,
-    view: &Arc<View>,
+    (view, store): (&Arc<View>, &Arc<dyn Store>),
     config: &Config,
     stopped: &watch::Receiver<bool>,
 ) -> Arc<Teller> {
-    let (hooks, view) = (Arc::clone(&parts.hooks), Arc::clone(view));
-    let teller = Arc::new(Teller::new(hooks, view, config.host.clone(), &config.data_dir));
+    let (hooks, view, store) = (Arc::clone(&parts.hooks), Arc::clone(view), Arc::clone(store));
+    let host = config.host.clone();
+    let teller = Arc::new(Teller::new(hooks, (view, store), host, &config.data_dir));
     tokio::spawn(Arc::clone(&teller).run(ended(stopped.clone())));
     teller
 }
@@ -325,6 +324,7 @@ struct Desk {
     checks: Arc<Checks>,
     folders: Arc<Folders>,
     teller: Arc<Teller>,
+    templates: Arc<Shelf>,
     reload: Mutex<Reload>,
 }
 
@@ -410,6 +410,10 @@ impl operator::Agent for Desk {
         serde_json::to_value(reports).unwrap_or_default()
     }
 
+    async fn templates(&self) -> Vec<TemplateStatus> {
+        self.templates.status().await
+    }
+
     async fn reload(&self) -> Result<String, String> {
         let mut reload = self.reload.lock().await;
         let fresh = Config::load(&reload.file).map_err(|error| error.render(false, 100))?;
@@ -430,6 +434,9 @@ impl operator::Agent for Desk {
             .await
             .map_err(|_| "the agent ends".to_owned())?;
         answer.await.map_err(|_| "the agent ends".to_owned())?;
+        if reload.running.config.templates != fresh.templates {
+            self.templates.replace(fresh.templates.clone()).await;
+        }
         let problems = self.folders.replace(fresh.checks.clone(), Target::all(&fresh)).await;
         reload.running = Running { config: fresh, instances };
         let problems = problems.iter().map(|problem| format!("warning: {problem}"));
@@ -440,7 +447,7 @@ impl operator::Agent for Desk {
 impl Desk {
     /// What a running agent cannot take over.
     async fn refuse_reload(&self, old: &Config, fresh: &Config) -> Result<(), String> {
-        let fixed: [(&str, bool); 10] = [
+        let fixed: [(&str, bool); 9] = [
             ("host", old.host != fresh.host),
             ("data_dir", old.data_dir != fresh.data_dir),
             ("socket", old.socket != fresh.socket),
@@ -450,7 +457,6 @@ impl Desk {
             ("dns", old.dns != fresh.dns),
             ("http", old.http != fresh.http),
             ("checks.http_scripts", old.checks.http_scripts != fresh.checks.http_scripts),
-            ("template", old.templates != fresh.templates),
         ];
         if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {
             return Err(format!(

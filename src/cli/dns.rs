@@ -49,6 +49,29 @@ fn record_type(text: &str) -> Result<RecordType, String> {
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     let server = options.server.unwrap_or_else(|| configured(global));
+    let answer = asked(server, options)?;
+    if global.json {
+        print::json(&data(&answer));
+    } else {
+        print::text(&lines(&answer, &options.name, server));
+    }
+    let found =
+        answer.metadata.response_code == ResponseCode::NoError && !answer.answers.is_empty();
+    Ok(if found { Exit::Done } else { Exit::Failed })
+}
+
+/// One question to one server, within a time.
+pub(super) fn ask(
+    server: SocketAddr,
+    name: &str,
+    kind: RecordType,
+    timeout: Duration,
+) -> anyhow::Result<Message> {
+    let name = name.to_owned();
+    asked(server, &Options { name, kind, server: Some(server), tcp: false, timeout })
+}
+
+fn asked(server: SocketAddr, options: &Options) -> anyhow::Result<Message> {
     let question = question(&options.name, options.kind)?;
     let until = Instant::now() + options.timeout.max(Duration::from_millis(1));
     let unreachable = |error: std::io::Error| ClientError::Unreachable {
@@ -64,18 +87,10 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     if !options.tcp {
         answer = Some(over_udp(server, &question, until).map_err(unreachable)?);
     }
-    let answer = match answer.filter(|answer| !answer.metadata.truncation) {
-        Some(answer) => answer,
-        None => over_tcp(server, &question, until).map_err(unreachable)?,
-    };
-    if global.json {
-        print::json(&data(&answer));
-    } else {
-        print::text(&lines(&answer, &options.name, server));
+    match answer.filter(|answer| !answer.metadata.truncation) {
+        Some(answer) => Ok(answer),
+        None => Ok(over_tcp(server, &question, until).map_err(unreachable)?),
     }
-    let found =
-        answer.metadata.response_code == ResponseCode::NoError && !answer.answers.is_empty();
-    Ok(if found { Exit::Done } else { Exit::Failed })
 }
 
 /// Where the agent of this host listens; the default if its file cannot tell.

@@ -102,13 +102,17 @@ fn follow(global: &Global, options: &Options, agent: &Client) -> anyhow::Result<
     }
 }
 
+/// Does it want somebody's eye?
+pub(super) fn alarming(entry: &Entry) -> bool {
+    entry.data.get("alarm").and_then(serde_json::Value::as_bool) == Some(true)
+        || entry.kind == Kind::Missed
+}
+
 /// One event in one line.
-fn line(entry: &Entry, look: &Look) -> String {
+pub(super) fn line(entry: &Entry, look: &Look) -> String {
     let millis = entry.at.0.rem_euclid(1000);
     let service = entry.service.as_ref().map_or("-", ServiceName::as_str);
-    let alarm = entry.data.get("alarm").and_then(serde_json::Value::as_bool) == Some(true)
-        || entry.kind == Kind::Missed;
-    let text = if alarm { look.alarm(&entry.text) } else { entry.text.clone() };
+    let text = if alarming(entry) { look.alarm(&entry.text) } else { entry.text.clone() };
     format!("{}.{millis:03}  {:8}  {service}: {text}", look.time(entry.at), entry.kind.as_str())
 }
 

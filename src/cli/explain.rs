@@ -162,8 +162,7 @@ fn requests(report: &ServiceReport, look: &Look) -> Vec<String> {
 }
 
 fn last(report: &ServiceReport, look: &Look) -> Vec<String> {
-    let story =
-        report.last.as_ref().map(|told| super::history::term(told.term, &told.record, look));
+    let story = report.last.as_ref().map(|told| super::history::term(told, look));
     story.iter().flat_map(|story| story.lines().map(str::to_owned)).collect()
 }
 

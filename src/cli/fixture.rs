@@ -65,7 +65,7 @@ pub(super) fn well() -> ServiceReport {
         ranking: vec![name("cache3")],
         doing: None,
         requests: Vec::new(),
-        last: Some(TermReport { term: Term(8), record: failover() }),
+        last: Some(TermReport { term: Term(8), record: failover(), told: Vec::new() }),
     }
 }
 
@@ -123,6 +123,7 @@ pub(super) fn troubled() -> ServiceReport {
         until: Wall(NOW.0 + 3_000_000),
         stand: Stand::Standing,
         hooks: BTreeMap::new(),
+        warning: None,
         unknown: serde_json::Map::new(),
     };
     let mut copy = instance("b1", 11, Role::Replica);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use sengu_core::name::{ServiceName, Term};
 use sengu_core::record::{HistoryRecord, Step};
-use sengu_core::report::TermReport;
+use sengu_core::report::{TermReport, ToldReport};
 use serde::Serialize;
 
 use super::client::{Client, ClientError, segment};
@@ -73,8 +73,7 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     } else if terms.is_empty() {
         print::text(&format!("{service}: no term yet; `sengu adopt {service}` begins the first"));
     } else {
-        let stories: Vec<_> =
-            terms.iter().map(|told| term(told.term, &told.record, &look)).collect();
+        let stories: Vec<_> = terms.iter().map(|told| term(told, &look)).collect();
         print::text(&stories.join("\n"));
     }
     Ok(Exit::Done)
@@ -84,7 +83,7 @@ fn tell(global: &Global, report: &TermReport, look: &Look) {
     if global.json {
         print::line(&Told::of(report));
     } else {
-        print::text(&term(report.term, &report.record, look));
+        print::text(&term(report, look));
     }
 }
 
@@ -135,7 +134,7 @@ fn ended(record: &HistoryRecord) -> bool {
 }
 
 /// How long nobody took writes: from the first sign to the new master's opening.
-fn write_closed(record: &HistoryRecord) -> Option<u64> {
+pub(super) fn write_closed(record: &HistoryRecord) -> Option<u64> {
     let first = record.steps.first().filter(|step| step.name != "serving")?;
     record.from.as_ref()?;
     let open = record.steps.iter().find(|step| step.name == "serving")?;
@@ -143,7 +142,7 @@ fn write_closed(record: &HistoryRecord) -> Option<u64> {
 }
 
 /// The loss in one word.
-fn loss(record: &HistoryRecord) -> &'static str {
+pub(super) fn loss(record: &HistoryRecord) -> &'static str {
     let words = record.loss.as_str();
     match words {
         _ if words.starts_with("nothing") => "none",
@@ -155,7 +154,8 @@ fn loss(record: &HistoryRecord) -> &'static str {
 }
 
 /// One term.
-pub(super) fn term(number: Term, record: &HistoryRecord, look: &Look) -> String {
+pub(super) fn term(report: &TermReport, look: &Look) -> String {
+    let (number, record) = (report.term, &report.record);
     let from = record.from.as_ref().map_or_else(|| "nobody".into(), ToString::to_string);
     let begin = record.steps.first().map_or_else(String::new, |s| format!("{}  ", look.time(s.at)));
     let title = format!("term {number}  {begin}{from} → {}", record.to);
@@ -179,6 +179,16 @@ pub(super) fn term(number: Term, record: &HistoryRecord, look: &Look) -> String 
     for (phase, stand) in &record.hooks {
         let mut told = words::hook(stand).into_iter();
         line(&format!("hook {}: {}", phase.as_str(), told.next().unwrap_or_default()));
+        told.for_each(|rest| line(&rest));
+    }
+    for ToldReport { host, entry } in &report.told {
+        let mut told = words::hook(&entry.stand).into_iter();
+        let of = entry
+            .instance
+            .as_ref()
+            .map_or_else(String::new, |(instance, role)| format!(" ({instance} is {role} now)"));
+        let first = told.next().unwrap_or_default();
+        line(&format!("hook {} on {host}{of}: {first}", entry.phase.as_str()));
         told.for_each(|rest| line(&rest));
     }
     text

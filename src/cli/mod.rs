@@ -13,7 +13,9 @@ mod client;
 mod completions;
 mod config;
 mod dns;
+mod doctor;
 mod drain;
+mod drill;
 mod events;
 mod exit;
 mod explain;
@@ -34,9 +36,11 @@ mod reload;
 mod render;
 mod request;
 mod resume;
+mod services;
 mod status;
 mod store;
 mod switchover;
+mod top;
 mod undrain;
 mod words;
 
@@ -108,10 +112,14 @@ enum Command {
     History(history::Options),
     Events(events::Options),
     Audit(audit::Options),
+    Services(services::Options),
+    Top(top::Options),
+    Doctor(doctor::Options),
     Adopt(adopt::Options),
     Release(release::Options),
     Switchover(switchover::Options),
     Failover(failover::Options),
+    Drill(drill::Options),
     Pause(pause::Options),
     Resume(resume::Options),
     Drain(drain::Options),
@@ -150,12 +158,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ended = match line.command {
         // Plugins have exit codes of their own.
         Command::Check(options) => return check::run(global, &options).into(),
+        // So have the tools that call a hook.
+        Command::Hook(options) => {
+            return hook::run(global, &options).unwrap_or_else(|error| fail(&error).into());
+        }
         Command::Agent(options) => agent::run(global, &options),
         Command::Status(options) => status::run(global, &options),
         Command::Explain(options) => explain::run(global, &options),
         Command::History(options) => history::run(global, &options),
         Command::Events(options) => events::run(global, &options),
         Command::Audit(options) => audit::run(global, &options),
+        Command::Services(options) => services::run(global, &options),
+        Command::Top(options) => top::run(global, &options),
+        Command::Doctor(options) => doctor::run(global, &options),
+        Command::Drill(options) => drill::run(global, &options),
         Command::Adopt(options) => adopt::run(global, options),
         Command::Release(options) => release::run(global, options),
         Command::Switchover(options) => switchover::run(global, options),
@@ -167,7 +183,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Kv(options) => kv::run(global, &options),
         Command::Dns(options) => dns::run(global, &options),
         Command::Render(options) => render::run(global, &options),
-        Command::Hook(options) => hook::run(global, &options),
         Command::Config(options) => config::run(global, &options),
         Command::Reload(options) => reload::run(global, &options),
         Command::Store(options) => store::run(global, &options),

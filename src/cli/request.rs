@@ -35,7 +35,7 @@ pub(super) struct Waiting {
 }
 
 /// Seconds, or a duration with units; at most a day.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let wait = match text.parse() {
         Ok(number) => Duration::from_secs(number),
         Err(_) => crate::duration::parse(text).map_err(|error| error.to_string())?,
@@ -46,10 +46,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// What is sent.
 #[derive(Debug, Serialize)]
-struct Body<'a> {
+pub(super) struct Body<'a> {
     ask: &'a Ask,
     comment: &'a str,
-    by: String,
+    pub(super) by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     within_secs: Option<u64>,
     dry_run: bool,
@@ -57,17 +57,17 @@ struct Body<'a> {
 
 /// What comes back at once.
 #[derive(Debug, Deserialize)]
-struct Posted {
-    id: String,
+pub(super) struct Posted {
+    pub(super) id: String,
     revision: u64,
 }
 
 /// What comes back of a look.
 #[derive(Debug, Deserialize)]
-struct Looked {
+pub(super) struct Looked {
     #[serde(alias = "record")]
-    request: RequestRecord,
-    index: u64,
+    pub(super) request: RequestRecord,
+    pub(super) index: u64,
 }
 
 /// How a request ended, for programs.
@@ -80,11 +80,11 @@ struct Ended<'a> {
 }
 
 /// The path of a service's requests.
-fn path(service: &ServiceName) -> String {
+pub(super) fn path(service: &ServiceName) -> String {
     format!("/v1/sengu/request/{}", segment(service.as_str()))
 }
 
-fn body<'a>(ask: &'a Ask, asking: &'a Asking, within: Option<Duration>) -> Body<'a> {
+pub(super) fn body<'a>(ask: &'a Ask, asking: &'a Asking, within: Option<Duration>) -> Body<'a> {
     let within_secs = within.map(|within| within.as_secs().max(1));
     Body { ask, comment: &asking.comment, by: asker(), within_secs, dry_run: false }
 }
@@ -152,7 +152,26 @@ pub(super) fn withdraw(
     Ok(Exit::Done)
 }
 
-/// Asks for something and waits until it has ended.
+/// How a wait for a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Done as asked.
+    Done,
+    /// Refused.
+    Refused,
+    /// Not yet.
+    Waiting,
+}
+
+/// The same, with the request's id and its last words.
+#[derive(Debug)]
+pub(super) struct Carried {
+    pub(super) outcome: Outcome,
+    pub(super) message: String,
+    id: String,
+}
+
+/// Asks for something, waits until it has ended, and tells how.
 pub(super) fn ask(
     global: &Global,
     service: &ServiceName,
@@ -160,23 +179,51 @@ pub(super) fn ask(
     asking: &Asking,
     waiting: &Waiting,
 ) -> anyhow::Result<Exit> {
-    let agent = global.agent()?;
+    let carried = carry(global, &global.agent()?, service, ask, asking, waiting)?;
+    let Carried { outcome, message, id } = &carried;
+    Ok(match outcome {
+        Outcome::Done => {
+            finish(global, service, id, "done", message);
+            Exit::Done
+        }
+        Outcome::Refused => refused(global, service, id, message),
+        Outcome::Waiting => {
+            if global.json {
+                finish(global, service, id, "waiting", message);
+            }
+            print::note(message);
+            Exit::StillWaiting
+        }
+    })
+}
+
+/// Asks for something and waits until it has ended; tells only progress.
+pub(super) fn carry(
+    global: &Global,
+    agent: &Client,
+    service: &ServiceName,
+    ask: &Ask,
+    asking: &Asking,
+    waiting: &Waiting,
+) -> anyhow::Result<Carried> {
     let deadline = Instant::now() + waiting.wait;
     let posted: Posted = agent.post(&path(service), &body(ask, asking, Some(waiting.wait)))?;
     progress(global, &format!("{service}: asked for {} ({})", words::ask(ask), posted.id));
     let mut index = 0;
     let mut last = None;
+    let id = posted.id.clone();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let Some(looked) = look(&agent, service, &posted, index, left)? else { break };
+        let Some(looked) = look(agent, service, &posted, index, left)? else { break };
         index = looked.index.max(1);
         let stand = looked.request.stand;
         match &stand {
             Stand::Done(message) => {
-                finish(global, service, &posted.id, "done", message);
-                return Ok(Exit::Done);
+                return Ok(Carried { outcome: Outcome::Done, message: message.clone(), id });
             }
-            Stand::Refused(message) => return Ok(refused(global, service, &posted.id, message)),
+            Stand::Refused(message) => {
+                return Ok(Carried { outcome: Outcome::Refused, message: message.clone(), id });
+            }
             Stand::Asked | Stand::Agreed { .. } | Stand::Prepared { .. } | Stand::Standing => {}
         }
         if last.as_ref() != Some(&stand) && stand != Stand::Asked {
@@ -185,15 +232,11 @@ pub(super) fn ask(
         last = Some(stand);
     }
     let message = format!("{service}: still going on; see `sengu status`");
-    if global.json {
-        finish(global, service, &posted.id, "waiting", &message);
-    }
-    print::note(&message);
-    Ok(Exit::StillWaiting)
+    Ok(Carried { outcome: Outcome::Waiting, message, id })
 }
 
 /// One look at the request, which waits for news; `None` if the time is over.
-fn look(
+pub(super) fn look(
     agent: &Client,
     service: &ServiceName,
     posted: &Posted,

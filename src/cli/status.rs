@@ -7,10 +7,12 @@ use sengu_core::observation::Role;
 use sengu_core::record::{Ask, MasterState};
 use sengu_core::report::{InstanceReport, ServiceReport};
 
+use super::client::{Client, ClientError};
 use super::print::{self, Look};
 use super::words;
 use super::{Exit, Global};
 use crate::config::count;
+use crate::template::TemplateStatus;
 
 /// Lines of a screen that are no rows: the first line, a blank, the header, the last line and the
 /// prompt.
@@ -30,7 +32,8 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
-    let mut reports: Vec<ServiceReport> = global.agent()?.get("/v1/sengu/status")?;
+    let agent = global.agent()?;
+    let mut reports: Vec<ServiceReport> = agent.get("/v1/sengu/status")?;
     if !options.services.is_empty() {
         let known: Vec<_> = reports.iter().map(|report| report.service.clone()).collect();
         if let Some(absent) = options.services.iter().find(|name| !known.contains(name)) {
@@ -43,14 +46,23 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     } else {
         let mut look = Look::of_stdout();
         look.height = look.height.filter(|_| !options.all);
-        print::text(&screen(&reports, &look));
+        print::text(&screen(&reports, &files_of(&agent)?, &look));
     }
     Ok(Exit::Done)
 }
 
+/// The rendered files of this host; an agent of an older version tells none.
+pub(super) fn files_of(agent: &Client) -> Result<Vec<TemplateStatus>, ClientError> {
+    match agent.get("/v1/sengu/templates") {
+        Err(ClientError::Absent(_)) => Ok(Vec::new()),
+        told => told,
+    }
+}
+
 /// The whole screen.
-fn screen(reports: &[ServiceReport], look: &Look) -> String {
-    let mut text = headline(reports, look);
+pub(super) fn screen(reports: &[ServiceReport], files: &[TemplateStatus], look: &Look) -> String {
+    let bad: Vec<String> = files.iter().filter_map(file).collect();
+    let mut text = headline(reports, &bad, look);
     text.push('\n');
     if reports.is_empty() {
         return text;
@@ -98,8 +110,27 @@ fn fitting<'a>(reports: &'a [ServiceReport], look: &Look) -> (Vec<&'a ServiceRep
     (shown, left)
 }
 
+/// What is wrong with a rendered file of this host.
+fn file(status: &TemplateStatus) -> Option<String> {
+    let command = status.command.as_ref().and_then(|command| command.error.clone());
+    let told = status.error.as_ref().map(|error| format!("is not current: {error}"));
+    let told = told.or_else(|| command.map(|error| format!("is written, but its {error}")))?;
+    Some(format!("{} {told}", status.destination.display()))
+}
+
 /// Is anything wrong?
-fn headline(reports: &[ServiceReport], look: &Look) -> String {
+fn headline(reports: &[ServiceReport], files: &[String], look: &Look) -> String {
+    let said = services(reports, look);
+    if files.is_empty() {
+        return said;
+    }
+    let many = count(files.len(), "file");
+    let verb = if files.len() == 1 { "needs" } else { "need" };
+    format!("{}\n{said}", look.alarm(&format!("{many} here {verb} you: {}", files.join("; "))))
+}
+
+/// Is anything wrong with a service?
+fn services(reports: &[ServiceReport], look: &Look) -> String {
     if reports.is_empty() {
         return "no services yet; add a [service.NAME] to the configuration file".into();
     }

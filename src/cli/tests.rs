@@ -30,6 +30,12 @@ fn good_lines_are_taken() {
         "events",
         "events foo --follow --kind master --kind named",
         "audit --follow --via http --json",
+        "services",
+        "services foo --tag master --passing --filter Service.Port==1 --json",
+        "top --interval 2s --once",
+        "doctor --quiet --json",
+        "drill foo --to b --back --yes --max-gap 2s --comment x --wait 2m",
+        "drill foo --dry-run",
         "adopt foo --master a --comment x --wait 5",
         "release foo",
         "switchover foo --to b --dry-run",
@@ -76,6 +82,9 @@ fn bad_lines_are_refused() {
         "switchover foo --to a/b",
         "adopt foo --wait 0",
         "pause foo --for 5",
+        "services --passing",
+        "top --interval 1ms",
+        "drill",
         "pause foo --for 0s",
         "kv delete a --recurse --cas 1",
         "dns x nothing",
@@ -111,5 +120,8 @@ fn exit_codes_are_as_written_down() {
     same(code(&["no-such-command"]), 2);
     same(code(&["status", "--socket", &path("no.sock")]), 3);
     same(code(&["switchover", "foo", "--socket", &path("no.sock")]), 3);
+    same(code(&["top", "--once", "--socket", &path("no.sock")]), 3);
+    same(code(&["doctor", "--socket", &path("no.sock")]), 1);
+    same(code(&["drill", "foo", "--yes", "--socket", &path("no.sock")]), 3);
     same(code(&["check", "x", "--socket", &path("no.sock")]), 3);
 }

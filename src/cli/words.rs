@@ -1,7 +1,7 @@
 //! What records are called when a person reads them.
 
 use sengu_core::policy::{Failover, Loss, Policy, Rejoin};
-use sengu_core::record::{Ask, Cause, HookOutcome, HookStand, Stand};
+use sengu_core::record::{Announced, Ask, Cause, HookOutcome, HookStand, Stand};
 
 use crate::duration::format;
 
@@ -19,6 +19,11 @@ pub(super) fn ask(ask: &Ask) -> String {
         }
         Ask::Pause => "a pause".into(),
         Ask::Drain { instance } => format!("a drain of {instance}"),
+        Ask::Before(Announced { to: None, .. }) => "a move that another tool announces".into(),
+        Ask::Before(Announced { to: Some(to), .. }) => {
+            format!("a move to {to} that another tool announces")
+        }
+        Ask::After { to, .. } => format!("publishing {to}, which another tool made the master"),
     }
 }
 
@@ -48,6 +53,11 @@ pub(super) fn cause(cause: &Cause) -> String {
         Cause::PromotionFailed(why) => format!("the candidate before failed: {why}"),
         Cause::HandOverFailed => "nobody had everything after a hand-over".into(),
         Cause::Reopened => "reopened after its fence fired".into(),
+        Cause::Announced => "another tool announced a move".into(),
+        Cause::Told => "another tool moved it, and said so".into(),
+        Cause::Seen => "it alone took writes; no tool said anything".into(),
+        Cause::Unanswered => "an announced move was not made; the same one goes on".into(),
+        Cause::TwoWritable => "two instances took writes".into(),
     }
 }
 

@@ -252,7 +252,8 @@ pub const SERVICE: Section = Section {
         fixed(
             "failover",
             "\"manual\"",
-            "Who moves mastership: `auto` (sengu, when the master fails) or `manual` (a person).",
+            "Who moves mastership: `auto` (sengu, when the master fails), `manual` (a person) or \
+             `external` (another tool, which calls `sengu hook generic`; see docs/hooks.md).",
         ),
         fixed(
             "loss",

@@ -132,11 +132,18 @@ fn promises(table: &Table<'_>, kind: DatabaseKind) -> (Loss, Rejoin) {
 
 fn policy(table: &Table<'_>, kind: DatabaseKind, timeout: Duration) -> Policy {
     let preset = Policy::default();
-    let failover = [("auto", Failover::Auto), ("manual", Failover::Manual)];
-    let failover = table.word("failover", &failover, |word| {
-        (word == "external").then(|| "external is not supported yet; use manual".to_owned())
-    });
+    let failover =
+        [("auto", Failover::Auto), ("manual", Failover::Manual), ("external", Failover::External)];
+    let failover = table.word("failover", &failover, |_| None);
     let (loss, rejoin) = promises(table, kind);
+    if let Some(failover) = &failover
+        && failover.value == Failover::External
+        && loss == Loss::None
+    {
+        let message = "sengu cannot keep `loss = \"none\"` where another tool moves the master";
+        let help = "take `loss` out, or set `failover = \"auto\"` or `\"manual\"`";
+        table.note(&failover.at, message.to_owned(), "here", Some(help));
+    }
     let max_lag = table.duration("max_lag", Duration::ZERO..=24 * HOUR);
     let hung = table.duration("hung_after", Duration::from_secs(1)..=HOUR / 6);
     if let Some(hung) = hung.as_ref().filter(|hung| hung.value < timeout) {

@@ -65,6 +65,8 @@ pub enum Refusal {
     Stale(InstanceName),
     /// `failover = "manual"`: only this one takes by itself.
     Manual(InstanceName),
+    /// It was set back: it would write under numbers that these transactions of its own have.
+    WouldRepeat(String),
 }
 
 impl fmt::Display for Refusal {
@@ -111,6 +113,13 @@ impl fmt::Display for Refusal {
                 f,
                 "it was never in step since its process started, and is not known to hold all that \
                  {other} holds"
+            ),
+            Self::WouldRepeat(lacks) => write!(
+                f,
+                "it was set back and lacks transactions of its own ({}): as the master it would \
+                 give their numbers to others; start it with a new identity first (MySQL: remove \
+                 auto.cnf from its data folder, MariaDB: another server_id)",
+                shortened(lacks)
             ),
             Self::Manual(only) => {
                 write!(f, "`failover = \"manual\"`: only {only} takes again by itself")
@@ -236,6 +245,9 @@ fn judge<'a>(
     if terms.asked.is_some_and(|asked| *asked != copy.instance) {
         return Err(Refusal::NotAsked);
     }
+    if !terms.single {
+        repeats_nothing(position, terms, copies)?;
+    }
     if terms.lossy || (terms.single && terms.in_sync.is_none()) {
         return Ok(position);
     }
@@ -306,6 +318,17 @@ impl InSync<'_> {
     }
 }
 
+/// emptied-never-wins: a server that was set back must not write under its old numbers, whatever a
+/// person accepts: the copies would take its transactions for those that they have.
+fn repeats_nothing(position: &Position, terms: &Terms<'_>, copies: &[Copy]) -> Result<(), Refusal> {
+    let known = copies.iter().filter_map(|copy| copy.position.as_ref().ok());
+    let known = known.chain(terms.histories.and_then(<[Position]>::last));
+    match known.filter_map(|known| position.would_repeat(known)).next() {
+        Some(lacks) => Err(Refusal::WouldRepeat(lacks)),
+        None => Ok(()),
+    }
+}
+
 /// emptied-never-wins, where all copies are empty or set back: one that was not in step in this
 /// life must hold at least what the last master began its term with. (A Redis history that began
 /// anew was refused before.)
@@ -346,6 +369,16 @@ fn covers_all(copy: &Copy, position: &Position, copies: &[Copy]) -> Result<(), R
 mod tests {
     use super::*;
     use crate::position::RedisPosition;
+
+    const A: &str = "0000000a-0000-0000-0000-000000000000";
+    const B: &str = "0000000b-0000-0000-0000-000000000000";
+    const C: &str = "0000000c-0000-0000-0000-000000000000";
+
+    /// What a MySQL server holds.
+    fn at(server: &str, set: &str) -> Position {
+        let set = set.parse().expect("a good set");
+        Position::Mysql(crate::position::MysqlPosition { server: server.to_owned(), set })
+    }
 
     fn copy(name: &str, id: &str, offset: u64, priority: u32) -> Copy {
         Copy {
@@ -422,15 +455,10 @@ mod tests {
 
     #[test]
     fn copies_that_are_all_emptied_are_not_taken_for_the_whole() {
-        let server = "0000000a-0000-0000-0000-000000000000";
-        let at = |set: &str| {
-            let set = set.parse().expect("a good set");
-            Position::Mysql(crate::position::MysqlPosition { server: server.to_owned(), set })
-        };
-        let origins = [at(&format!("{server}:1-9"))];
-        let emptied = |name: &str| Copy {
+        let origins = [at(A, &format!("{A}:1-9"))];
+        let emptied = |name: &str, server: &str| Copy {
             instance: InstanceName::new(name).expect("good"),
-            position: Ok(at("")),
+            position: Ok(at(server, "")),
             unfit: None,
             in_step: false,
             major: None,
@@ -441,9 +469,42 @@ mod tests {
         let terms = Terms { histories: Some(&origins), in_sync: Some(in_sync), ..Terms::default() };
         let why = "it was restarted and lacks what the last master began its term with: its data \
                    was emptied or set back";
-        check(&[emptied("a")], &terms, &format!(" | a: {why}"));
+        check(&[emptied("a", B)], &terms, &format!(" | a: {why}"));
         let alone = Terms { single: true, ..terms };
-        check(&[emptied("a")], &alone, &format!(" | a: {why}"));
+        check(&[emptied("a", A)], &alone, &format!(" | a: {why}"));
+    }
+
+    #[test]
+    fn a_server_that_was_set_back_never_writes_under_its_old_numbers() {
+        let copy = |name: &str, server: &str, set: &str| Copy {
+            instance: InstanceName::new(name).expect("good"),
+            position: Ok(at(server, set)),
+            unfit: None,
+            in_step: false,
+            major: None,
+            priority: 1,
+        };
+        let origins = [at(A, &format!("{A}:1-9"))];
+        let asked = InstanceName::new("a").expect("good");
+        let terms = Terms {
+            histories: Some(&origins),
+            lossy: true,
+            asked: Some(&asked),
+            ..Terms::default()
+        };
+        let why = |from: u64, to: u64| {
+            format!(
+                " | a: it was set back and lacks transactions of its own ({A}:{from}-{to}): as the \
+                 master it would give their numbers to others; start it with a new identity first \
+                 (MySQL: remove auto.cnf from its data folder, MariaDB: another server_id)"
+            )
+        };
+        check(&[copy("a", A, &format!("{A}:1-7"))], &terms, &why(8, 9));
+        let copies = [copy("a", A, &format!("{A}:1-9")), copy("b", B, &format!("{A}:1-12"))];
+        check(&copies, &terms, &format!("{}; b: another one was asked for", why(10, 12)));
+        // With another identity the loss is a person's to accept.
+        let copies = [copy("a", C, &format!("{A}:1-9")), copy("b", B, &format!("{A}:1-12"))];
+        check(&copies, &terms, "a | b: another one was asked for");
     }
 
     #[test]

@@ -13,12 +13,13 @@ use std::time::Duration;
 use imbl::{OrdMap, OrdSet};
 
 use crate::consul::registry::Registry;
+use crate::consul::touch::Tombs;
 use crate::kv::{Change, Key, KeyValue, Revision};
 use crate::name::{InstanceName, ServiceName, Term};
 use crate::observation::Role;
 use crate::record::{
-    Ask, BeatRecord, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
-    Promise, Record, RequestRecord, Stand,
+    Ask, BeatRecord, Cause, FinalRecord, Health, HistoryRecord, InstanceRecord, MasterRecord,
+    MasterState, Promise, Record, RequestRecord, Stand, ToldRecord,
 };
 use crate::sabotage::sabotaged;
 use crate::sync::SyncRecord;
@@ -46,6 +47,7 @@ pub struct Catalog {
     pub unvouched: OrdSet<ServiceName>,
     entries: OrdMap<Key, Arc<KeyValue>>,
     registry: Registry,
+    tombs: Tombs,
     services: OrdMap<ServiceName, Arc<ServiceView>>,
     beats: OrdMap<String, BeatView>,
     loaded: Revision,
@@ -95,10 +97,14 @@ pub struct ServiceView {
     pub requests: BTreeMap<String, Arc<At<RequestRecord>>>,
     /// `history/S/*`.
     pub history: BTreeMap<Term, Arc<At<HistoryRecord>>>,
+    /// `told/S/HOST`.
+    pub told: BTreeMap<String, Arc<At<ToldRecord>>>,
     /// Records that this version could not read, with the parser's words.
     pub unreadable: BTreeMap<Key, String>,
     /// When a beat naming the current term last came, on this agent's clock.
     pub beat_received: Time,
+    /// When its master record, an instance or a request was last written or removed.
+    pub changed: Revision,
 }
 
 /// What an output may say of a service's master.
@@ -155,7 +161,7 @@ impl Catalog {
             self.trace(change);
             match &change.now {
                 Some(entry) => self.put(now, Arc::clone(entry)),
-                None => self.remove(&change.key),
+                None => self.remove(&change.key, change.revision),
             }
         }
         self.revision = revision;
@@ -175,6 +181,18 @@ impl Catalog {
             .map(|(_, entry)| entry)
     }
 
+    /// The revision of the last whole load: what happened before counts as having happened then.
+    #[must_use]
+    pub fn loaded(&self) -> Revision {
+        self.loaded
+    }
+
+    /// A revision not older than the last removal of a KV entry under a prefix.
+    #[must_use]
+    pub fn removed_under(&self, prefix: &str) -> Revision {
+        self.tombs.under(prefix).max(self.loaded)
+    }
+
     /// What clients registered.
     #[must_use]
     pub fn registry(&self) -> &Registry {
@@ -190,6 +208,24 @@ impl Catalog {
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
         self.services.get(name)
+    }
+
+    /// A host other than this whose beat, not older than the lease, says that it sees the master of
+    /// this term taking writes; and until when that counts.
+    #[must_use]
+    pub fn vetoed_by(
+        &self,
+        now: Time,
+        service: &ServiceName,
+        term: Term,
+        but: &str,
+        lease: Duration,
+    ) -> Option<(&str, Time)> {
+        let said = self.beats.iter().filter(|(host, view)| {
+            host.as_str() != but && view.beat.record.vetoes.get(service) == Some(&term)
+        });
+        said.map(|(host, view)| (host.as_str(), view.received + lease))
+            .find(|(_, until)| now < *until)
     }
 
     /// A host's last beat.
@@ -248,29 +284,48 @@ impl Catalog {
             if kind == "beats" {
                 self.put_beat(now, rest, &entry);
             } else if let Some(service) = service_of(kind, rest) {
+                let before = self.host_of(&service, kind, rest);
                 self.change_service(&service, |view| view.put(now, kind, rest, &entry));
+                let after = self.host_of(&service, kind, rest);
+                self.registry.moved(before.as_deref(), after.as_deref(), entry.modified);
                 if kind == "master" {
                     self.match_beats(&service);
                 }
             } else {
+                if kind == "kv" {
+                    self.tombs.rise(&key);
+                }
                 self.registry.put(kind, &entry);
             }
         }
         self.entries.insert(key, entry);
     }
 
-    fn remove(&mut self, key: &str) {
+    /// The host of the instance that a record is about.
+    fn host_of(&self, service: &ServiceName, kind: &str, rest: &str) -> Option<String> {
+        let instance = rest.split('/').nth(1).filter(|_| kind == "instances")?;
+        let view = self.services.get(service)?;
+        let at = view.instances.get(&InstanceName::new(instance).ok()?)?;
+        Some(at.record.host.to_string())
+    }
+
+    fn remove(&mut self, key: &str, revision: Revision) {
         self.entries.remove(key);
         let Some((kind, rest)) = key.split_once('/') else { return };
         if kind == "beats" {
             self.beats.remove(rest);
         } else if let Some(service) = service_of(kind, rest) {
-            self.change_service(&service, |view| view.remove(kind, rest));
+            let before = self.host_of(&service, kind, rest);
+            self.registry.moved(before.as_deref(), None, revision);
+            self.change_service(&service, |view| view.remove(kind, rest, revision));
             if self.services.get(&service).is_some_and(|view| view.is_empty()) {
                 self.services.remove(&service);
             }
         } else {
-            self.registry.remove(kind, key);
+            if kind == "kv" {
+                self.tombs.bury(key.into(), revision);
+            }
+            self.registry.remove(kind, key, revision);
         }
     }
 
@@ -313,7 +368,7 @@ impl Catalog {
 /// Which service a record belongs to.
 fn service_of(kind: &str, rest: &str) -> Option<ServiceName> {
     match kind {
-        "master" | "instances" | "finals" | "requests" | "history" | "sync" => {
+        "master" | "instances" | "finals" | "requests" | "history" | "sync" | "told" => {
             ServiceName::new(rest.split('/').next()?).ok()
         }
         _ => None,
@@ -322,6 +377,7 @@ fn service_of(kind: &str, rest: &str) -> Option<ServiceName> {
 
 impl ServiceView {
     fn put(&mut self, now: Time, kind: &str, rest: &str, entry: &KeyValue) {
+        self.touch(kind, entry.modified);
         self.unreadable.remove(&entry.key);
         if let Err(error) = self.try_put(now, kind, rest, entry) {
             self.unreadable.insert(Arc::clone(&entry.key), error);
@@ -363,12 +419,23 @@ impl ServiceView {
             ("history", [_, term]) => {
                 self.history.insert(number(term)?, Arc::new(at(entry)?));
             }
+            ("told", [_, host]) => {
+                self.told.insert((*host).to_owned(), Arc::new(at(entry)?));
+            }
             _ => return Err("no such kind of record".to_owned()),
         }
         Ok(())
     }
 
-    fn remove(&mut self, kind: &str, rest: &str) {
+    /// Notes a change of what outputs are made of.
+    fn touch(&mut self, kind: &str, revision: Revision) {
+        if matches!(kind, "master" | "instances" | "requests") {
+            self.changed = self.changed.max(revision);
+        }
+    }
+
+    fn remove(&mut self, kind: &str, rest: &str, revision: Revision) {
+        self.touch(kind, revision);
         self.unreadable.remove(format!("{kind}/{rest}").as_str());
         let parts: Vec<&str> = rest.split('/').collect();
         match (kind, parts.as_slice()) {
@@ -382,6 +449,9 @@ impl ServiceView {
             ("sync", [_]) => self.sync = None,
             ("requests", [_, id]) => {
                 self.requests.remove(*id);
+            }
+            ("told", [_, host]) => {
+                self.told.remove(*host);
             }
             ("history", [_, term]) => {
                 if let Ok(term) = number(term) {
@@ -399,6 +469,7 @@ impl ServiceView {
             && self.sync.is_none()
             && self.requests.is_empty()
             && self.history.is_empty()
+            && self.told.is_empty()
             && self.unreadable.is_empty()
     }
 
@@ -432,7 +503,10 @@ impl ServiceView {
     pub fn kept_until(&self) -> Option<Time> {
         let record = &self.master.as_ref()?.record;
         match record.promise {
-            Promise::None => None,
+            Promise::None => {
+                let lease = record.external.as_ref()?.lease_ms?;
+                Some(self.beat_received + Duration::from_millis(lease))
+            }
             Promise::Fence { lease_ms } => {
                 Some(self.beat_received + Duration::from_millis(lease_ms))
             }
@@ -455,6 +529,7 @@ impl ServiceView {
             MasterState::FenceFailed { .. } => {
                 return Named::Withdrawn("the master could not be fenced");
             }
+            MasterState::Withdrawn { cause, .. } => return Named::Withdrawn(withdrawn(cause)),
             MasterState::Unmanaged => return Named::Withdrawn("the service is not adopted"),
         }
         let late = self.kept_until().is_some_and(|until| now >= until);
@@ -463,6 +538,11 @@ impl ServiceView {
         }
         match self.instances.get_key_value(&record.holder.instance) {
             Some((name, at)) => match &at.record.health {
+                Health::Up | Health::Troubled(_)
+                    if record.external.is_some() && at.record.role == Some(Role::Replica) =>
+                {
+                    Named::Withdrawn("the master follows another instance now")
+                }
                 Health::Up | Health::Troubled(_)
                     if at.record.writable || sabotaged!(NamedWhenTaken) =>
                 {
@@ -504,6 +584,17 @@ impl ServiceView {
             .values()
             .filter(|at| at.record.stand == Stand::Standing)
             .map(|at| &at.record.ask)
+    }
+}
+
+/// Why nobody is named of a service that another tool moves.
+fn withdrawn(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Announced => "another tool announced that it moves the master",
+        Cause::TwoWritable => "two instances take writes",
+        Cause::ProcessExited => "the master's process has exited",
+        Cause::Lapsed => "the agent of the master is silent, and another instance takes writes",
+        _ => "the master takes no writes",
     }
 }
 

@@ -87,8 +87,18 @@ impl GtidSet {
     /// Without the transactions that this server wrote, whatever their tag.
     #[must_use]
     pub fn without_server(&self, uuid: &str) -> Self {
-        let others = self.sources.iter().filter(|(source, _)| server_of(source) != uuid);
-        Self { sources: others.map(|(source, list)| (source.clone(), list.clone())).collect() }
+        self.of_sources(|source| server_of(source) != uuid)
+    }
+
+    /// The transactions that this server wrote, whatever their tag.
+    #[must_use]
+    pub fn of_server(&self, uuid: &str) -> Self {
+        self.of_sources(|source| server_of(source) == uuid)
+    }
+
+    fn of_sources(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        let sources = self.sources.iter().filter(|(source, _)| wanted(source));
+        Self { sources: sources.map(|(source, list)| (source.clone(), list.clone())).collect() }
     }
 }
 
@@ -238,7 +248,7 @@ impl GtidState {
     /// Does it hold every transaction of the other?
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
-        other.minus(self).is_empty()
+        other.lacked_by(self).is_empty()
     }
 
     /// The later of both, for each (domain, server).
@@ -252,17 +262,52 @@ impl GtidState {
         all
     }
 
-    /// The entries that go beyond the other's, with the number they reach.
-    ///
-    /// A copy that was made from a backup knows only the last transaction of each domain, none of
-    /// the earlier writers: a later transaction that both have says that it has theirs, too.
+    /// The entries that go beyond the other's, with the number they reach: for each (domain, server)
+    /// the other must tell at least as much itself.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        let beyond = self.last.iter().filter(|(writer, number)| match other.last.get(writer) {
-            Some(known) => known < number,
-            None => !self.shares_after(other, writer.0, **number),
-        });
+        self.beyond(|writer, number| other.last.get(&writer).is_none_or(|known| *known < number))
+    }
+
+    /// Those of them that the other does not have.
+    ///
+    /// The binary log of a copy that was made from a backup begins with the backup: it does not
+    /// tell of writers that wrote only before. In strict mode a later transaction that both have
+    /// says that it has theirs, too.
+    #[must_use]
+    pub fn lacked_by(&self, other: &Self) -> Self {
+        self.beyond(|writer, number| match other.last.get(&writer) {
+            Some(known) => *known < number,
+            None => {
+                !other.begins_after(writer.0, number) || !self.shares_after(other, writer.0, number)
+            }
+        })
+    }
+
+    /// With those entries of an earlier state that this one has, though it does not tell: strict
+    /// mode says so where it tells of a later transaction of the server that went on from there, or
+    /// of one that stands in the earlier state.
+    #[must_use]
+    pub fn grown_from(&self, earlier: &Self, went_on: u32) -> Self {
+        let has = |(domain, _): (u32, u32), number: u64| {
+            self.last.iter().any(|(writer, mine)| {
+                let later = earlier.last.get(writer).is_some_and(|known| *known > number);
+                writer.0 == domain && *mine > number && (writer.1 == went_on || later)
+            })
+        };
+        let untold = earlier
+            .beyond(|writer, number| !self.last.contains_key(&writer) && has(writer, number));
+        self.union(&untold)
+    }
+
+    fn beyond(&self, is_beyond: impl Fn((u32, u32), u64) -> bool) -> Self {
+        let beyond = self.last.iter().filter(|(writer, number)| is_beyond(**writer, **number));
         Self { last: beyond.map(|(writer, number)| (*writer, *number)).collect() }
+    }
+
+    /// Does it tell of nothing as early as this number?
+    fn begins_after(&self, domain: u32, number: u64) -> bool {
+        self.last.iter().all(|(writer, mine)| writer.0 != domain || *mine > number)
     }
 
     /// Do both have a transaction of one writer after this number? Strict mode: then both have what
@@ -272,6 +317,17 @@ impl GtidState {
             writer.0 == domain
                 && self.last.get(writer).is_some_and(|mine| (*mine).min(*theirs) > number)
         })
+    }
+
+    /// Of what the other has this server wrote these, and they lie beyond all that is known here: it
+    /// would use their numbers again.
+    #[must_use]
+    pub fn would_repeat(&self, other: &Self, server: u32) -> Self {
+        let reached = |domain: u32| {
+            let of_domain = self.last.iter().filter(|((of, _), _)| *of == domain);
+            of_domain.map(|(_, number)| *number).max().unwrap_or(0)
+        };
+        other.beyond(|writer, number| writer.1 == server && number > reached(writer.0))
     }
 
     /// Without the transactions that this server wrote, in any domain.
@@ -285,7 +341,7 @@ impl GtidState {
     /// at least one wherever an entry goes beyond.
     #[must_use]
     pub fn count_beyond(&self, other: &Self) -> u64 {
-        let beyond = self.minus(other);
+        let beyond = self.lacked_by(other);
         let domains: std::collections::BTreeSet<u32> =
             beyond.last.keys().map(|(domain, _)| *domain).collect();
         let reached = |state: &Self, domain: u32| {

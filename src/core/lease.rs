@@ -42,6 +42,25 @@ pub fn lapse_wait(promise: &Promise) -> Option<Duration> {
     }
 }
 
+/// Until when a term that an agent finds at its start counts as kept, before a beat of this life is
+/// acknowledged. `last`: when the beat that the others saw last was sent, on this host's clock; the
+/// same process of the database still runs, so the host was not booted since.
+pub(crate) fn first_deadline(
+    now: Time,
+    last: Option<Time>,
+    lease: Duration,
+    fence: Duration,
+) -> Time {
+    let half = now + lease / 2;
+    match last {
+        // Written by a version that did not say.
+        None => half,
+        Some(sent) if sent <= now && now + fence < sent + lease => half.min(sent + lease),
+        // It counts as lapsed already, or soon will: the next beat is acknowledged, or it is fenced.
+        Some(_) => now + fence + beat_interval(lease),
+    }
+}
+
 /// What a holder under this judge promises.
 #[must_use]
 pub fn promise(judge: Judge) -> Promise {
@@ -81,6 +100,8 @@ pub(crate) struct Beats {
     hurried: BTreeMap<ServiceName, Term>,
     /// What the beat under way names.
     pub(crate) naming: BTreeMap<ServiceName, Term>,
+    /// The vetoes in the last beat.
+    pub(crate) vetoes: BTreeMap<ServiceName, Term>,
 }
 
 impl Beats {
@@ -158,5 +179,20 @@ mod tests {
         beats.extend(&service, Term(3), Time(1_000_000), lease);
         assert_eq!(beats.deadline(&service, Term(3)), Some(Time(8_000_000)));
         assert_eq!(beats.deadline(&service, Term(2)), None);
+    }
+
+    #[test]
+    fn a_new_life_counts_from_the_last_beat_of_the_old_one() {
+        let (lease, fence) = (Duration::from_secs(6), Duration::from_millis(500));
+        let now = Time(100_000_000);
+        let until = |last| first_deadline(now, last, lease, fence);
+        assert_eq!(until(None), now + Duration::from_secs(3), "an older version did not say");
+        assert_eq!(until(Some(now)), now + Duration::from_secs(3));
+        let late = now - Duration::from_secs(5);
+        assert_eq!(until(Some(late)), now + Duration::from_secs(1), "the others count from there");
+        let short = now + fence + lease / 8;
+        for lost in [now - Duration::from_secs(7), now + Duration::from_secs(1)] {
+            assert_eq!(until(Some(lost)), short, "one beat must be acknowledged");
+        }
     }
 }

@@ -15,9 +15,9 @@ use crate::catalog::Catalog;
 use crate::event::{Action, ActionId, Armed, Event, Outcome, Saying, TxnOutcome};
 use crate::explain::{Inputs, RuleReport};
 use crate::kv::{Compare, Op, OpResult, Revision, Txn};
-use crate::lease::{Beats, beat_interval, beat_within};
+use crate::lease::{Beats, beat_interval, beat_within, first_deadline};
 use crate::name::{InstanceId, InstanceName, ServiceName, Term};
-use crate::policy::{Config, Judge};
+use crate::policy::{Config, Failover, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
 use crate::report::ServiceReport;
 use crate::sabotage::sabotaged;
@@ -40,6 +40,10 @@ pub struct Machine {
     armed: Vec<Armed>,
     remembered: BTreeSet<ServiceName>,
     node: Option<ActionId>,
+    /// Its own node's record was as it should be when records of nodes last changed then.
+    noted: Option<Revision>,
+    /// The earliest tick that it asked for and was not given yet.
+    woken: Option<Time>,
     /// It said that it must not go on: nothing more is decided.
     ended: bool,
     out: Out,
@@ -137,15 +141,7 @@ impl Machine {
         self.out.wake = None;
         let touched = self.absorb(now, event);
         if self.config.is_some() && !self.ended {
-            let names: BTreeSet<ServiceName> = match touched {
-                Touched::All => {
-                    let known = self.catalog.services().map(|(name, _)| name);
-                    self.services.keys().chain(known).cloned().collect()
-                }
-                Touched::One(name) => BTreeSet::from([name]),
-                Touched::Nothing => BTreeSet::new(),
-            };
-            for name in &names {
+            for name in &self.names(touched) {
                 self.decide(now, name);
                 self.vouch(now, name);
             }
@@ -154,10 +150,35 @@ impl Machine {
             self.arm();
             self.remember();
         }
-        if let Some(wake) = self.out.wake.take() {
-            self.out.actions.push(Action::Wake(wake));
-        }
+        self.ask_to_be_woken(now.time);
         std::mem::take(&mut self.out.actions)
+    }
+
+    /// Asks for the next tick, unless an earlier one is on its way: that one looks at everything,
+    /// and asks anew for what it does not do.
+    fn ask_to_be_woken(&mut self, now: Time) {
+        let Some(wake) = self.out.wake.take() else { return };
+        if self.woken.is_some_and(|before| before > now && before <= wake) {
+            return;
+        }
+        self.woken = Some(wake);
+        self.out.actions.push(Action::Wake(wake));
+    }
+
+    /// The services that an event may have changed, in order.
+    fn names(&self, touched: Touched) -> Vec<ServiceName> {
+        match touched {
+            Touched::Nothing => Vec::new(),
+            Touched::One(name) => vec![name],
+            Touched::All => {
+                let known = self.catalog.services().map(|(name, _)| name);
+                let others = known.filter(|name| !self.services.contains_key(*name));
+                let mut names: Vec<ServiceName> =
+                    self.services.keys().chain(others).cloned().collect();
+                names.sort_unstable();
+                names
+            }
+        }
     }
 
     /// Every service, as `status` shows it.
@@ -289,6 +310,7 @@ impl Machine {
             service.configure(&config.services[name]);
         }
         self.remembered.clone_from(&config.remembered);
+        self.noted = None;
         self.config = Some(config);
     }
 
@@ -366,16 +388,25 @@ impl Machine {
         }
     }
 
-    /// One judge: may outputs name this service's master on its word?
+    /// May outputs name this service's master on this agent's word? Asked where one agent judges,
+    /// and where another tool moved the master and it is here.
     fn vouch(&mut self, now: Now, name: &ServiceName) {
         let Some(config) = &self.config else { return };
-        let Judge::Alone { lease } = config.judge else { return };
+        let lease = config.judge.lease();
         let record = self.catalog.service(name).and_then(|view| view.master.as_ref());
         let service = self.services.get(name);
+        let named_here = |service: &Service| {
+            record.is_some_and(|at| service.names_for_another(&at.record, config))
+        };
+        let shared = matches!(config.judge, Judge::Shared { .. });
+        if shared && !service.is_some_and(named_here) && !self.catalog.unvouched.contains(name) {
+            return;
+        }
         // Nobody else looks after a service that is not configured here any more.
         let vouched = record.is_none_or(|at| {
-            service.is_some_and(|service| service.vouches(now.time, &at.record, lease))
-        });
+            let doubted = self.doubted;
+            service.is_some_and(|service| service.vouches(now.time, &at.record, lease, doubted))
+        }) || shared && !service.is_some_and(named_here);
         if vouched == self.catalog.unvouched.contains(name) {
             let catalog = Arc::make_mut(&mut self.catalog);
             if vouched {
@@ -392,12 +423,16 @@ impl Machine {
         if !self.loaded || self.node.is_some() {
             return;
         }
-        let key = key::node(config.host.as_str());
-        let known = self.catalog.get(&key);
+        // Names of nodes change seldom, and this is asked at each step.
+        let changed = self.catalog.changed("nodes");
+        if self.noted == Some(changed) {
+            return;
+        }
         let old = self.catalog.registry().node(config.host.as_str()).map(|kept| &kept.record);
         let address = config.address;
         let good = |old: &NodeRecord| old.address == address && old.owner == Owner::Managed;
         if old.is_some_and(good) {
+            self.noted = Some(changed);
             return;
         }
         let record = NodeRecord {
@@ -409,7 +444,8 @@ impl Machine {
             meta: BTreeMap::new(),
             unknown: serde_json::Map::new(),
         };
-        let revision = known.map_or(0, |entry| entry.modified);
+        let key = key::node(config.host.as_str());
+        let revision = self.catalog.get(&key).map_or(0, |entry| entry.modified);
         let txn = Txn {
             when: vec![Compare::Modified(Arc::clone(&key), revision)],
             then: vec![Op::Put { key, value: record.encode(), lease: 0 }],
@@ -427,11 +463,24 @@ impl Machine {
             let record = &view.master.as_ref()?.record;
             let deadline = self.beats.deadline(name, record.term);
             let late = deadline.is_some_and(|deadline| now.time + fence >= deadline);
-            let promised = record.promise != Promise::None;
-            let keeps = promised && !late && service.keeps(record, config);
+            let asked =
+                record.external.as_ref().is_some_and(|external| external.lease_ms.is_some());
+            let promised = record.promise != Promise::None || asked;
+            // What another tool may have moved is kept on fresh looks only.
+            let seen = !asked || service.saw_since(record, self.doubted);
+            let keeps = promised && !late && seen && service.keeps(record, config);
             keeps.then(|| (name.clone(), record.term))
         });
         kept.collect()
+    }
+
+    /// What this host sees that speaks against a move: said to the others with the beat.
+    fn vetoes(&self) -> BTreeMap<ServiceName, Term> {
+        let said = self.services.iter().filter_map(|(name, service)| {
+            let at = self.catalog.service(name)?.master.as_ref()?;
+            service.vetoes(&at.record).then(|| (name.clone(), at.record.term))
+        });
+        said.collect()
     }
 
     /// Sends the next beat when it is due.
@@ -453,30 +502,43 @@ impl Machine {
                     && services.get(name).is_some_and(|own| own.must_fence(record, config))
             })
         });
-        if naming.is_empty() {
+        let vetoes = self.vetoes();
+        // Where another tool moves a service, a beat says also that this host's records of its
+        // copies are fresh.
+        let heard = config.services.values().any(|it| it.policy.failover == Failover::External);
+        if naming.is_empty() && vetoes.is_empty() && self.beats.vetoes.is_empty() && !heard {
             return;
         }
         // A term found at a start has a deadline before its first beat is acknowledged, too: its
         // fence is armed before anything else.
+        let host = &config.host;
+        let last = catalog.beat(host.as_str()).map(|view| &view.beat.record);
         for (name, term) in &naming {
-            self.beats.expect(name, *term, now.time + lease / 2);
+            let record = catalog.service(name).and_then(|view| view.master.as_ref());
+            if record.is_none_or(|at| at.record.promise == Promise::None) {
+                continue;
+            }
+            let last = last.filter(|beat| beat.keeps.get(name) == Some(term));
+            let sent = last.and_then(|beat| beat.sent);
+            self.beats.expect(name, *term, first_deadline(now.time, sent, lease, fence));
         }
         let beats = &self.beats;
-        let grown = naming
-            .iter()
-            .any(|(name, term)| !beats.acknowledged(name, *term) && beats.hurry(name, *term));
+        let grown = vetoes != beats.vetoes
+            || naming
+                .iter()
+                .any(|(name, term)| !beats.acknowledged(name, *term) && beats.hurry(name, *term));
         if self.beats.busy.is_some() || (now.time < self.beats.next && !grown) {
             self.out.wake(self.beats.next);
             return;
         }
-        let host = &config.host;
         if self.beats.revision == 0
             && let Some(known) = self.catalog.beat(host.as_str())
         {
             self.beats.revision = known.beat.revision;
             self.beats.counter = known.beat.record.counter;
         }
-        let (when, then) = beat_txn(config, &mut self.beats, &naming);
+        self.beats.vetoes = vetoes;
+        let (when, then) = beat_txn(config, &mut self.beats, &naming, now.time);
         let reads: Vec<Op> = naming.keys().map(|name| Op::Get(key::master(name))).collect();
         let back = Op::Get(key::beat(host));
         let txn = Txn {
@@ -510,6 +572,7 @@ impl Machine {
                     && let Some(entry) = found.first()
                     && let Ok(record) = MasterRecord::decode(&entry.value)
                     && record.term == *term
+                    && record.promise != Promise::None
                     && self.services.get(name).is_some_and(|own| own.keeps(&record, &config))
                 {
                     let sent = if sabotaged!(DeadlineFromReceipt) { now.time } else { sent };
@@ -601,24 +664,26 @@ impl Machine {
             let term = view.and_then(|view| view.master.as_ref()).map(|at| at.record.term);
             term >= Some(kept.term)
         });
-        let taking = self.beats.taking.iter().map(|(name, instance, kept)| Armed {
-            instance: InstanceId { service: name.clone(), instance: instance.clone() },
-            term: kept.term,
-            at: kept.deadline - fence,
+        let taking = self.beats.taking.iter().map(|(name, instance, kept)| (name, instance, *kept));
+        let kept = self.beats.kept.iter().filter_map(|(name, kept)| {
+            let record = &self.catalog.service(name)?.master.as_ref()?.record;
+            Some((name, &record.holder.instance, *kept))
         });
-        let armed: Vec<Armed> = self
-            .beats
-            .kept
+        let due = || kept.clone().chain(taking.clone());
+        let stands =
+            due().map(|(name, instance, kept)| (name, instance, kept.term, kept.deadline - fence));
+        let before = self
+            .armed
             .iter()
-            .filter_map(|(name, kept)| {
-                let record = &self.catalog.service(name)?.master.as_ref()?.record;
-                let instance =
-                    InstanceId { service: name.clone(), instance: record.holder.instance.clone() };
-                Some(Armed { instance, term: kept.term, at: kept.deadline - fence })
-            })
-            .chain(taking)
-            .collect();
-        if armed != self.armed {
+            .map(|it| (&it.instance.service, &it.instance.instance, it.term, it.at));
+        if !stands.eq(before) {
+            let armed: Vec<Armed> = due()
+                .map(|(name, instance, kept)| Armed {
+                    instance: InstanceId { service: name.clone(), instance: instance.clone() },
+                    term: kept.term,
+                    at: kept.deadline - fence,
+                })
+                .collect();
             self.armed.clone_from(&armed);
             // Before whatever else this step asks for: nothing is opened unarmed.
             self.out.actions.insert(0, Action::Arm(armed));
@@ -629,13 +694,13 @@ impl Machine {
         if !self.loaded {
             return;
         }
-        let held: BTreeSet<ServiceName> = self
-            .services
-            .keys()
-            .filter(|name| self.catalog.service(name).is_some_and(|view| view.managed()))
-            .cloned()
-            .collect();
-        if held != self.remembered {
+        let held = |name: &&ServiceName| {
+            let record = self.catalog.service(name).and_then(|view| view.managed_record());
+            record.is_some_and(|record| record.external.is_none())
+        };
+        let held = || self.services.keys().filter(held);
+        if !held().eq(&self.remembered) {
+            let held: BTreeSet<ServiceName> = held().cloned().collect();
             self.remembered.clone_from(&held);
             self.out.actions.push(Action::Remember(held));
         }
@@ -647,6 +712,7 @@ pub(crate) fn beat_txn(
     config: &Config,
     beats: &mut Beats,
     naming: &BTreeMap<ServiceName, Term>,
+    sent: Time,
 ) -> (Compare, Op) {
     let key = key::beat(&config.host);
     beats.counter += 1;
@@ -655,6 +721,8 @@ pub(crate) fn beat_txn(
         counter: beats.counter,
         start: config.start.clone(),
         keeps: naming.clone(),
+        vetoes: beats.vetoes.clone(),
+        sent: Some(sent),
         unknown: serde_json::Map::new(),
     };
     let revision: Revision = beats.revision;
@@ -688,8 +756,9 @@ fn touched_by<'a>(keys: impl Iterator<Item = &'a str>) -> Touched {
     let mut touched = Touched::Nothing;
     for key in keys {
         let Some((kind, rest)) = key.split_once('/') else { continue };
-        if matches!(kind, "kv" | "kvmeta" | "nodes" | "services" | "checks" | "sessions" | "beats")
-        {
+        let undecided =
+            ["kv", "kvmeta", "nodes", "services", "checks", "sessions", "beats", "told"];
+        if undecided.contains(&kind) {
             continue;
         }
         let Some(name) = rest.split('/').next().and_then(|name| ServiceName::new(name).ok()) else {

@@ -150,6 +150,9 @@ pub struct Settings {
     pub replication: Verdict,
     /// It is set up so that `loss = "none"` holds: semi-sync that never falls back, durable logs.
     pub lossless: Verdict,
+    /// Read-only binds every account that could write there; if not, only the end of its process
+    /// is a fence (Redis, MySQL: good).
+    pub bound: Verdict,
 }
 
 /// Good, or what is wrong and how to mend it.

@@ -120,7 +120,13 @@ impl Position {
     pub fn strays(&self, origins: &[Self]) -> Option<String> {
         match self {
             Self::Redis(mine) => {
-                let known = origins.iter().any(|origin| origin.histories().any(|id| id == mine.id));
+                let known = origins.iter().any(|origin| match origin {
+                    Self::Redis(origin) => {
+                        let second = origin.second.as_ref().map(|ancestor| &ancestor.id);
+                        origin.id == mine.id || second == Some(&mine.id)
+                    }
+                    Self::Mysql(_) | Self::Mariadb(_) => false,
+                });
                 (!known).then(|| mine.id.clone())
             }
             Self::Mysql(mine) => {
@@ -137,6 +143,37 @@ impl Position {
                 let strays = mine.state.minus(&origin.state).without_server(origin.server);
                 (!strays.is_empty()).then(|| strays.to_string())
             }
+        }
+    }
+
+    /// Transactions that carry this server's own name and that it lacks, although the other has
+    /// them: it was set back, and as a master it would give their numbers to other transactions,
+    /// which no comparison could tell apart. `None`: there are none.
+    #[must_use]
+    pub fn would_repeat(&self, other: &Self) -> Option<String> {
+        match (self, other) {
+            (Self::Mysql(mine), Self::Mysql(theirs)) => {
+                let again = theirs.set.minus(&mine.set).of_server(&mine.server);
+                (!again.is_empty()).then(|| again.to_string())
+            }
+            (Self::Mariadb(mine), Self::Mariadb(theirs)) => {
+                let again = mine.state.would_repeat(&theirs.state, mine.server);
+                (!again.is_empty()).then(|| again.to_string())
+            }
+            (Self::Redis(_) | Self::Mysql(_) | Self::Mariadb(_), _) => None,
+        }
+    }
+
+    /// With what the master before is known to have had, where this one has it but does not tell: a
+    /// MariaDB copy from a backup tells nothing of those that wrote only before it.
+    #[must_use]
+    pub fn grown_from(self, earlier: &Self) -> Self {
+        match (self, earlier) {
+            (Self::Mariadb(mine), Self::Mariadb(theirs)) => {
+                let state = mine.state.grown_from(&theirs.state, theirs.server);
+                Self::Mariadb(MariadbPosition { server: mine.server, state })
+            }
+            (mine, _) => mine,
         }
     }
 
@@ -315,8 +352,34 @@ mod tests {
         let origins = [mariadb(2, "0-1-98,0-2-99")];
         assert_eq!(mariadb(1, "0-1-98,0-2-150").strays(&origins), None);
         assert_eq!(mariadb(1, "0-1-100").strays(&origins), Some("0-1-100".to_owned()));
+        // To the letter: a writer that the master does not tell of did not write it.
+        let errant = mariadb(1, "0-1-100,0-3-95");
+        assert_eq!(errant.strays(&[mariadb(2, "0-1-100,0-2-101")]), Some("0-3-95".to_owned()));
+        assert_eq!(errant.strays(&[mariadb(2, "0-1-100")]), Some("0-3-95".to_owned()));
         assert_eq!(at("x", 5).strays(&[at("y", 0)]), Some("x".to_owned()));
         assert_eq!(at("x", 5).strays(&[grown("y", 9, "x", 7)]), None);
+    }
+
+    #[test]
+    fn a_master_made_from_a_backup_keeps_what_the_master_before_told() {
+        let before = mariadb(2, "0-1-98,0-2-100");
+        let origin = mariadb(3, "0-2-105").grown_from(&before);
+        assert_eq!(origin, mariadb(3, "0-1-98,0-2-105"));
+        assert_eq!(mariadb(1, "0-1-98,0-2-104").strays(&[origin]), None);
+        let began = mariadb(2, "0-1-98");
+        assert_eq!(mariadb(3, "0-2-99").grown_from(&began), mariadb(3, "0-1-98,0-2-99"));
+        let lossy = mariadb(3, "0-2-90").grown_from(&before);
+        assert_eq!(lossy, mariadb(3, "0-2-90"), "what it lacks it does not get by name");
+        let other = mariadb(3, "0-4-120").grown_from(&before);
+        assert_eq!(other, mariadb(3, "0-4-120"), "nor by a number of somebody else");
+    }
+
+    #[test]
+    fn a_server_that_was_set_back_is_told_by_its_own_transactions() {
+        let (back, all) = (mysql(A, &format!("{A}:1-7")), mysql(B, &format!("{A}:1-10,{B}:1-3")));
+        assert_eq!(back.would_repeat(&all), Some(format!("{A}:8-10")));
+        assert_eq!(mysql(B, &format!("{B}:1-3")).would_repeat(&all), None, "it only lacks others'");
+        assert_eq!(at("x", 5).would_repeat(&at("x", 9)), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::name::{BootId, HostName, InstanceName, ServiceName, Term};
 use crate::observation::{Process, Role, SemiSync, Verdict};
 use crate::policy::{DatabaseKind, Policy};
 use crate::position::Position;
-use crate::time::Wall;
+use crate::time::{Time, Wall};
 
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
@@ -59,6 +59,11 @@ pub mod key {
     #[must_use]
     pub fn history(service: &ServiceName, term: Term) -> Key {
         format!("history/{service}/{:012}", term.0).into()
+    }
+    /// `told/S/HOST`.
+    #[must_use]
+    pub fn told(service: &ServiceName, host: &HostName) -> Key {
+        format!("told/{service}/{host}").into()
     }
     /// `nodes/HOST`.
     #[must_use]
@@ -111,9 +116,30 @@ pub struct MasterRecord {
     pub failovers: Vec<Wall>,
     /// When this state was written, for people.
     pub since: Wall,
+    /// Another tool moves this service; `None`: sengu does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
+}
+
+/// What stands with a term of a service that another tool moves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct External {
+    /// Outputs name the holder for so long after a beat of its host; `None`: one agent judges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
+    /// The tool said that this holder is the master; else it was only seen to be.
+    #[serde(default)]
+    pub told: bool,
+    /// The highest number that the tool gave to a move of its own (Sentinel's config epoch).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// The announced move that was not answered in time, after which this term began: what is
+    /// said of it later is stale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<String>,
 }
 
 /// Where a term stands.
@@ -152,6 +178,18 @@ pub enum MasterState {
         /// What was tried.
         error: String,
     },
+    /// Another tool moves this service, and nobody is named. Says nothing of the last holder: it
+    /// may take writes.
+    Withdrawn {
+        /// Why.
+        cause: Cause,
+        /// The announced move that is waited for: a request's id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        intent: Option<String>,
+        /// The tool asked that the last holder be fenced: what sengu closed, it may open again.
+        #[serde(default)]
+        fenced: bool,
+    },
     /// Sengu does not hold this service.
     Unmanaged,
 }
@@ -182,6 +220,16 @@ pub enum Cause {
     PromotionFailed(String),
     /// The holder's fence fired and its record was still its own.
     Reopened,
+    /// Another tool announced a move (`sengu hook generic before`).
+    Announced,
+    /// Another tool said that it is done (`sengu hook generic after`), and it is so.
+    Told,
+    /// Nobody said anything, and exactly one takes writes.
+    Seen,
+    /// An announced move was not answered in time, and everything is as it was.
+    Unanswered,
+    /// Two take writes, and no tool said which one counts.
+    TwoWritable,
 }
 
 /// How a holder is known to be stopped.
@@ -235,6 +283,12 @@ pub struct BeatRecord {
     pub start: String,
     /// The terms that it keeps.
     pub keeps: BTreeMap<ServiceName, Term>,
+    /// The terms that nobody keeps, and whose master this host sees taking writes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vetoes: BTreeMap<ServiceName, Term>,
+    /// When it was sent, on the clock of its host's present boot: for the next life of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Time>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
@@ -297,6 +351,9 @@ pub struct InstanceRecord {
     /// Whether it can keep `loss = "none"`.
     #[serde(default)]
     pub lossless: Verdict,
+    /// Whether read-only binds every account that could write.
+    #[serde(default)]
+    pub bound: Verdict,
     /// Semi-synchronous replication there, where it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub semi_sync: Option<SemiSync>,
@@ -401,6 +458,9 @@ pub struct RequestRecord {
     /// Its own hooks (`before-switchover`): started, and how each ended.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hooks: BTreeMap<Phase, HookStand>,
+    /// What went otherwise than asked, though it stands or is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
@@ -436,6 +496,33 @@ pub enum Ask {
         /// Which.
         instance: InstanceName,
     },
+    /// Another tool is about to move the master: name nobody until it says where to.
+    Before(Announced),
+    /// Another tool has moved the master.
+    After {
+        /// To this one.
+        to: InstanceName,
+        /// The tool's own number of the move, if it has one; grows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<u64>,
+    },
+}
+
+/// A move that another tool announced.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Announced {
+    /// From this one, if the tool knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<InstanceName>,
+    /// To this one, if the tool knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<InstanceName>,
+    /// Close the old one for writes meanwhile.
+    #[serde(default)]
+    pub fence: bool,
+    /// The tool's own number of the move, if it has one; grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
 }
 
 /// Where a request stands.
@@ -626,6 +713,35 @@ pub enum HookOutcome {
     Unknown,
 }
 
+/// How the hooks ended that a host told itself: `told/S/HOST`. Nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldRecord {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// The newest last; at most [`TOLD_KEPT`].
+    pub told: Vec<ToldEntry>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// So many ends of hooks are kept for each host and service.
+pub const TOLD_KEPT: usize = 32;
+
+/// How the hooks of one phase ended on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldEntry {
+    /// Which phase.
+    pub phase: Phase,
+    /// The term that it was told of.
+    pub term: Term,
+    /// The instance here and its new role, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<(InstanceName, Role)>,
+    /// When it began, and how it ended.
+    pub stand: HookStand,
+}
+
 /// A host: `nodes/HOST`. Consul's kind of record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
@@ -674,6 +790,7 @@ impl InstanceRecord {
 impl Record for FinalRecord {}
 impl Record for RequestRecord {}
 impl Record for HistoryRecord {}
+impl Record for ToldRecord {}
 impl Record for NodeRecord {}
 
 impl MasterState {
@@ -687,6 +804,7 @@ impl MasterState {
             Self::Vacant { .. } => "vacant",
             Self::Lapsed => "lapsed",
             Self::FenceFailed { .. } => "fence-failed",
+            Self::Withdrawn { .. } => "withdrawn",
             Self::Unmanaged => "unmanaged",
         }
     }

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::ServiceView;
 use crate::name::{InstanceName, ServiceName, Term};
 use crate::observation::Role;
 use crate::policy::Policy;
-use crate::record::{HistoryRecord, RequestRecord};
+use crate::record::{HistoryRecord, RequestRecord, ToldEntry};
 use crate::time::Wall;
 
 /// One service at one moment.
@@ -66,6 +67,31 @@ pub struct TermReport {
     /// Its story.
     #[serde(flatten)]
     pub record: HistoryRecord,
+    /// How the hooks ended that each host told itself in this term.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<ToldReport>,
+}
+
+/// How hooks ended that a host told itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldReport {
+    /// The host.
+    pub host: String,
+    /// Which, and how they ended.
+    #[serde(flatten)]
+    pub entry: ToldEntry,
+}
+
+impl TermReport {
+    /// A term of a service as its records tell it.
+    #[must_use]
+    pub fn of(view: &ServiceView, term: Term, record: &HistoryRecord) -> Self {
+        let told = view.told.iter().flat_map(|(host, at)| {
+            let of_term = at.record.told.iter().filter(move |entry| entry.term == term);
+            of_term.map(|entry| ToldReport { host: host.clone(), entry: entry.clone() })
+        });
+        Self { term, record: record.clone(), told: told.collect() }
+    }
 }
 
 /// One instance at one moment.

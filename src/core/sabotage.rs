@@ -82,6 +82,8 @@ mod chosen {
         NoDetach,
         FinalWrittenAgain,
         PositionBeforeFence,
+        FollowForgotten,
+        ShortTakerTakes,
         // nothing-older-runs
         PromotedWithoutTime,
         // no-needless-move
@@ -102,5 +104,6 @@ mod chosen {
         // what is said, and what is kept
         LossIsNothing,
         FieldsDropped,
+        MasterFieldsDropped,
     }
 }

@@ -24,6 +24,8 @@ pub enum Stage {
     Lapsed,
     /// Could not be fenced.
     FenceFailed,
+    /// Another tool moves it; nobody is named.
+    Withdrawn,
 }
 
 /// What happens to the term.
@@ -62,7 +64,7 @@ const fn row(
 
 /// All of them.
 pub const TABLE: &[Transition] = {
-    use Stage::{FenceFailed, Giving, Lapsed, Serving, Taken, Unmanaged, Vacant};
+    use Stage::{FenceFailed, Giving, Lapsed, Serving, Taken, Unmanaged, Vacant, Withdrawn};
     use TermChange::{Next, Same};
     &[
         row(
@@ -128,6 +130,35 @@ pub const TABLE: &[Transition] = {
         row(Vacant, Unmanaged, Same, "any agent", "released by a person"),
         row(Lapsed, Unmanaged, Same, "any agent", "released by a person"),
         row(FenceFailed, Unmanaged, Same, "any agent", "released by a person"),
+        row(
+            Serving,
+            Withdrawn,
+            Same,
+            "any agent",
+            "external: a move is announced, or it is not the one that takes writes",
+        ),
+        row(
+            Withdrawn,
+            Serving,
+            Next,
+            "the writable instance's agent",
+            "external: it alone takes writes, and the tool said so or was not expected",
+        ),
+        row(
+            Withdrawn,
+            Taken,
+            Next,
+            "the holder's agent",
+            "external: the announced move did not come, and sengu's own fence is undone",
+        ),
+        row(
+            Taken,
+            Withdrawn,
+            Same,
+            "the holder's agent",
+            "external: what sengu had fenced could not be opened again",
+        ),
+        row(Withdrawn, Unmanaged, Same, "any agent", "released by a person"),
     ]
 };
 
@@ -142,6 +173,7 @@ pub fn stage(record: Option<&MasterRecord>) -> Stage {
         Some(MasterState::Vacant { .. }) => Stage::Vacant,
         Some(MasterState::Lapsed) => Stage::Lapsed,
         Some(MasterState::FenceFailed { .. }) => Stage::FenceFailed,
+        Some(MasterState::Withdrawn { .. }) => Stage::Withdrawn,
     }
 }
 
@@ -191,11 +223,11 @@ pub fn diagram() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Stage::{FenceFailed, Giving, Lapsed, Serving, Taken, Unmanaged, Vacant};
+    use Stage::{FenceFailed, Giving, Lapsed, Serving, Taken, Unmanaged, Vacant, Withdrawn};
 
     #[test]
     fn every_stage_is_reached_and_left() {
-        for stage in [Unmanaged, Taken, Serving, Giving, Vacant, Lapsed, FenceFailed] {
+        for stage in [Unmanaged, Taken, Serving, Giving, Vacant, Lapsed, FenceFailed, Withdrawn] {
             assert!(TABLE.iter().any(|row| row.to == stage), "{stage:?} is never reached");
             assert!(TABLE.iter().any(|row| row.from == stage), "{stage:?} is never left");
         }
@@ -204,7 +236,8 @@ mod tests {
     #[test]
     fn only_a_new_term_makes_a_master() {
         for row in TABLE {
-            let makes = matches!(row.to, Taken) || (row.from == Unmanaged && row.to == Serving);
+            let open = matches!(row.from, Unmanaged | Withdrawn);
+            let makes = matches!(row.to, Taken) || (open && row.to == Serving);
             assert_eq!(makes, row.term == TermChange::Next, "{row:?}");
         }
     }

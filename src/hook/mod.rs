@@ -82,8 +82,7 @@ impl Hooks {
         run: &HookRun,
         more: &[(&'static str, String)],
     ) -> HookOutcome {
-        let mut environment = self.environment(run);
-        environment.extend_from_slice(more);
+        let environment = self.told(run, more);
         let several = self.of(&run.service, run.phase).count() > 1;
         let mut warnings = Vec::new();
         let mut output = String::new();
@@ -157,10 +156,16 @@ impl Hooks {
         body
     }
 
-    /// What the programs of a phase would be told.
+    /// What the programs of a phase would be told, with this beside it.
     #[must_use]
-    pub fn told(&self, run: &HookRun) -> Vec<(&'static str, String)> {
-        self.environment(run)
+    pub fn told(
+        &self,
+        run: &HookRun,
+        more: &[(&'static str, String)],
+    ) -> Vec<(&'static str, String)> {
+        let mut told = self.environment(run);
+        told.extend_from_slice(more);
+        told
     }
 
     fn of(&self, service: &ServiceName, phase: Phase) -> impl Iterator<Item = &HookConfig> {
@@ -189,6 +194,26 @@ pub fn name(config: &HookConfig) -> String {
         HookCall::Program(argv) => argv.first().cloned().unwrap_or_else(|| "(none)".to_owned()),
         HookCall::Http { url, .. } => shown(url),
     }
+}
+
+/// Why a hook could not even be started, as far as that can be seen without starting it.
+#[must_use]
+pub fn trouble(config: &HookConfig) -> Option<String> {
+    let HookCall::Program(argv) = &config.call else {
+        let HookCall::Http { token: Some(file), .. } = &config.call else { return None };
+        let error = std::fs::read(file).err()?;
+        return Some(format!("cannot be called: token {}: {error}", file.display()));
+    };
+    if let Some(user) = &config.user
+        && let Err(unknown) = account::Account::find(user)
+    {
+        return Some(format!("cannot be started: {unknown}"));
+    }
+    if !config.folder.is_dir() {
+        let folder = config.folder.display();
+        return Some(format!("cannot run in {folder}: there is no such folder"));
+    }
+    program::found(argv.first()?).err()
 }
 
 /// Calls a URL.

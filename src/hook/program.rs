@@ -68,6 +68,31 @@ pub(crate) struct Run {
     pub(crate) output: String,
 }
 
+/// Is there such a program, and may it be run? Without a path it is looked for as a start does.
+///
+/// # Errors
+/// Why not, in words that follow its name.
+pub(crate) fn found(program: &str) -> Result<(), String> {
+    let path = std::env::var("PATH").ok().filter(|path| !path.is_empty());
+    let path = path.unwrap_or_else(|| DEFAULT_PATH.to_owned());
+    let places: Vec<PathBuf> = if program.contains('/') {
+        vec![PathBuf::from(program)]
+    } else {
+        std::env::split_paths(&path).map(|folder| folder.join(program)).collect()
+    };
+    let runs = |file: &PathBuf| {
+        file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    if places.iter().any(runs) {
+        return Ok(());
+    }
+    Err(if places.iter().any(|file| file.is_file()) {
+        "may not be run: make it executable (chmod +x)".to_owned()
+    } else {
+        "was not found: check its path".to_owned()
+    })
+}
+
 impl Program {
     /// Its name in messages. Arguments are left out: they may hold what nobody should read.
     pub(crate) fn name(&self) -> &str {

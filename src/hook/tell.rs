@@ -16,18 +16,31 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use sengu_core::catalog::{At, Catalog, ServiceView};
 use sengu_core::event::{HookRun, Party};
+use sengu_core::kv::{Compare, Op, Txn};
 use sengu_core::name::{HostName, InstanceName, ServiceName, Term};
-use sengu_core::record::{Cause, HookOutcome, MasterRecord, MasterState, Phase, Proof};
+use sengu_core::observation::Role;
+use sengu_core::record::{
+    Cause, HookOutcome, HookStand, MasterRecord, MasterState, Phase, Proof, Record, TOLD_KEPT,
+    ToldEntry, ToldRecord, key,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 use tokio::sync::mpsc;
 
 use super::Hooks;
+use crate::store::Store;
 use crate::view::View;
 
 /// The format that this version writes.
 const FORMAT: u32 = 1;
 /// Hooks that wait at most; more are dropped with a warning.
 const WAITING: usize = 64;
+/// So many of the last bytes that such hooks print are kept.
+const OUTPUT: usize = 512;
+/// Writing down how they ended: so often, for so long each time, with this wait between.
+const RECORD_TRIES: u32 = 5;
+const RECORD_WITHIN: Duration = Duration::from_secs(5);
+const RECORD_AGAIN: Duration = Duration::from_millis(200);
 /// The view is looked at so often even without a bell.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -35,6 +48,7 @@ const LOOK: Duration = Duration::from_secs(5);
 pub struct Teller {
     hooks: ArcSwap<Hooks>,
     view: Arc<View>,
+    store: Arc<dyn Store>,
     host: HostName,
     file: PathBuf,
 }
@@ -71,10 +85,17 @@ struct Telling {
 }
 
 impl Teller {
-    /// Tells nothing before [`Teller::run`]. `state_dir` holds what was told.
+    /// Tells nothing before [`Teller::run`]. `state_dir` holds what was told, the store how it
+    /// ended.
     #[must_use]
-    pub fn new(hooks: Arc<Hooks>, view: Arc<View>, host: HostName, state_dir: &Path) -> Self {
-        Self { hooks: ArcSwap::new(hooks), view, host, file: state_dir.join("hooks.json") }
+    pub fn new(
+        hooks: Arc<Hooks>,
+        (view, store): (Arc<View>, Arc<dyn Store>),
+        host: HostName,
+        state_dir: &Path,
+    ) -> Self {
+        let file = state_dir.join("hooks.json");
+        Self { hooks: ArcSwap::new(hooks), view, store, host, file }
     }
 
     /// Other hooks, after a reload.
@@ -129,13 +150,51 @@ impl Teller {
     async fn tell(&self, mut receive: mpsc::Receiver<Telling>) {
         while let Some(Telling { run, more }) = receive.recv().await {
             let hooks = self.hooks.load_full();
-            let (service, phase) = (run.service.clone(), run.phase.as_str());
-            if let HookOutcome::Done { output, .. } = hooks.run_with(&run, &more).await
-                && !output.trim().is_empty()
-            {
-                tracing::info!(%service, phase, "hooks said: {}", output.trim());
-            }
+            let (at, began) = (crate::clock::now().wall, tokio::time::Instant::now());
+            let outcome = shortened(hooks.run_with(&run, &more).await);
+            let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let stand = HookStand::Ended { at, ms, outcome };
+            let of = |name: &str| more.iter().find(|(known, _)| *known == name);
+            let instance = of("SENGU_INSTANCE").and_then(|(_, name)| InstanceName::new(name).ok());
+            let role = of("SENGU_ROLE").map(|(_, role)| match role.as_str() {
+                "master" => Role::Master,
+                _ => Role::Replica,
+            });
+            let (phase, term) = (run.phase, run.term);
+            let entry = ToldEntry { phase, term, instance: instance.zip(role), stand };
+            self.record(&run.service, &entry).await;
         }
+    }
+
+    /// Puts how hooks ended into this host's record, which nobody else writes.
+    async fn record(&self, service: &ServiceName, entry: &ToldEntry) {
+        let key = key::told(service, &self.host);
+        let mut trouble = "it changes all the time".to_owned();
+        for _ in 0..RECORD_TRIES {
+            let catalog = self.view.catalog();
+            let known = catalog.as_ref().and_then(|catalog| catalog.service(service));
+            let known = known.and_then(|view| view.told.get(self.host.as_str()));
+            let fresh = || ToldRecord { format: 1, told: Vec::new(), unknown: Map::new() };
+            let mut record = known.map_or_else(fresh, |at| at.record.clone());
+            record.told.push(entry.clone());
+            let extra = record.told.len().saturating_sub(TOLD_KEPT);
+            record.told.drain(..extra);
+            let revision = known.map_or(0, |at| at.revision);
+            let txn = Txn {
+                when: vec![Compare::Modified(key.clone(), revision)],
+                then: vec![Op::Put { key: key.clone(), value: record.encode(), lease: 0 }],
+                otherwise: Vec::new(),
+            };
+            match tokio::time::timeout(RECORD_WITHIN, self.store.txn(txn)).await {
+                Ok(Ok(reply)) if reply.succeeded => return,
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => trouble = error.to_string(),
+                Err(_) => trouble = "the store did not answer in time".to_owned(),
+            }
+            tokio::time::sleep(RECORD_AGAIN).await;
+        }
+        let phase = entry.phase.as_str();
+        tracing::warn!(%service, phase, "how hooks ended is not in the history: {trouble}");
     }
 
     async fn remember(&self, memory: &Memory) {
@@ -146,6 +205,18 @@ impl Teller {
             tracing::warn!(%file, "what hooks were told is not kept: {error}");
         }
     }
+}
+
+/// Keeps only the end of what was printed.
+fn shortened(mut outcome: HookOutcome) -> HookOutcome {
+    if let HookOutcome::Done { output, .. } | HookOutcome::Abort { output, .. } = &mut outcome {
+        let mut over = output.len().saturating_sub(OUTPUT);
+        while !output.is_char_boundary(over) {
+            over += 1;
+        }
+        output.drain(..over);
+    }
+    outcome
 }
 
 fn read(file: &Path) -> Memory {
@@ -206,6 +277,7 @@ impl Look<'_> {
             MasterState::Vacant { cause, .. } => moved(cause).then(|| word(cause)),
             MasterState::Lapsed => Some("lapsed".to_owned()),
             MasterState::FenceFailed { .. } => Some("fence-failed".to_owned()),
+            MasterState::Withdrawn { cause, .. } => moved(cause).then(|| word(cause)),
             MasterState::Taken { .. }
             | MasterState::Serving
             | MasterState::Giving { .. }
@@ -238,6 +310,7 @@ impl Look<'_> {
             | MasterState::Serving
             | MasterState::Lapsed
             | MasterState::FenceFailed { .. }
+            | MasterState::Withdrawn { .. }
             | MasterState::Unmanaged => return None,
         };
         if record.holder.host != *self.host || record.term <= told.fenced {
@@ -320,7 +393,12 @@ fn moved(cause: &Cause) -> bool {
         | Cause::Switchover
         | Cause::Requested
         | Cause::SwitchoverUndone(_)
-        | Cause::Reopened => false,
+        | Cause::Reopened
+        | Cause::Announced
+        | Cause::Told
+        | Cause::Seen
+        | Cause::Unanswered
+        | Cause::TwoWritable => false,
     }
 }
 

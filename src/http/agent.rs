@@ -10,6 +10,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use sengu_core::catalog::Catalog;
 use sengu_core::consul::directory::{Directory, SERVER_PORT, Wanted};
+use sengu_core::consul::filter;
 use sengu_core::consul::row::Node;
 use serde_json::{Value, json};
 
@@ -20,6 +21,9 @@ use crate::clock;
 
 /// The version of Consul whose dialect this is.
 const CONSUL_VERSION: &str = "1.21.0";
+
+/// What Consul says of a build without a date.
+const BUILD_DATE: &str = "1970-01-01T00:00:01Z";
 
 type Reply = Result<Response, Trouble>;
 
@@ -86,7 +90,7 @@ pub(crate) async fn own(State(shell): State<Arc<Shell>>, uri: Uri) -> Reply {
         "Revision": "",
         "Server": true,
         "Version": CONSUL_VERSION,
-        "BuildDate": "1970-01-01T00:00:01Z",
+        "BuildDate": BUILD_DATE,
     });
     let this = json!({
         "Config": config,
@@ -113,7 +117,8 @@ fn member(name: &str, address: &str, datacenter: &str, alive: bool) -> Value {
 }
 
 pub(crate) async fn members(State(shell): State<Arc<Shell>>, uri: Uri) -> Reply {
-    let (members, pretty) = at_once(&shell, &uri, |directory| {
+    let filter = Params::of(&uri)?.filter(filter::MEMBER)?;
+    let (mut members, pretty) = at_once(&shell, &uri, |directory| {
         agents(directory)
             .iter()
             .map(|node| {
@@ -123,5 +128,14 @@ pub(crate) async fn members(State(shell): State<Arc<Shell>>, uri: Uri) -> Reply 
             })
             .collect::<Vec<_>>()
     })?;
+    members.retain(|member| filter.as_ref().is_none_or(|filter| filter.keeps(member)));
     Ok(answer::json(StatusCode::OK, &members, pretty))
+}
+
+/// What runs: the version of Consul whose dialect this is, in Consul's words.
+pub(crate) async fn version() -> Response {
+    let build = json!({
+        "SHA": "", "BuildDate": BUILD_DATE, "HumanVersion": CONSUL_VERSION, "FIPS": "",
+    });
+    answer::json(StatusCode::OK, &build, false)
 }

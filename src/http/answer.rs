@@ -7,6 +7,7 @@ use sengu_core::consul::Refusal;
 use sengu_core::kv::Revision;
 use serde::Serialize;
 
+use super::query::Consistency;
 use super::signals::note;
 use crate::store::StoreError;
 
@@ -82,6 +83,7 @@ pub(crate) fn truth(done: bool) -> Response {
 pub(crate) struct Meta {
     pub(crate) index: Revision,
     pub(crate) fresh: bool,
+    pub(crate) consistency: Consistency,
 }
 
 impl Meta {
@@ -96,6 +98,9 @@ impl Meta {
             "x-consul-knownleader",
             HeaderValue::from_static(if self.fresh { "true" } else { "false" }),
         );
+        add("x-consul-effective-consistency", HeaderValue::from_static(self.consistency.word()));
+        add("x-consul-default-acl-policy", HeaderValue::from_static("allow"));
+        add("x-consul-query-backend", HeaderValue::from_static("blocking-query"));
         response
     }
 }

@@ -83,15 +83,21 @@ async fn derived_get(shell: &Shell, params: &Params, key: &str) -> Result<Respon
     }
     if params.has("raw") {
         let run = |directory: &Directory<'_>| derived::get(directory, key);
-        let (pair, meta) = read(shell, params, Topic::Directory, run).await?;
+        let (pair, meta) = read(shell, params, derived_topic(key), run).await?;
         let value = pair.and_then(|pair| STANDARD.decode(pair.value?).ok());
         return Ok(meta.on(value.map_or_else(|| StatusCode::NOT_FOUND.into_response(), plain)));
     }
-    answer_if_there(shell, params, Topic::Directory, |directory| {
+    answer_if_there(shell, params, derived_topic(key), |directory| {
         let found = derived::get(directory, key);
         Found { index: found.index, body: found.body.map(|pair| [pair]) }
     })
     .await
+}
+
+/// The service that such a key is about.
+fn derived_topic(key: &str) -> Topic<'_> {
+    let name = key.strip_prefix(derived::ROOT).and_then(|rest| rest.split('/').next());
+    name.map_or(Topic::Directory, Topic::Service)
 }
 
 async fn raw(shell: &Shell, params: &Params, key: &str) -> Result<Response, Trouble> {

@@ -27,6 +27,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
@@ -212,7 +213,13 @@ pub(crate) struct Shell {
 /// What the clock alone has changed, with an index for it; see [`Shell::clock_signs`].
 #[derive(Debug, Default)]
 struct ClockSigns {
-    last: Option<Vec<(String, String)>>,
+    last: Option<BTreeMap<String, Sign>>,
+}
+
+/// One of [`sengu_core::consul::directory::Directory::signs`], as it was last seen.
+#[derive(Debug, Default)]
+struct Sign {
+    value: String,
     floor: Revision,
     count: u64,
 }
@@ -228,21 +235,38 @@ impl Shell {
     }
 
     /// A withdrawal by the clock changes answers and no record. It gets the catalog's revision
-    /// as its index, which later answers never go below, and a count that wakes readers.
+    /// as its index, which later answers never go below, and a count that wakes readers: those of
+    /// the signs that bear on their view, or without such a set of any.
     pub(crate) fn clock_signs(
         &self,
         signs: Vec<(String, String)>,
         revision: Revision,
+        bearing: Option<&BTreeSet<String>>,
     ) -> (Revision, u64) {
         let mut clock = self.clock.lock().expect("nothing panics while it holds this");
-        if clock.last.as_ref() != Some(&signs) {
-            if clock.last.is_some() {
-                clock.floor = clock.floor.max(revision);
-                clock.count += 1;
-            }
-            clock.last = Some(signs);
+        let mut old = clock.last.take();
+        let mut now = BTreeMap::new();
+        for (name, value) in signs {
+            let before = old
+                .as_mut()
+                .and_then(|old| old.remove(&name))
+                .unwrap_or_else(|| Sign { value: value.clone(), ..Sign::default() });
+            let sign = if before.value == value {
+                before
+            } else {
+                Sign { value, floor: before.floor.max(revision), count: before.count + 1 }
+            };
+            now.insert(name, sign);
         }
-        (clock.floor, clock.count)
+        let seen: Vec<&Sign> = now
+            .iter()
+            .filter(|(name, _)| bearing.is_none_or(|bearing| bearing.contains(*name)))
+            .map(|(_, sign)| sign)
+            .collect();
+        let floor = seen.iter().map(|sign| sign.floor).max().unwrap_or_default();
+        let count = seen.iter().map(|sign| sign.count).sum();
+        clock.last = Some(now);
+        (floor, count)
     }
 
     /// Waits until this agent's catalog has a revision, so that the client reads what it wrote.
@@ -277,6 +301,8 @@ fn router(shell: Arc<Shell>) -> Router {
         .route("/v1/catalog/service/{*name}", get(catalog::service))
         .route("/v1/catalog/node/", get(catalog::missing_node))
         .route("/v1/catalog/node/{*name}", get(catalog::node))
+        .route("/v1/catalog/node-services/", get(catalog::missing_node))
+        .route("/v1/catalog/node-services/{*name}", get(catalog::node_services))
         .route("/v1/health/service/", get(catalog::missing_service))
         .route("/v1/health/service/{*name}", get(catalog::health_service))
         .route("/v1/health/checks/", get(catalog::missing_service))
@@ -296,12 +322,14 @@ fn router(shell: Arc<Shell>) -> Router {
         .route("/v1/status/peers", get(agent::peers))
         .route("/v1/agent/self", get(agent::own))
         .route("/v1/agent/members", get(agent::members))
+        .route("/v1/agent/version", get(agent::version))
         .route("/master/{service}", get(balancer::master))
         .route("/replica/{service}", get(balancer::replica))
         .route("/check/{name}", get(check::check))
         .route("/health", get(balancer::health))
         .route("/metrics", get(signals::metrics))
         .route("/v1/sengu/events", get(follow))
+        .route("/v1/sengu/services", get(catalog::overview))
         .merge(registration::routes())
         .fallback(answer::unknown_path)
         .method_not_allowed_fallback(answer::wrong_method)

@@ -6,6 +6,7 @@ use axum::extract::Query;
 use axum::http::Uri;
 use sengu_core::consul::directory::Wanted;
 use sengu_core::consul::duration;
+use sengu_core::consul::filter::{Filter, Shape};
 use sengu_core::kv::Revision;
 
 use super::answer::Trouble;
@@ -23,8 +24,21 @@ pub(crate) struct Params(Vec<(String, String)>);
 pub(crate) enum Consistency {
     /// This agent's catalog.
     Default,
+    /// The same; the reader said that an older one would do.
+    Stale,
     /// This agent's catalog, once it has all that was written before the request.
     Consistent,
+}
+
+impl Consistency {
+    /// As Consul's header has it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Default => "leader",
+            Self::Stale => "stale",
+            Self::Consistent => "consistent",
+        }
+    }
 }
 
 /// Waiting for a change.
@@ -102,7 +116,8 @@ impl Params {
                 Err(Trouble::bad("Cannot specify ?stale with ?consistent, conflicting semantics."))
             }
             (_, true) => Ok(Consistency::Consistent),
-            (_, false) => Ok(Consistency::Default),
+            (true, false) => Ok(Consistency::Stale),
+            (false, false) => Ok(Consistency::Default),
         }
     }
 
@@ -121,12 +136,14 @@ impl Params {
         Ok((above > 0).then_some(Blocking { above, wait }))
     }
 
-    /// Tags, metadata and `passing`. A filter expression is refused: ignored, it would bring
-    /// entries that the reader does not want.
+    /// The filter expression, read for rows of this shape.
+    pub(crate) fn filter(&self, shape: Shape) -> Result<Option<Filter>, Trouble> {
+        let text = self.first("filter").map(str::trim).filter(|text| !text.is_empty());
+        Ok(text.map(|text| Filter::new(text, shape)).transpose()?)
+    }
+
+    /// Tags, metadata and `passing`.
     pub(crate) fn wanted(&self) -> Result<Wanted, Trouble> {
-        if self.first("filter").is_some_and(|filter| !filter.is_empty()) {
-            return Err(Trouble::bad("filter expressions are not supported by this agent"));
-        }
         let pair = |text: &str| {
             let (key, value) = text.split_once(':').unwrap_or((text, ""));
             (key.to_owned(), value.to_owned())
@@ -186,7 +203,10 @@ mod tests {
         assert_eq!(wanted.node_meta, [("env".to_owned(), "prod".to_owned())]);
         assert!(wanted.passing);
         assert_eq!(params("passing=maybe").wanted().expect_err("bad").status, 400);
-        assert_eq!(params("filter=a%20in%20b").wanted().expect_err("bad").status, 400);
+        let filter = |query: &str| params(query).filter(sengu_core::consul::filter::NODE);
+        assert_eq!(filter("filter=a%20in%20b").expect_err("bad").status, 400);
+        assert!(filter("filter=Node+!=+%22%22").expect("good").is_some());
+        assert!(filter("filter=%20").expect("none").is_none());
         assert!(params("stale&consistent").consistency().is_err());
     }
 }

@@ -24,7 +24,7 @@ use crate::{clock, metrics};
 
 /// What a view is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Topic {
+pub(crate) enum Topic<'a> {
     /// KV entries.
     Kv,
     /// What operators asked for.
@@ -35,9 +35,14 @@ pub(crate) enum Topic {
     Sessions,
     /// Nodes, services and checks; also changes by the clock.
     Directory,
+    /// The entries of one service, by its name; of changes by the clock only those of its master
+    /// and hosts.
+    Service(&'a str),
+    /// What is on one node, by its name or id.
+    Node(&'a str),
 }
 
-impl Topic {
+impl Topic<'_> {
     /// Moves whenever a record that views of this topic are made of changes.
     fn stamp(self, catalog: &Catalog) -> Revision {
         let kinds: &[&str] = match self {
@@ -45,7 +50,7 @@ impl Topic {
             Self::Requests => &["requests"],
             Self::History => &["history"],
             Self::Sessions => &["sessions"],
-            Self::Directory => &KINDS,
+            Self::Directory | Self::Service(_) | Self::Node(_) => &KINDS,
         };
         kinds.iter().map(|kind| catalog.changed(kind)).max().unwrap_or_default()
     }
@@ -55,7 +60,7 @@ impl Topic {
 pub(crate) async fn answer<T: Serialize>(
     shell: &Shell,
     uri: &Uri,
-    topic: Topic,
+    topic: Topic<'_>,
     run: impl Fn(&Directory<'_>) -> Found<T>,
 ) -> Result<Response, Trouble> {
     let params = Params::of(uri)?;
@@ -67,7 +72,7 @@ pub(crate) async fn answer<T: Serialize>(
 pub(crate) async fn answer_if_there<T: Serialize>(
     shell: &Shell,
     params: &Params,
-    topic: Topic,
+    topic: Topic<'_>,
     run: impl Fn(&Directory<'_>) -> Found<Option<T>>,
 ) -> Result<Response, Trouble> {
     let (body, meta) = read(shell, params, topic, run).await?;
@@ -81,12 +86,13 @@ pub(crate) async fn answer_if_there<T: Serialize>(
 pub(crate) async fn read<T>(
     shell: &Shell,
     params: &Params,
-    topic: Topic,
+    topic: Topic<'_>,
     run: impl Fn(&Directory<'_>) -> Found<T>,
 ) -> Result<(T, Meta), Trouble> {
     params.datacenter(&shell.context.place.datacenter)?;
     let blocking = params.blocking()?;
-    if params.consistency()? == Consistency::Consistent {
+    let consistency = params.consistency()?;
+    if consistency == Consistency::Consistent {
         catch_up(shell).await?;
     }
     let deadline = blocking.map(|blocking| clock::time() + blocking.wait(random()));
@@ -100,7 +106,7 @@ pub(crate) async fn read<T>(
         let found = run(&look.directory);
         let index = found.index.max(look.floor);
         let started_at = *started_at.get_or_insert(look.count);
-        let meta = Meta { index, fresh: look.directory.fresh() };
+        let meta = Meta { index, fresh: look.directory.fresh(), consistency };
         let (Some(Blocking { above, .. }), Some(deadline)) = (blocking, deadline) else {
             return Ok((found.body, meta));
         };
@@ -155,14 +161,20 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn take(shell: &'a Shell, catalog: &'a Catalog, topic: Topic) -> Self {
+    fn take(shell: &'a Shell, catalog: &'a Catalog, topic: Topic<'_>) -> Self {
         let directory = Directory::new(catalog, clock::time(), &shell.context.place);
         match topic {
             Topic::Kv | Topic::Requests | Topic::History | Topic::Sessions => {
                 Self { directory, floor: 0, count: 0, until: None }
             }
-            Topic::Directory => {
-                let (floor, count) = shell.clock_signs(directory.signs(), catalog.revision);
+            Topic::Directory | Topic::Service(_) | Topic::Node(_) => {
+                let bearing = match topic {
+                    Topic::Service(name) => Some(directory.signs_of_service(name)),
+                    Topic::Node(name) => Some(directory.signs_of_node(name)),
+                    _ => None,
+                };
+                let signs = directory.signs();
+                let (floor, count) = shell.clock_signs(signs, catalog.revision, bearing.as_ref());
                 Self { directory, floor, count, until: directory.changes_at() }
             }
         }

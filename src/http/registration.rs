@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use sengu_core::consul::agent::{self, Health, Origin};
 use sengu_core::consul::directory::{CONSUL, Directory};
+use sengu_core::consul::filter;
 use sengu_core::consul::health::Check;
 use sengu_core::consul::json::{Nullable, decode};
 use sengu_core::consul::record::Status;
@@ -201,7 +202,6 @@ fn look<T>(
 ) -> Result<(T, Params), Trouble> {
     let params = Params::of(uri)?;
     params.datacenter(&shell.context.place.datacenter)?;
-    params.wanted()?;
     let catalog = shell.catalog()?;
     Ok((run(&Directory::new(&catalog, clock::time(), &shell.context.place)), params))
 }
@@ -227,11 +227,13 @@ fn row(service: &Service, datacenter: &str) -> Value {
 
 async fn services(State(shell): State<Arc<Shell>>, uri: Uri) -> Reply {
     let place = &shell.context.place;
+    let filter = Params::of(&uri)?.filter(filter::SERVICE)?;
     let (rows, params) = look(&shell, &uri, |directory| {
         let own = own(directory, place.host.as_str());
         own.iter().map(|(id, service)| (id.clone(), row(service, &place.datacenter))).collect()
     })?;
-    let rows: BTreeMap<String, Value> = rows;
+    let mut rows: BTreeMap<String, Value> = rows;
+    rows.retain(|_, row| filter.as_ref().is_none_or(|filter| filter.keeps(row)));
     Ok(answer::json(StatusCode::OK, &rows, params.has("pretty")))
 }
 
@@ -271,7 +273,9 @@ fn own_checks(shell: &Shell, directory: &Directory<'_>) -> Vec<Check> {
 }
 
 async fn checks(State(shell): State<Arc<Shell>>, uri: Uri) -> Reply {
-    let (checks, params) = look(&shell, &uri, |directory| own_checks(&shell, directory))?;
+    let filter = Params::of(&uri)?.filter(filter::CHECK)?;
+    let (mut checks, params) = look(&shell, &uri, |directory| own_checks(&shell, directory))?;
+    checks.retain(|check| filter.as_ref().is_none_or(|filter| filter.keeps(check)));
     let rows: BTreeMap<&str, &Check> =
         checks.iter().map(|check| (check.check_id.as_str(), check)).collect();
     Ok(answer::json(StatusCode::OK, &rows, params.has("pretty")))

@@ -399,6 +399,7 @@ pub(crate) fn instance(name: &str, role: Role) -> InstanceRecord {
         trouble: None,
         replication: Verdict::Good,
         lossless: Verdict::Good,
+        bound: Verdict::Good,
         semi_sync: None,
         quarantine: None,
         unknown: Map::new(),
@@ -423,6 +424,7 @@ pub(crate) fn master(promise: Promise) -> MasterRecord {
         origins: vec![],
         failed: vec![],
         failovers: vec![],
+        external: None,
         since: Wall(0),
         unknown: Map::new(),
     }

@@ -243,6 +243,11 @@ fn cause(cause: &Cause) -> &'static str {
         Cause::SwitchoverUndone(_) => "switchover-undone",
         Cause::PromotionFailed(_) => "promotion-failed",
         Cause::Reopened => "reopened",
+        Cause::Announced => "announced",
+        Cause::Told => "told",
+        Cause::Seen => "seen",
+        Cause::Unanswered => "unanswered",
+        Cause::TwoWritable => "two-writable",
     }
 }
 

@@ -8,6 +8,7 @@ use std::mem::discriminant;
 use sengu_core::catalog::{At, Catalog, ServiceView};
 use sengu_core::kv::{Compare, Op, Revision, Txn};
 use sengu_core::name::{HostName, InstanceName, ServiceName, Term};
+use sengu_core::policy::Failover;
 use sengu_core::record::{Ask, FORMAT, Record, RequestRecord, Stand, key};
 use sengu_core::time::Wall;
 use serde::{Deserialize, Serialize};
@@ -116,7 +117,12 @@ pub(super) fn id(ask: &Ask, now: Wall) -> String {
     match ask {
         Ask::Pause => "pause".to_owned(),
         Ask::Drain { instance } => format!("drain-{instance}"),
-        Ask::Adopt { .. } | Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. } => {
+        Ask::Adopt { .. }
+        | Ask::Release
+        | Ask::Switchover { .. }
+        | Ask::Failover { .. }
+        | Ask::Before(_)
+        | Ask::After { .. } => {
             let random = getrandom::u32().unwrap_or_default();
             format!("{:013}-{random:08x}", now.0.max(0))
         }
@@ -147,6 +153,7 @@ pub(super) fn place(
             format!("{service} has no instance {instance}; known are: {}", known.join(", ")),
         ));
     }
+    of_the_mover(view, service, &asking.ask)?;
     refuse_second(view, service, &asking.ask, now)?;
     let request = key::request(service, &id);
     let mut when = vec![Compare::Modified(
@@ -168,6 +175,7 @@ pub(super) fn place(
         until: until(asking, now)?,
         stand: if standing(&asking.ask) { Stand::Standing } else { Stand::Asked },
         hooks: std::collections::BTreeMap::new(),
+        warning: None,
         unknown: serde_json::Map::new(),
     };
     let mut then = vec![Op::Put { key: request, value: record.encode(), lease: 0 }];
@@ -203,8 +211,47 @@ pub(super) fn remove(catalog: &Catalog, service: &ServiceName, id: &str) -> Resu
     }
 }
 
+/// The open request that asks the very same, where to ask twice is to ask once: a tool may call
+/// its hooks from several hosts, or again.
+pub(super) fn same<'a>(
+    catalog: &'a Catalog,
+    service: &ServiceName,
+    ask: &Ask,
+    now: Wall,
+) -> Option<(&'a str, Revision)> {
+    let twice = matches!(ask, Ask::Before(_) | Ask::After { .. });
+    let view = catalog.service(service).filter(|_| twice)?;
+    let mut found = view.requests.iter().filter(|(_, at)| open(at, now) && at.record.ask == *ask);
+    found.next().map(|(id, at)| (id.as_str(), at.revision))
+}
+
+/// Sengu's own moves and another tool's exclude each other.
+fn of_the_mover(view: &ServiceView, service: &ServiceName, ask: &Ask) -> Result<(), Trouble> {
+    let Some(policy) = view.instances.values().next().map(|at| &at.record.policy) else {
+        return Ok(());
+    };
+    match (ask, policy.failover) {
+        (Ask::Before(_) | Ask::After { .. }, Failover::Auto | Failover::Manual) => {
+            Err(Trouble::new(
+                409,
+                format!(
+                    "sengu itself moves {service}: set `failover = \"external\"` on its hosts to \
+                     leave that to another tool"
+                ),
+            ))
+        }
+        (Ask::Switchover { .. } | Ask::Failover { .. }, Failover::External) => Err(Trouble::new(
+            409,
+            format!("another tool moves {service} (`failover = \"external\"`): ask that one"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn named(ask: &Ask) -> Option<&InstanceName> {
     match ask {
+        Ask::Before(announced) => announced.to.as_ref(),
+        Ask::After { to, .. } => Some(to),
         Ask::Adopt { master } => master.as_ref(),
         Ask::Switchover { to } | Ask::Failover { to, .. } => to.as_ref(),
         Ask::Drain { instance } => Some(instance),
@@ -215,7 +262,12 @@ fn named(ask: &Ask) -> Option<&InstanceName> {
 fn standing(ask: &Ask) -> bool {
     match ask {
         Ask::Pause | Ask::Drain { .. } => true,
-        Ask::Adopt { .. } | Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. } => false,
+        Ask::Adopt { .. }
+        | Ask::Release
+        | Ask::Switchover { .. }
+        | Ask::Failover { .. }
+        | Ask::Before(_)
+        | Ask::After { .. } => false,
     }
 }
 
@@ -227,12 +279,16 @@ pub(super) fn word(ask: &Ask) -> &'static str {
         Ask::Failover { .. } => "failover",
         Ask::Pause => "pause",
         Ask::Drain { .. } => "drain",
+        Ask::Before(_) => "before",
+        Ask::After { .. } => "after",
     }
 }
 
 /// A request that nobody acted on in time is void; one under way is not, however late.
 fn open(at: &At<RequestRecord>, now: Wall) -> bool {
     match at.record.stand {
+        // An announced move counts until its deadline, whatever became of its fence.
+        Stand::Agreed { .. } if matches!(at.record.ask, Ask::Before(_)) => now < at.record.until,
         Stand::Asked | Stand::Standing => now < at.record.until,
         Stand::Agreed { .. } | Stand::Prepared { .. } => true,
         Stand::Done(_) | Stand::Refused(_) => false,
@@ -262,7 +318,9 @@ fn refuse_second(
                 Ask::Adopt { .. }
                 | Ask::Release
                 | Ask::Switchover { .. }
-                | Ask::Failover { .. } => {
+                | Ask::Failover { .. }
+                | Ask::Before(_)
+                | Ask::After { .. } => {
                     format!("a {} of {service} is open already: {id}, by {}", word(ask), record.by)
                 }
             },
@@ -285,10 +343,20 @@ fn term(view: &ServiceView, service: &ServiceName, ask: &Ask) -> Result<Option<T
         (Ask::Adopt { .. }, Some(record)) => {
             Err(Trouble::new(409, format!("{service} is adopted already, in term {}", record.term)))
         }
-        (Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. }, Some(record)) => {
-            Ok(Some(record.term))
-        }
-        (Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. }, None) => Err(Trouble::new(
+        // What is told of a move that was made is judged by what is so, not by when it is told.
+        (Ask::After { .. }, Some(_)) => Ok(None),
+        (
+            Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. } | Ask::Before(_),
+            Some(record),
+        ) => Ok(Some(record.term)),
+        (
+            Ask::Release
+            | Ask::Switchover { .. }
+            | Ask::Failover { .. }
+            | Ask::Before(_)
+            | Ask::After { .. },
+            None,
+        ) => Err(Trouble::new(
             409,
             format!("{service} is not adopted: run `sengu adopt {service}` first"),
         )),
@@ -299,9 +367,12 @@ fn until(asking: &Asking, now: Wall) -> Result<Wall, Trouble> {
     let default = match asking.ask {
         Ask::Pause => WITHIN_PAUSE,
         Ask::Drain { .. } => WITHIN_MAX,
-        Ask::Adopt { .. } | Ask::Release | Ask::Switchover { .. } | Ask::Failover { .. } => {
-            WITHIN_MOVE
-        }
+        Ask::Adopt { .. }
+        | Ask::Release
+        | Ask::Switchover { .. }
+        | Ask::Failover { .. }
+        | Ask::Before(_)
+        | Ask::After { .. } => WITHIN_MOVE,
     };
     let within = asking.within_secs.unwrap_or(default);
     if within == 0 || within > WITHIN_MAX {

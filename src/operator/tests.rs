@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{Agent, OperatorServer, SocketError, request, serve};
 use crate::http::testing::{Answer, Rig, call, service};
+use crate::template::TemplateStatus;
 
 /// Knows one service, and refuses to reload.
 struct Fixed;
@@ -80,6 +81,9 @@ impl Agent for Fixed {
     }
     async fn checks(&self) -> Value {
         json!([{ "check": "redis-master" }])
+    }
+    async fn templates(&self) -> Vec<TemplateStatus> {
+        vec![TemplateStatus { destination: "/etc/hosts".into(), ..TemplateStatus::default() }]
     }
 }
 
@@ -326,6 +330,7 @@ fn past(rig: &Rig, number: u32, stand: Stand) -> (String, RequestRecord) {
         until: Wall(wall.0 - 50_000),
         stand,
         hooks: BTreeMap::new(),
+        warning: None,
         unknown: Map::new(),
     };
     (format!("{number:013}-00000000"), record)

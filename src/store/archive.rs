@@ -19,7 +19,7 @@ use sengu_core::kv::{
 };
 use sengu_core::record::{
     BeatRecord, FinalRecord, HistoryRecord, InstanceRecord, MasterRecord, NodeRecord, Record,
-    RequestRecord,
+    RequestRecord, ToldRecord,
 };
 use sengu_core::sync::SyncRecord;
 use serde::de::DeserializeOwned;
@@ -294,6 +294,7 @@ fn decode(kind: &str, value: &[u8]) -> Result<(), String> {
         "instances" => InstanceRecord::decode(value).map(|_| ()),
         "finals" => FinalRecord::decode(value).map(|_| ()),
         "requests" => RequestRecord::decode(value).map(|_| ()),
+        "told" => ToldRecord::decode(value).map(|_| ()),
         "sync" => SyncRecord::decode(value).map(|_| ()),
         "history" => HistoryRecord::decode(value).map(|_| ()),
         "nodes" => NodeRecord::decode(value).map(|_| ()),

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sengu_core::name::HostName;
-use tokio::sync::{Notify, watch as channel};
+use tokio::sync::{Mutex, Notify, watch as channel};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, TemplateConfig};
@@ -112,6 +112,54 @@ impl Templates {
     pub async fn ended(&mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// The templates of a host while its configuration may change.
+#[derive(Debug)]
+pub struct Shelf {
+    context: RenderContext,
+    running: Mutex<(channel::Sender<bool>, Templates)>,
+}
+
+impl Shelf {
+    /// Starts them. Must be called inside a runtime.
+    #[must_use]
+    pub fn start(configs: Vec<TemplateConfig>, context: RenderContext) -> Self {
+        let running = Mutex::new(running(configs, &context));
+        Self { context, running }
+    }
+
+    /// Each template as it stands, in the order of the configuration.
+    pub async fn status(&self) -> Vec<TemplateStatus> {
+        self.running.lock().await.1.status()
+    }
+
+    /// Other templates from now on. The old ones end first, so that no file has two writers; a
+    /// command that is killed by that is still owed and run by the new one.
+    pub async fn replace(&self, configs: Vec<TemplateConfig>) {
+        let mut running_now = self.running.lock().await;
+        end(&mut running_now).await;
+        *running_now = running(configs, &self.context);
+    }
+
+    /// Ends them, and waits until they have.
+    pub async fn end(&self) {
+        end(&mut *self.running.lock().await).await;
+    }
+}
+
+fn running(
+    configs: Vec<TemplateConfig>,
+    context: &RenderContext,
+) -> (channel::Sender<bool>, Templates) {
+    let (stop, stopped) = channel::channel(false);
+    (stop, start(configs, context.clone(), stopped))
+}
+
+async fn end((stop, templates): &mut (channel::Sender<bool>, Templates)) {
+    // Templates that have ended already need no word.
+    let _ = stop.send(true);
+    templates.ended().await;
 }
 
 /// Starts all templates of this host. Must be called inside a runtime.

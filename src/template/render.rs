@@ -5,7 +5,6 @@
 //! prints, and its time. A render that passes its deadline is abandoned on its own thread, which
 //! ends at the next line that it prints or question that it asks; nobody waits for it.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -364,12 +363,16 @@ fn services(scene: &Scene, order: Order) -> TeraResult<Value> {
     let mut all = managed.iter().map(value).collect::<TeraResult<Vec<Value>>>()?;
     let registered = scene.registered_services();
     let mut kept = scene.kept().lock().expect("nothing panics while it holds this");
-    let mut last = std::mem::take(&mut *kept);
+    // Both come by name, so that one walk through both finds what did not change.
+    let mut last = std::mem::take(&mut *kept).into_iter().peekable();
+    all.reserve(registered.len());
+    kept.reserve(registered.len());
     for (name, mark) in registered {
-        if let Some(same) = last.remove(&name).filter(|same| same.is(mark, order)) {
+        while last.next_if(|(old, _)| *old < name).is_some() {}
+        if let Some((_, same)) = last.next_if(|(old, same)| *old == name && same.is(mark, order)) {
             scene.told_again(same.servers);
             all.push(same.value.clone());
-            kept.insert(name, same);
+            kept.push((name, same));
             continue;
         }
         let (service, whole) = scene.registered_service(&name, order);
@@ -377,7 +380,7 @@ fn services(scene: &Scene, order: Order) -> TeraResult<Value> {
         all.push(value.clone());
         if whole {
             let servers = service.servers.len();
-            kept.insert(name, KeptService { mark, order, servers, value });
+            kept.push((name, KeptService { mark, order, servers, value }));
         }
     }
     Ok(all.into())
@@ -398,8 +401,8 @@ impl KeptService {
     }
 }
 
-/// The registered services that one template was told last, by name.
-pub(crate) type KeptServices = Arc<Mutex<BTreeMap<Arc<str>, KeptService>>>;
+/// The registered services that one template was told last, in the order of their names.
+pub(crate) type KeptServices = Arc<Mutex<Vec<(Arc<str>, KeptService)>>>;
 
 /// Filters beside the engine's own.
 fn add_filters(tera: &mut Tera, scene: &Scene) {

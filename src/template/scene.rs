@@ -40,10 +40,11 @@ pub(crate) struct Host {
 /// A place where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Server {
-    pub(crate) instance: String,
-    pub(crate) host: String,
+    // What templates ask for most stands first: fields are looked for from the front.
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
+    pub(crate) host: String,
+    pub(crate) instance: String,
     /// Both, with brackets where a port could not be told from the address.
     pub(crate) endpoint: String,
     pub(crate) tags: Vec<String>,
@@ -235,8 +236,9 @@ impl Scene {
                 *mark = mixed(seed, [kept.modified, host, status]);
             }
         }
-        let known = |name: &str| self.managed(name).is_some();
-        found.retain(|(name, _)| !known(name) && self.clean("service", name));
+        let managed = self.catalog.services().filter(|(_, view)| !view.instances.is_empty());
+        let managed: BTreeSet<&str> = managed.map(|(name, _)| name.as_str()).collect();
+        found.retain(|(name, _)| !managed.contains(&**name) && self.clean("service", name));
         found
     }
 

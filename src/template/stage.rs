@@ -124,6 +124,7 @@ impl Stage {
             trouble: None,
             replication: Verdict::Good,
             lossless: Verdict::Good,
+            bound: Verdict::Good,
             semi_sync: None,
             quarantine: None,
             unknown: Default::default(),
@@ -165,6 +166,7 @@ impl Stage {
             origins: Vec::new(),
             failed: Vec::new(),
             failovers: Vec::new(),
+            external: None,
             since: Wall(0),
             unknown: Default::default(),
         };
@@ -177,6 +179,8 @@ impl Stage {
             counter: now.0,
             start: "start".to_owned(),
             keeps: [(service(keeps), Term(1))].into(),
+            vetoes: Default::default(),
+            sent: None,
             unknown: Default::default(),
         };
         let host = HostName::new(host).expect("name");

@@ -41,8 +41,8 @@ impl World {
         let open = database.writable();
         if open {
             database.opened = Term(0);
-            database.came_open |= storm;
         }
+        database.outside = open && storm;
         note!(self, "{id} starts, {}", if open { "taking writes" } else { "fenced" });
         self.liven();
         self.tell(Fact::Started { instance: id, open });

@@ -179,6 +179,10 @@ impl World {
         }
         process.copy.append(Some(serial));
         database.disk.push(serial);
+        if database.outside {
+            self.outside.insert(serial);
+        }
+        let database = &self.databases[db];
         let fact = Fact::Acknowledged { instance: database.id, term: database.opened, serial };
         self.tell(fact);
         self.answer(call, Reply::Acknowledged);

@@ -2,7 +2,7 @@
 
 use super::super::fact::Fact;
 use super::super::schedule::Micros;
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// Nothing to remember.
 #[derive(Default)]
@@ -11,6 +11,10 @@ pub(crate) struct AllBounded;
 impl Invariant for AllBounded {
     fn slug(&self) -> &'static str {
         "all-bounded"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Size]
     }
 
     fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {

@@ -8,7 +8,7 @@ use sengu_core::name::Term;
 
 use super::super::fact::{Fact, Id};
 use super::super::schedule::Micros;
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// The copies that have given a final and follow nobody newer yet.
 #[derive(Default)]
@@ -21,6 +21,10 @@ pub(crate) struct DetachThenFinal {
 impl Invariant for DetachThenFinal {
     fn slug(&self) -> &'static str {
         "detach-then-final"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Received]
     }
 
     fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {

@@ -13,7 +13,7 @@ use sengu_core::record::{MasterRecord, MasterState, Promise};
 use super::super::fact::{Fact, Id, Layout};
 use super::super::schedule::{MILLI, Micros};
 use super::watched::Watched;
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// The deadlines that run, and who takes writes.
 pub(crate) struct FenceInTime {
@@ -74,6 +74,10 @@ impl FenceInTime {
 impl Invariant for FenceInTime {
     fn slug(&self) -> &'static str {
         "fence-in-time"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Moment, Often::BeatAcknowledged]
     }
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {

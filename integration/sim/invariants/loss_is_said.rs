@@ -9,7 +9,7 @@ use sengu_core::name::Term;
 
 use super::super::fact::{Fact, Id};
 use super::super::schedule::{MILLI, Micros};
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// A write, by whom it was acknowledged, and when.
 type Write = (u64, Id, Micros);
@@ -24,6 +24,10 @@ pub(crate) struct LossIsSaid {
 impl Invariant for LossIsSaid {
     fn slug(&self) -> &'static str {
         "loss-is-said"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Acknowledged]
     }
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {

@@ -44,10 +44,56 @@ impl Breach {
     }
 }
 
+/// The facts that come all the time: most rules need not see them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Often {
+    Moment,
+    Named,
+    Received,
+    Acknowledged,
+    Beat,
+    BeatAcknowledged,
+    Size,
+    Explained,
+}
+
+impl Often {
+    const ALL: [Self; 8] = [
+        Self::Moment,
+        Self::Named,
+        Self::Received,
+        Self::Acknowledged,
+        Self::Beat,
+        Self::BeatAcknowledged,
+        Self::Size,
+        Self::Explained,
+    ];
+
+    /// Which of them it is.
+    fn of(fact: &Fact) -> Option<Self> {
+        Some(match fact {
+            Fact::Moment => Self::Moment,
+            Fact::Named { .. } => Self::Named,
+            Fact::Received { .. } => Self::Received,
+            Fact::Acknowledged { .. } => Self::Acknowledged,
+            Fact::Beat { .. } => Self::Beat,
+            Fact::BeatAcknowledged { .. } => Self::BeatAcknowledged,
+            Fact::Size { .. } => Self::Size,
+            Fact::Explained { .. } => Self::Explained,
+            _ => return None,
+        })
+    }
+}
+
 /// One rule.
 pub(crate) trait Invariant {
     /// Its name, as the file's.
     fn slug(&self) -> &'static str;
+
+    /// Which of the facts that come all the time it is to be shown; it is shown all others.
+    fn minds(&self) -> &'static [Often] {
+        &[]
+    }
 
     /// Takes one fact.
     ///
@@ -70,6 +116,8 @@ pub struct Violation {
 /// All rules, over one world.
 pub(crate) struct Judges {
     rules: Vec<Box<dyn Invariant>>,
+    /// The rules that mind each of [`Often::ALL`].
+    often: [Vec<usize>; 8],
     /// The first firm breach.
     pub(crate) violation: Option<Violation>,
     /// How often each limit explained a breach.
@@ -101,7 +149,10 @@ impl Judges {
             Box::new(all_bounded::AllBounded),
             Box::new(fields_survive::FieldsSurvive),
         ];
-        Self { rules, violation: None, limits: Vec::new(), muted: None }
+        let often = Often::ALL.map(|often| {
+            (0..rules.len()).filter(|rule| rules[*rule].minds().contains(&often)).collect()
+        });
+        Self { rules, often, violation: None, limits: Vec::new(), muted: None }
     }
 
     /// Lets one rule judge nothing.
@@ -117,19 +168,26 @@ impl Judges {
         }
     }
 
-    /// Shows a fact to every rule.
+    /// Shows a fact to every rule that minds it.
     pub(crate) fn take(&mut self, at: Micros, fact: &Fact) {
-        let mut firm = Vec::new();
-        for rule in &mut self.rules {
-            let Err(breach) = rule.take(at, fact) else { continue };
-            let violation = Violation { slug: rule.slug(), at, text: breach.text };
-            match breach.limit {
-                Some(limit) => self.limits.push((limit, violation)),
-                None => firm.push(violation),
+        match Often::of(fact) {
+            Some(often) => {
+                for index in 0..self.often[often as usize].len() {
+                    let rule = self.often[often as usize][index];
+                    self.show(rule, at, fact);
+                }
             }
+            None => (0..self.rules.len()).for_each(|rule| self.show(rule, at, fact)),
         }
-        for violation in firm {
-            self.breach(violation);
+    }
+
+    fn show(&mut self, rule: usize, at: Micros, fact: &Fact) {
+        let rule = &mut self.rules[rule];
+        let Err(breach) = rule.take(at, fact) else { return };
+        let violation = Violation { slug: rule.slug(), at, text: breach.text };
+        match breach.limit {
+            Some(limit) => self.limits.push((limit, violation)),
+            None => self.breach(violation),
         }
     }
 }
@@ -187,6 +245,7 @@ pub(crate) mod tests {
             origins: Vec::new(),
             failed: Vec::new(),
             failovers: Vec::new(),
+            external: None,
             since: Wall(0),
             unknown: serde_json::Map::new(),
         }

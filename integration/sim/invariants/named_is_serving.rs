@@ -12,7 +12,7 @@ use sengu_core::record::MasterState;
 
 use super::super::fact::{Fact, Id, Layout};
 use super::super::schedule::{MILLI, Micros};
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// The newest term that each agent's life named, and who takes writes.
 pub(crate) struct NamedIsServing {
@@ -75,6 +75,10 @@ impl NamedIsServing {
 impl Invariant for NamedIsServing {
     fn slug(&self) -> &'static str {
         "named-is-serving"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Named]
     }
 
     fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {

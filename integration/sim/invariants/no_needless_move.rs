@@ -143,7 +143,10 @@ impl NoNeedlessMove {
         let Some(old) = self.records.get(&service) else { return Ok(()) };
         let served = old.state == MasterState::Serving && new.state != MasterState::Serving;
         let planned = match &new.state {
-            MasterState::Giving { .. } | MasterState::Unmanaged | MasterState::Serving => true,
+            MasterState::Giving { .. }
+            | MasterState::Withdrawn { .. }
+            | MasterState::Unmanaged
+            | MasterState::Serving => true,
             MasterState::Vacant { cause, .. } | MasterState::Taken { cause } => {
                 matches!(cause, Cause::Requested | Cause::SwitchoverUndone(_))
             }

@@ -13,7 +13,7 @@ use sengu_core::record::{MasterRecord, Promise};
 
 use super::super::fact::{Fact, Id};
 use super::super::schedule::{MILLI, Micros, SECOND};
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// When the newest fence of each instance that was reported done had been decided.
 #[derive(Default)]
@@ -46,6 +46,10 @@ impl NothingOlderRuns {
 impl Invariant for NothingOlderRuns {
     fn slug(&self) -> &'static str {
         "nothing-older-runs"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::BeatAcknowledged]
     }
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {

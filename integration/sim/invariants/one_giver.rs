@@ -13,7 +13,7 @@ use sengu_core::record::{Cause, MasterRecord, MasterState, Promise};
 
 use super::super::fact::{Fact, Layout};
 use super::super::schedule::{MILLI, Micros};
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// The last record of each service, and the last beat of its term.
 pub(crate) struct OneGiver {
@@ -64,6 +64,8 @@ impl OneGiver {
             ("lapsed", "vacant" | "fence-failed" | "unmanaged") => true,
             ("fence-failed", "vacant" | "lapsed" | "unmanaged") => true,
             ("vacant", "unmanaged") => true,
+            ("serving" | "taken", "withdrawn") => new.external.is_some(),
+            ("withdrawn", "unmanaged") => true,
             _ => false,
         };
         if !legal {
@@ -95,6 +97,9 @@ fn between_terms(old: &MasterRecord, new: &MasterRecord) -> Result<(), String> {
         ("unmanaged", "taken") => new.state == MasterState::Taken { cause: Cause::Adopted },
         ("vacant" | "lapsed" | "giving", "taken") => true,
         ("serving" | "taken" | "fence-failed", "taken") => same,
+        // Another tool moves it: one that takes writes already, or sengu's own fence undone.
+        ("withdrawn", "serving") => new.external.is_some(),
+        ("withdrawn", "taken") => same && new.external.is_some(),
         _ => false,
     };
     if legal {
@@ -118,6 +123,10 @@ fn word(record: &MasterRecord) -> &'static str {
 impl Invariant for OneGiver {
     fn slug(&self) -> &'static str {
         "one-giver"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Beat]
     }
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {

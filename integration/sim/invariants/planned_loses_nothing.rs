@@ -9,7 +9,7 @@ use sengu_core::record::{Cause, MasterRecord, MasterState};
 
 use super::super::fact::{Fact, Id};
 use super::super::schedule::Micros;
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// What each service's newest master acknowledged, and the moves that were planned.
 #[derive(Default)]
@@ -39,6 +39,10 @@ impl PlannedLosesNothing {
 impl Invariant for PlannedLosesNothing {
     fn slug(&self) -> &'static str {
         "planned-loses-nothing"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Acknowledged]
     }
 
     fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {

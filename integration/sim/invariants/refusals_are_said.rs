@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::super::fact::Fact;
 use super::super::schedule::{Micros, SECOND};
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// So long nothing need be said: things are under way.
 const PATIENCE: Micros = 12 * SECOND;
@@ -19,6 +19,10 @@ pub(crate) struct RefusalsAreSaid {
 impl Invariant for RefusalsAreSaid {
     fn slug(&self) -> &'static str {
         "refusals-are-said"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Explained]
     }
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {

@@ -11,7 +11,7 @@ use sengu_core::record::{MasterRecord, MasterState};
 
 use super::super::fact::{Fact, Id, Layout};
 use super::super::schedule::{MILLI, Micros};
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// Who takes writes without the term, and since when nothing excuses it.
 pub(crate) struct StartsFenced {
@@ -126,6 +126,10 @@ fn matters(fact: &Fact) -> bool {
 impl Invariant for StartsFenced {
     fn slug(&self) -> &'static str {
         "starts-fenced"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Moment]
     }
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {

@@ -13,7 +13,7 @@ use sengu_core::record::MasterState;
 use super::super::fact::{Fact, Id, Layout};
 use super::super::schedule::Micros;
 use super::watched::Watched;
-use super::{Breach, Invariant};
+use super::{Breach, Invariant, Often};
 
 /// The newest term in which each service acknowledged, and where.
 pub(crate) struct W {
@@ -32,6 +32,10 @@ impl W {
 impl Invariant for W {
     fn slug(&self) -> &'static str {
         "w"
+    }
+
+    fn minds(&self) -> &'static [Often] {
+        &[Often::Acknowledged]
     }
 
     fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {

@@ -164,6 +164,7 @@ impl Database {
                 killable: Verdict::Good,
                 replication: Verdict::Good,
                 lossless: Verdict::Good,
+                bound: Verdict::Good,
             },
         }
     }

@@ -79,6 +79,7 @@ pub(super) fn request_txn(ask: Ask, term: Option<Term>, now: Wall) -> Txn {
         until: Wall(now.0 + 60_000),
         stand: Stand::Asked,
         hooks: BTreeMap::new(),
+        warning: None,
         unknown: serde_json::Map::new(),
     };
     let key = key::request(&service(), &id);

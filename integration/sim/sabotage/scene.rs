@@ -44,6 +44,16 @@ pub enum Worlds {
     AllDie,
     /// Processes stand still for a moment.
     ShortStops,
+    /// The same as [`Self::OpenFile`], and no client but those that follow the name.
+    OpenFileUnseen,
+    /// Somebody opens a copy by hand, and no client is pinned to it.
+    HandOpens,
+    /// A master dies while the service is paused.
+    PausedDeaths,
+    /// One agent is newer than the others, and mastership moves.
+    Upgrades,
+    /// Masters die and come back.
+    Deaths,
 }
 
 impl Worlds {
@@ -64,6 +74,11 @@ impl Worlds {
             Self::AgentDiesInHooks => "agents that die during hooks",
             Self::AllDie => "all processes die, one comes back emptied",
             Self::ShortStops => "processes that stand still for a moment",
+            Self::OpenFileUnseen => "a file that starts its instance open, followers only",
+            Self::HandOpens => "copies opened by hand, followers only",
+            Self::PausedDeaths => "masters that die in a pause",
+            Self::Upgrades => "a newer agent among older ones",
+            Self::Deaths => "masters that die and come back",
         }
     }
 
@@ -89,7 +104,10 @@ impl Worlds {
         if self == Self::HooksSayNo {
             options.aborting_hooks = 500;
         }
-        if self == Self::OpenFile {
+        if matches!(self, Self::OpenFileUnseen | Self::HandOpens) {
+            options.clients = (2, 0, 0, 0);
+        }
+        if matches!(self, Self::OpenFile | Self::OpenFileUnseen) {
             options.unfenced = Some(usize::try_from(seed % 3).unwrap_or(0));
         }
         options.storm = rounds * every + 5 * SECOND;
@@ -170,7 +188,7 @@ impl Worlds {
                 4,
                 &[(0, "store is full for 6 s"), (SECOND, "r1 dies, comes back after 1 s")],
             ),
-            Self::OpenFile => (
+            Self::OpenFile | Self::OpenFileUnseen => (
                 30 * SECOND,
                 4,
                 &[(0, "r1 dies, comes back after 8 s"), (2 * SECOND, "person fails over")],
@@ -191,6 +209,22 @@ impl Worlds {
                 ],
             ),
             Self::ShortStops => (10 * SECOND, 9, &[(0, "r1 is stopped for 1.8 s")]),
+            Self::HandOpens => (
+                16 * SECOND,
+                6,
+                &[(0, "hand opens r1"), (8 * SECOND, "r1 dies, comes back after 500 ms")],
+            ),
+            Self::PausedDeaths => (
+                80 * SECOND,
+                3,
+                &[(0, "person pauses for 50 s"), (SECOND, "r1 dies, comes back after 45 s")],
+            ),
+            Self::Upgrades => (
+                20 * SECOND,
+                6,
+                &[(0, "agent h1 is upgraded"), (6 * SECOND, "person switches over")],
+            ),
+            Self::Deaths => (30 * SECOND, 4, &[(0, "r1 dies, comes back after 2 s")]),
             Self::AgentDiesInHooks => (
                 14 * SECOND,
                 12,

@@ -5,6 +5,7 @@
 //! and calm.
 
 mod check;
+mod crash;
 mod read;
 mod tell;
 
@@ -12,6 +13,7 @@ use super::options::Options;
 use super::schedule::Micros;
 
 pub(crate) use check::Check;
+pub use crash::{crash_scenario, tell_crash};
 pub use tell::{Told, tell};
 
 /// One story.

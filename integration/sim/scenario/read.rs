@@ -106,6 +106,7 @@ fn setting(scenario: &mut Scenario, line: &str) -> Result<(), String> {
             options.judge = Judge::Alone { lease: options.judge.lease() };
         }
         ["hosts", count] => options.hosts = number(count, 2..=5)?,
+        ["store", "on", count, "hosts"] => options.members = number(count, 3..=5)?,
         ["watchers", count] => options.watchers = number(count, 0..=3)?,
         ["not", "adopted"] => scenario.adopted = false,
         ["ends", "as", "it", "is"] => scenario.rests = false,
@@ -155,6 +156,7 @@ fn policy(options: &mut Options, words: &[&str]) -> Result<(), String> {
     match words {
         ["failover", "auto"] => policy.failover = Failover::Auto,
         ["failover", "manual"] => policy.failover = Failover::Manual,
+        ["failover", "external"] => policy.failover = Failover::External,
         ["rejoin", "ask"] => policy.rejoin = Rejoin::Ask,
         ["rejoin", "resync"] => policy.rejoin = Rejoin::Resync,
         ["loss", "none"] => policy.loss = Loss::None,

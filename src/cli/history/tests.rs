@@ -1,13 +1,16 @@
 //! What `sengu history` prints of fixed records.
 
-use sengu_core::record::{Cause, HookOutcome, HookStand, Phase};
+use sengu_core::name::InstanceName;
+use sengu_core::observation::Role;
+use sengu_core::record::{Cause, HookOutcome, HookStand, Phase, ToldEntry};
 
 use super::*;
 use crate::cli::fixture::{ago, failover};
 use crate::cli::print::tests::look;
 
 fn check(record: &HistoryRecord, wanted: &str) {
-    let shown = term(Term(8), record, &look(None));
+    let report = TermReport { term: Term(8), record: record.clone(), told: Vec::new() };
+    let shown = term(&report, &look(None));
     assert_eq!(shown.trim_end(), wanted.trim_matches('\n'), "\n{shown}");
 }
 
@@ -84,8 +87,23 @@ term 8  cache1 → cache2: the master's process exited
 }
 
 #[test]
+fn what_hosts_told_themselves_stands_at_the_end() {
+    let outcome = HookOutcome::Done { warnings: vec!["it said 3".into()], output: String::new() };
+    let stand = HookStand::Ended { at: ago(0), ms: 40, outcome };
+    let entry = ToldEntry { phase: Phase::RoleChanged, term: Term(8), instance: None, stand };
+    let role = Some((InstanceName::new("cache2").expect("good"), Role::Master));
+    let entry = ToldEntry { instance: role, ..entry };
+    let told = vec![ToldReport { host: "db2".to_owned(), entry }];
+    let report = TermReport { term: Term(8), record: failover(), told };
+    let shown = term(&report, &look(None));
+    let wanted = "\n  hook role-changed on db2 (cache2 is master now): done in 0.040 s, with warnings:\n    \
+                  it said 3\n";
+    assert!(shown.ends_with(wanted), "{shown}");
+}
+
+#[test]
 fn programs_get_what_follows_from_the_record() {
-    let report = TermReport { term: Term(8), record: failover() };
+    let report = TermReport { term: Term(8), record: failover(), told: Vec::new() };
     let told = serde_json::to_value(Told::of(&report)).expect("JSON");
     assert_eq!(told["write_closed_ms"], 1840);
     assert_eq!(told["loss_verdict"], "none");

@@ -12,7 +12,8 @@ fn written(folder: &Path) -> String {
          address = \"127.0.0.1:6379\"\n\
          [[hook]]\nphase = \"before-failover\"\n\
          command = [\"/bin/sh\", \"-c\", \"echo $SENGU_SERVICE $SENGU_TERM >> {}\"]\n\
-         [[hook]]\nphase = \"after-failover\"\ncommand = [\"/bin/false\"]\n",
+         [[hook]]\nphase = \"after-failover\"\ncommand = [\"/bin/false\"]\n\
+         [[hook]]\nphase = \"detected\"\ncommand = [\"/nowhere/at/all\"]\n",
         log.display()
     );
     std::fs::write(&file, text).expect("written");
@@ -25,7 +26,7 @@ fn run(file: &str, line: &str) -> String {
 }
 
 fn code(exit: Exit) -> String {
-    format!("{:?}", std::process::ExitCode::from(exit))
+    format!("{:?}", ExitCode::from(exit))
 }
 
 #[test]
@@ -35,6 +36,8 @@ fn hooks_run_by_hand_and_their_failure_is_told() {
     let log = folder.path().join("log");
     assert_eq!(run(&file, "hook run before-failover foo --dry-run"), code(Exit::Done));
     assert!(!log.exists(), "a dry run runs nothing");
+    assert_eq!(run(&file, "hook run before-failover foo --dry-run --json"), code(Exit::Done));
+    assert_eq!(run(&file, "hook run detected foo --dry-run"), code(Exit::Failed));
     assert_eq!(run(&file, "hook run before-failover foo --term 7"), code(Exit::Done));
     assert_eq!(std::fs::read_to_string(&log).expect("written"), "foo 7\n");
     assert_eq!(run(&file, "hook run after-failover foo"), code(Exit::Failed));
@@ -59,7 +62,8 @@ fn sides_of_a_move_may_name_their_host() {
 fn the_list_is_in_the_order_of_the_phases() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = Config::load(Path::new(&written(folder.path()))).expect("good");
-    let mut hooks: Vec<_> = config.hooks.iter().rev().collect();
+    let moves = |hook: &&HookConfig| hook.phase != Phase::Detected;
+    let mut hooks: Vec<_> = config.hooks.iter().filter(moves).rev().collect();
     let shown = table(&hooks);
     let lines: Vec<_> = shown.lines().collect();
     assert_eq!(lines[0], "before-failover  services: all  at most 10s  on error: continue");

@@ -38,6 +38,7 @@ fn record(stand: Stand) -> RequestRecord {
         until: Wall(0),
         stand,
         hooks: std::collections::BTreeMap::new(),
+        warning: None,
         unknown: serde_json::Map::new(),
     }
 }
@@ -100,7 +101,13 @@ fn serve(socket: &Path, told: Told) -> tokio::runtime::Runtime {
         .route("/v1/sengu/status", get(move || async { Json(reports) }))
         .route(
             "/v1/sengu/history/{service}",
-            get(|| async { Json(vec![TermReport { term: Term(8), record: fixture::failover() }]) }),
+            get(|| async {
+                Json(vec![TermReport {
+                    term: Term(8),
+                    record: fixture::failover(),
+                    told: Vec::new(),
+                }])
+            }),
         )
         .route(
             "/v1/sengu/explain/{service}",

@@ -5,7 +5,7 @@ use crate::cli::fixture;
 use crate::cli::print::tests::look;
 
 fn check(reports: &[ServiceReport], width: Option<u16>, wanted: &str) {
-    let shown = screen(reports, &look(width));
+    let shown = screen(reports, &[], &look(width));
     assert_eq!(shown.trim_end(), wanted.trim_matches('\n'), "\n{shown}");
 }
 
@@ -48,7 +48,7 @@ fn what_is_not_adopted_is_told_with_the_way_to_do_it() {
         report
     };
     let first = |reports: &[ServiceReport]| {
-        screen(reports, &look(None)).lines().next().map(str::to_owned).unwrap_or_default()
+        screen(reports, &[], &look(None)).lines().next().map(str::to_owned).unwrap_or_default()
     };
     assert_eq!(first(&[fresh("a")]), "1 of 1 service is not adopted: `sengu adopt a`");
     let mut released = fresh("b");
@@ -66,7 +66,7 @@ fn what_is_not_adopted_is_told_with_the_way_to_do_it() {
 fn what_is_being_done_is_told() {
     let mut report = fixture::well();
     report.doing = Some("switchover to cache3: waiting for its position".into());
-    let shown = screen(&[report], &look(None));
+    let shown = screen(&[report], &[], &look(None));
     assert!(shown.contains("switchover to cache3: waiting"), "{shown}");
 }
 
@@ -86,12 +86,25 @@ fn more_services_than_a_screen_has_lines_are_told_by_need() {
         .collect();
     let mut look = look(None);
     look.height = Some(24);
-    let shown = screen(&many, &look);
+    let shown = screen(&many, &[], &look);
     let lines: Vec<&str> = shown.lines().collect();
     assert!(lines.len() < 24, "{} lines\n{shown}", lines.len());
     assert!(lines[0].starts_with("1 of 40 services needs you: s33"), "{shown}");
     assert!(lines[3].starts_with("s33 "), "{shown}");
     assert_eq!(lines[lines.len() - 1], "and 22 more that need nobody; `sengu status --all`");
     look.height = None;
-    assert_eq!(screen(&many, &look).lines().count(), 43);
+    assert_eq!(screen(&many, &[], &look).lines().count(), 43);
+}
+
+#[test]
+fn a_file_that_is_not_current_stands_in_the_first_line() {
+    let status = TemplateStatus {
+        destination: "/etc/hosts".into(),
+        error: Some("no such function".to_owned()),
+        ..TemplateStatus::default()
+    };
+    let told = screen(&[fixture::well()], &[status, TemplateStatus::default()], &look(None));
+    let first = told.lines().next().unwrap_or_default();
+    assert_eq!(first, "1 file here needs you: /etc/hosts is not current: no such function");
+    assert!(told.contains("\nall well: 1 service"), "{told}");
 }

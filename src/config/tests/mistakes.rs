@@ -336,24 +336,27 @@ address = "127.0.0.1:6379"
 }
 
 #[test]
-fn external_failover() {
+fn external_failover_promises_no_loss() {
     bad(
         r#"
 [service.foo]
-kind = "redis"
+kind = "mysql"
 failover = "external"
+loss = "none"
+credentials = "/etc/sengu/mysql.secret"
 [service.foo.instance.a]
 address = "127.0.0.1:6379"
 "#,
         r#"
-  x external is not supported yet; use manual
+  x sengu cannot keep `loss = "none"` where another tool moves the master
    ,-[/etc/sengu/sengu.toml:3:12]
- 2 | kind = "redis"
+ 2 | kind = "mysql"
  3 | failover = "external"
    :            ^^^^^|^^^^
    :                 `-- here
- 4 | [service.foo.instance.a]
+ 4 | loss = "none"
    `----
+  help: take `loss` out, or set `failover = "auto"` or `"manual"`
 /etc/sengu/sengu.toml has 1 mistake
 "#,
     );

@@ -62,10 +62,7 @@ pub fn get(directory: &Directory<'_>, key: &str) -> Found<Option<Pair>> {
 }
 
 fn index(directory: &Directory<'_>, view: &ServiceView) -> Revision {
-    let records = view.instances.values().map(|at| at.revision);
-    let newest = records.chain(view.master.iter().map(|at| at.revision)).max();
-    let removed = ["instances", "master"].map(|kind| directory.catalog().removed(kind));
-    removed.into_iter().chain(newest).max().unwrap_or_default()
+    view.changed.max(directory.catalog().loaded())
 }
 
 fn of(directory: &Directory<'_>, name: &ServiceName, view: &ServiceView) -> Vec<Pair> {

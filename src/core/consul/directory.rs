@@ -6,16 +6,17 @@
 //! `master` and `primary`; copies in good standing are tagged `replica` and `slave`; all others
 //! have no tag. Each host of an agent also has Consul's own service, `consul`.
 //!
-//! Indexes. A managed service's counts its own records; everything else has the index of the
-//! last change of its kinds of records, so that a record that moves from one service to another
-//! wakes the readers of both. What changes by the clock alone ([`Directory::signs`]) has no
-//! revision: the shell adds it.
+//! Indexes. A service's counts what its own entries are made of, a node's what is on it, and a
+//! record that moves from one to another counts for both; lists have the index of the last change
+//! of their kinds of records. A name that is not there has that of the last one that went. What
+//! changes by the clock alone ([`Directory::signs`]) has no revision: the shell adds it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Found;
+use super::filter::Filter;
 use super::health::{Check, node_checks, service_checks};
 use super::record::ServiceRecord;
 use super::registry::Kept;
@@ -105,18 +106,27 @@ impl<'a> Directory<'a> {
     #[must_use]
     pub fn nodes(&self, wanted: &Wanted) -> Found<Vec<Node>> {
         let body = self.all_nodes().into_values().filter(|node| wanted.node(node)).collect();
-        Found { index: self.last(&["nodes", "instances"]), body }
+        let loaded = self.catalog.loaded();
+        Found { index: self.catalog.registry().nodes_changed().max(loaded), body }
     }
 
-    /// `catalog/services`: each name with all tags that any of its entries has.
+    /// `catalog/services`: each name with all tags that any of its entries has. The filter is
+    /// asked about each entry.
     #[must_use]
-    pub fn services(&self, wanted: &Wanted) -> Found<BTreeMap<String, BTreeSet<String>>> {
+    pub fn services(
+        &self,
+        wanted: &Wanted,
+        filter: Option<&Filter>,
+    ) -> Found<BTreeMap<String, BTreeSet<String>>> {
         let mut body: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for entry in self.entries().iter().filter(|entry| wanted.node(&entry.node)) {
-            let tags = body.entry(entry.service.service.clone()).or_default();
-            tags.extend(entry.service.tags.iter().cloned());
+        for entry in self.entries().into_iter().filter(|entry| wanted.node(&entry.node)) {
+            let row = FlatEntry::from(entry);
+            if filter.is_none_or(|filter| filter.keeps(&row)) {
+                body.entry(row.service_name).or_default().extend(row.service_tags);
+            }
         }
-        Found { index: self.last(&KINDS), body }
+        // No check has a part in it.
+        Found { index: self.last(&["nodes", "services", "instances", "master", "requests"]), body }
     }
 
     /// `catalog/service/NAME`.
@@ -144,7 +154,18 @@ impl<'a> Directory<'a> {
                 services.into_iter().map(|e| (e.service.id.clone(), e.service)).collect();
             NodeServices { node, services }
         });
-        Found { index: self.last(&KINDS), body }
+        Found { index: self.index_of_node(name), body }
+    }
+
+    /// The last change of anything on a node, by its name or id.
+    pub(super) fn index_of_node(&self, name: &str) -> Revision {
+        let node = self.find_node(name).map_or_else(|| name.to_lowercase(), |node| node.node);
+        let here = self.catalog.services().map(|(_, view)| view).filter(|view| {
+            view.instances.values().any(|at| node.eq_ignore_ascii_case(at.record.host.as_str()))
+        });
+        let managed = here.map(|view| view.changed).max().unwrap_or_default();
+        let registered = self.catalog.registry().changed_on(&node);
+        managed.max(registered).max(self.catalog.loaded())
     }
 
     /// Is this name, in any case, that of a service which sengu manages or watches?
@@ -153,6 +174,38 @@ impl<'a> Directory<'a> {
         let name = ServiceName::new(name).ok()?;
         let (name, view) = self.catalog.services().find(|(have, _)| **have == name)?;
         (!view.instances.is_empty() || view.master.is_some()).then_some((name, view))
+    }
+
+    /// Which of the [`Directory::signs`] bear on the entries of a name.
+    #[must_use]
+    pub fn signs_of_service(&self, name: &str) -> BTreeSet<String> {
+        let host = |host: &str| format!("host/{}", host.to_lowercase());
+        match self.managed(name) {
+            Some((name, view)) => {
+                let hosts = view.instances.values().map(|at| host(at.record.host.as_str()));
+                hosts.chain([format!("master/{name}")]).collect()
+            }
+            None if name.eq_ignore_ascii_case(CONSUL) => {
+                self.signs().into_iter().map(|(sign, _)| sign).collect()
+            }
+            None => {
+                let kept = self.catalog.registry().named(name);
+                kept.map(|kept| host(&kept.record.node)).collect()
+            }
+        }
+    }
+
+    /// Which of them bear on what is on a node.
+    #[must_use]
+    pub fn signs_of_node(&self, name: &str) -> BTreeSet<String> {
+        let Some(node) = self.find_node(name) else { return BTreeSet::new() };
+        let node = node.node.to_lowercase();
+        let here = self
+            .catalog
+            .services()
+            .filter(|(_, view)| view.instances.values().any(|at| at.record.host.as_str() == node));
+        let masters = here.map(|(name, _)| format!("master/{name}"));
+        masters.chain([format!("host/{node}")]).collect()
     }
 
     /// What depends on the clock alone: who is named for each service, and which hosts count as
@@ -169,7 +222,7 @@ impl<'a> Directory<'a> {
         let hosts = self.all_nodes().into_values().filter(|node| node.agent);
         let hosts = hosts.map(|node| {
             let gone = self.gone(&node.node).is_some().to_string();
-            (format!("host/{}", node.node), gone)
+            (format!("host/{}", node.node.to_lowercase()), gone)
         });
         named.chain(hosts).collect()
     }
@@ -302,31 +355,34 @@ impl<'a> Directory<'a> {
                     Some(self.managed_entry(node, (service, view), (instance, at)))
                 })
                 .collect();
-            let hosts = entries.iter().map(|entry| entry.node.modify_index).max();
-            let index = self.managed_index(view).max(hosts.unwrap_or_default());
-            return Found { index, body: entries };
+            return Found { index: self.managed_index(view), body: entries };
         }
-        let same = |entry: &Entry| entry.service.service.eq_ignore_ascii_case(name);
-        let body = nodes.values().flat_map(|node| self.entries_on(node)).filter(same).collect();
+        let own = name.eq_ignore_ascii_case(CONSUL);
+        let body: Vec<Entry> = if own {
+            let same = |entry: &Entry| entry.service.service.eq_ignore_ascii_case(name);
+            nodes.values().flat_map(|node| self.entries_on(node)).filter(same).collect()
+        } else {
+            let kept = self.catalog.registry().named(name);
+            kept.filter_map(|kept| {
+                let node = nodes.get(&kept.record.node.to_lowercase())?;
+                Some(self.registered_entry(node, &node_checks(self, node), kept))
+            })
+            .collect()
+        };
+        // A name that sengu managed until its last record went.
         let extinct = self.catalog.removed("instances").max(self.catalog.removed("master"));
-        let index = self.last(&["nodes", "services", "checks"]).max(extinct);
-        let own = name.eq_ignore_ascii_case(CONSUL).then(|| self.last(&["instances"]));
+        let index = self.catalog.registry().name_changed(name).max(extinct);
+        let own = own.then(|| self.last(&["nodes", "services", "checks", "instances"]));
         Found { index: index.max(own.unwrap_or_default()), body }
     }
 
-    /// The newest record that bears on a managed service's entries.
+    /// The newest record that bears on a managed service's entries: its own, and those of its
+    /// hosts.
     fn managed_index(&self, view: &ServiceView) -> Revision {
-        let records = view
-            .master
-            .iter()
-            .map(|at| at.revision)
-            .chain(view.instances.values().map(|at| at.revision))
-            .chain(view.requests.values().map(|at| at.revision));
-        let removed = ["instances", "master", "requests", "nodes"];
-        let removed = removed.iter().map(|kind| self.catalog.removed(kind));
-        // A check of its host may turn into one of another service there.
-        let checks = self.last(&["checks"]);
-        records.chain(removed).max().unwrap_or_default().max(checks)
+        let registry = self.catalog.registry();
+        let hosts =
+            view.instances.values().map(|at| registry.node_changed(at.record.host.as_str()));
+        hosts.max().unwrap_or_default().max(view.changed).max(self.catalog.loaded())
     }
 
     fn consul_entry(&self, node: &Node) -> Entry {
@@ -386,13 +442,19 @@ impl<'a> Directory<'a> {
         let services = self.catalog.registry().services_on(&node.node);
         // A name that sengu manages by now is sengu's alone.
         let own = services.filter(|kept| self.managed(&kept.record.name).is_none());
-        own.map(|kept| {
-            let service = registered(kept);
-            let mut checks = of_node.clone();
-            checks.extend(service_checks(self, node, &service));
-            Entry { node: node.clone(), service, checks }
-        })
-        .collect()
+        own.map(|kept| self.registered_entry(node, &of_node, kept)).collect()
+    }
+
+    fn registered_entry(
+        &self,
+        node: &Node,
+        of_node: &[Check],
+        kept: &Kept<ServiceRecord>,
+    ) -> Entry {
+        let service = registered(kept);
+        let mut checks = of_node.to_vec();
+        checks.extend(service_checks(self, node, &service));
+        Entry { node: node.clone(), service, checks }
     }
 }
 

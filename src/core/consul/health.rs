@@ -182,7 +182,7 @@ impl Directory<'_> {
     #[must_use]
     pub fn health_node(&self, node: &str) -> Found<Vec<Check>> {
         let body = self.find_node(node).map_or_else(Vec::new, |node| self.checks_on(&node));
-        Found { index: self.last(&KINDS), body }
+        Found { index: self.index_of_node(node), body }
     }
 
     /// `health/state/STATE`; `None` is any.

@@ -2,9 +2,8 @@
 //!
 //! Indexes. An entry that is there: its own. A key that is not, or a prefix with nothing under
 //! it: the last change of any KV entry. A prefix: the newest entry under it or the last removal
-//! of any KV entry, whichever is later, since no tombstones are kept. So an index never goes
-//! back and each change under a prefix wakes; a removal elsewhere wakes too, which Consul's
-//! clients must bear ("spurious wake-ups").
+//! under it, whichever is later; of removals a bounded number is remembered, and those before
+//! count for every prefix. So an index never goes back, and a change elsewhere wakes nobody.
 //!
 //! Locks (`acquire`, `release`) are records beside the entry ([`super::session`]). An entry that
 //! was ever locked has the index of its lock, too, so that the end of a lock wakes who waits.
@@ -77,9 +76,12 @@ pub fn recurse(catalog: &Catalog, prefix: &str) -> Found<Option<Vec<Pair>>> {
     let pairs: Vec<Pair> =
         catalog.range(&key::kv(prefix)).map(|entry| pair(catalog, entry)).collect();
     let newest = pairs.iter().map(|pair| pair.modify_index).max();
-    let locked = pairs.iter().any(|pair| pair.lock_index > 0);
-    let newest = if locked { newest.max(Some(catalog.changed("sessions"))) } else { newest };
-    Found { index: prefix_index(catalog, newest), body: Some(pairs).filter(|p| !p.is_empty()) }
+    let locked = pairs.iter().filter(|pair| pair.lock_index > 0);
+    let newest = newest.max(locked.map(|pair| session::lock_index(catalog, &pair.key)).max());
+    Found {
+        index: prefix_index(catalog, prefix, newest),
+        body: Some(pairs).filter(|p| !p.is_empty()),
+    }
 }
 
 /// All keys under a prefix, each cut after the first separator that follows the prefix;
@@ -102,12 +104,12 @@ pub fn keys(catalog: &Catalog, prefix: &str, separator: &str) -> Found<Option<Ve
         }
     }
     let body = Some(keys).filter(|keys| !keys.is_empty() || prefix.is_empty());
-    Found { index: prefix_index(catalog, newest), body }
+    Found { index: prefix_index(catalog, prefix, newest), body }
 }
 
-fn prefix_index(catalog: &Catalog, newest: Option<Revision>) -> Revision {
+fn prefix_index(catalog: &Catalog, prefix: &str, newest: Option<Revision>) -> Revision {
     match newest {
-        Some(newest) => newest.max(catalog.removed("kv")),
+        Some(newest) => newest.max(catalog.removed_under(&key::kv(prefix))),
         None => catalog.changed("kv"),
     }
 }

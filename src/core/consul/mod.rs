@@ -9,9 +9,11 @@ pub mod definition;
 pub mod derived;
 pub mod directory;
 pub mod duration;
+pub mod filter;
 pub mod health;
 pub mod json;
 pub mod kv;
+pub mod overview;
 pub mod record;
 pub mod register;
 pub mod registry;
@@ -20,6 +22,7 @@ pub mod session;
 pub mod streak;
 #[cfg(test)]
 mod tests;
+pub(crate) mod touch;
 pub mod transaction;
 
 use crate::kv::{Revision, Txn, TxnReply};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::record::{CheckRecord, ServiceRecord, Status, key};
+use super::touch::Touches;
 use crate::kv::{Key, KeyValue, Revision};
 use crate::record::{NodeRecord, Record};
 
@@ -23,6 +24,14 @@ pub struct Registry {
     /// The same services by lower-case name, then key.
     names: OrdMap<(Arc<str>, Key), Arc<Kept<ServiceRecord>>>,
     checks: OrdMap<Key, Arc<Kept<CheckRecord>>>,
+    /// When the entries of a name last changed, by lower-case name.
+    of_name: Touches,
+    /// When a node itself, or a check of it alone, last changed, by lower-case name.
+    of_node: Touches,
+    /// When anything on a node last changed, by lower-case name.
+    on_node: Touches,
+    /// When any node itself last changed.
+    nodes_at: Revision,
 }
 
 /// A record and the revisions of its life.
@@ -50,32 +59,133 @@ pub enum NoAddress {
 impl Registry {
     /// Takes a record of one of its kinds; others are passed over.
     pub(crate) fn put(&mut self, kind: &str, entry: &KeyValue) {
-        match kind {
-            "nodes" => put(&mut self.nodes, entry),
+        self.change(kind, &entry.key, entry.modified, |registry| match kind {
+            "nodes" => put(&mut registry.nodes, entry),
             "services" => {
-                self.forget_name(&entry.key);
-                put(&mut self.services, entry);
-                if let Some(kept) = self.services.get(&entry.key) {
+                registry.forget_name(&entry.key);
+                put(&mut registry.services, entry);
+                if let Some(kept) = registry.services.get(&entry.key) {
                     let name = (lower(&kept.record.name), Arc::clone(&entry.key));
-                    self.names.insert(name, Arc::clone(kept));
+                    registry.names.insert(name, Arc::clone(kept));
                 }
             }
-            "checks" => put(&mut self.checks, entry),
+            "checks" => put(&mut registry.checks, entry),
             _ => {}
-        }
+        });
     }
 
     /// Forgets one.
-    pub(crate) fn remove(&mut self, kind: &str, key: &str) {
-        match kind {
-            "nodes" => drop(self.nodes.remove(key)),
+    pub(crate) fn remove(&mut self, kind: &str, key: &str, revision: Revision) {
+        self.change(kind, key, revision, |registry| match kind {
+            "nodes" => drop(registry.nodes.remove(key)),
             "services" => {
-                self.forget_name(key);
-                self.services.remove(key);
+                registry.forget_name(key);
+                registry.services.remove(key);
             }
-            "checks" => drop(self.checks.remove(key)),
+            "checks" => drop(registry.checks.remove(key)),
             _ => {}
+        });
+    }
+
+    /// Makes a change, and notes for whom it is one: for whom the record counted before it, and
+    /// for whom it does now.
+    fn change(
+        &mut self,
+        kind: &str,
+        key: &str,
+        revision: Revision,
+        change: impl FnOnce(&mut Self),
+    ) {
+        if !matches!(kind, "nodes" | "services" | "checks") {
+            return;
         }
+        let Some(node) = key.split('/').nth(1).map(str::to_owned) else { return };
+        let before = self.touched_by(kind, key, &node);
+        change(self);
+        let after = self.touched_by(kind, key, &node);
+        if before.is_none() || after.is_none() {
+            self.touch_node(&node, revision);
+        }
+        for name in before.into_iter().chain(after).flatten() {
+            if self.named(&name).next().is_some() {
+                self.of_name.touch(&name, revision);
+            } else {
+                self.of_name.end(&name, revision);
+            }
+        }
+        let bare =
+            self.services_on(&node).next().is_none() && self.checks_on(&node).next().is_none();
+        if bare && self.node(&node).is_none() {
+            self.on_node.end(&node, revision);
+            self.of_node.end(&node, revision);
+        } else {
+            self.on_node.touch(&node, revision);
+        }
+    }
+
+    /// The names whose entries a record bears on; `None`: on the node itself.
+    fn touched_by(&self, kind: &str, key: &str, node: &str) -> Option<Vec<Arc<str>>> {
+        let id = match kind {
+            "services" => return Some(self.name_at(key).into_iter().collect()),
+            "checks" => match self.checks.get(key) {
+                None => return Some(Vec::new()),
+                Some(kept) => kept.record.service_id.as_ref()?,
+            },
+            _ => return None,
+        };
+        Some(self.name_at(&key::service(node, id)).into_iter().collect())
+    }
+
+    fn name_at(&self, key: &str) -> Option<Arc<str>> {
+        self.services.get(key).map(|kept| lower(&kept.record.name))
+    }
+
+    /// A node itself changed, and with it every entry on it.
+    fn touch_node(&mut self, node: &str, revision: Revision) {
+        self.nodes_at = self.nodes_at.max(revision);
+        self.of_node.touch(node, revision);
+        let names: Vec<Arc<str>> =
+            self.services_on(node).map(|kept| lower(&kept.record.name)).collect();
+        for name in names {
+            self.of_name.touch(&name, revision);
+        }
+    }
+
+    /// An instance of sengu's was seen on a host, or is gone from it; a host that had none, or has
+    /// none any more, is another node.
+    pub(crate) fn moved(&mut self, before: Option<&str>, after: Option<&str>, revision: Revision) {
+        for host in before.into_iter().chain(after) {
+            let host = host.to_lowercase();
+            self.on_node.touch(&host, revision);
+            if before != after {
+                self.touch_node(&host, revision);
+            }
+        }
+    }
+
+    /// A revision not older than the last change of the entries of a name; for a name that has
+    /// none, of the last that any name had.
+    #[must_use]
+    pub fn name_changed(&self, name: &str) -> Revision {
+        self.of_name.of(&name.to_lowercase())
+    }
+
+    /// The same of a node itself and of the checks of it alone.
+    #[must_use]
+    pub fn node_changed(&self, node: &str) -> Revision {
+        self.of_node.of(&node.to_lowercase())
+    }
+
+    /// The same of anything on a node.
+    #[must_use]
+    pub fn changed_on(&self, node: &str) -> Revision {
+        self.on_node.of(&node.to_lowercase())
+    }
+
+    /// When any node itself last changed.
+    #[must_use]
+    pub fn nodes_changed(&self) -> Revision {
+        self.nodes_at
     }
 
     fn forget_name(&mut self, key: &str) {
@@ -260,7 +370,7 @@ mod tests {
         };
         assert_eq!(at(&registry), [Ok("10.0.0.1".to_owned()), Ok("10.0.0.2".to_owned())]);
         registry.put("services", &entry("services/web1/b", &service("b", Some("db.example"))));
-        registry.remove("nodes", "nodes/web1");
+        registry.remove("nodes", "nodes/web1", 9);
         assert_eq!(at(&registry), [Err(NoAddress::NoNode), Err(NoAddress::Name)]);
     }
 

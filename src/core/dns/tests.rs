@@ -93,6 +93,7 @@ impl Store {
             trouble: None,
             replication: Verdict::Good,
             lossless: Verdict::Good,
+            bound: Verdict::Good,
             semi_sync: None,
             quarantine: None,
             unknown: serde_json::Map::new(),
@@ -117,6 +118,7 @@ impl Store {
             origins: Vec::new(),
             failed: Vec::new(),
             failovers: Vec::new(),
+            external: None,
             since: Wall(0),
             unknown: serde_json::Map::new(),
         };
@@ -444,6 +446,8 @@ fn time_alone_withdraws() {
         counter: 1,
         start: "s".to_owned(),
         keeps: [(service(), Term(3))].into(),
+        vetoes: BTreeMap::new(),
+        sent: None,
         unknown: serde_json::Map::new(),
     };
     kept.put("beats/db1", beat.encode());

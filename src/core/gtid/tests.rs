@@ -65,12 +65,20 @@ proptest! {
                 theirs.is_some_and(|theirs| *theirs > number && *mine > number)
             })
         };
+        let later = |domain: u32, number: u64| {
+            x.last.iter().filter(|(writer, _)| writer.0 == domain).all(|(_, mine)| *mine > number)
+        };
         let covered = y.last.iter().all(|(writer, number)| match x.last.get(writer) {
             Some(mine) => mine >= number,
-            None => shared(writer.0, *number),
+            None => shared(writer.0, *number) && later(writer.0, *number),
         });
         prop_assert_eq!(x.contains(&y), covered);
-        prop_assert!(x.minus(&y).is_empty() == y.contains(&x));
+        prop_assert_eq!(x.lacked_by(&y).is_empty(), y.contains(&x));
+        let told = |(writer, number): (&(u32, u32), &u64)| {
+            x.last.get(writer).is_some_and(|mine| mine >= number)
+        };
+        prop_assert_eq!(y.minus(&x).is_empty(), y.last.iter().all(told), "to the letter");
+        prop_assert!(!y.minus(&x).is_empty() || x.contains(&y), "the letter is stricter");
     }
 }
 
@@ -115,14 +123,30 @@ fn a_copy_from_a_backup_has_what_came_before_its_last_transaction() {
     let state = |text: &str| text.parse::<GtidState>().expect("good");
     let (old, copied) = (state("0-1-98,0-2-510"), state("0-2-505"));
     assert!(old.contains(&copied));
-    assert_eq!(old.minus(&copied), state("0-2-510"), "not what the first writer wrote before");
+    assert_eq!(old.lacked_by(&copied), state("0-2-510"), "not what the first writer wrote before");
+    assert_eq!(old.minus(&copied), old, "it does not tell of the first writer");
     assert!(state("0-2-510").contains(&old), "it has come as far");
     assert!(state("0-2-520").contains(&old), "it has come further");
     // Nothing later is shared: nothing is known.
-    assert_eq!(old.minus(&state("0-3-600")), old);
-    assert_eq!(state("0-1-600,0-2-510").minus(&copied), state("0-1-600,0-2-510"));
+    assert_eq!(old.lacked_by(&state("0-3-600")), old);
+    assert_eq!(state("0-1-600,0-2-510").lacked_by(&copied), state("0-1-600,0-2-510"));
+    // It tells of somebody as early as that, so it would tell of this one too.
+    assert_eq!(old.lacked_by(&state("0-2-505,0-4-7")), old);
     // In another domain a number says nothing.
-    assert_eq!(state("0-1-98,1-2-510").minus(&state("1-2-510")), state("0-1-98"));
+    assert_eq!(state("0-1-98,1-2-510").lacked_by(&state("1-2-510")), state("0-1-98"));
     // A server that is known, and known to have written less, is no matter of a backup.
-    assert_eq!(state("0-1-100,0-2-500").minus(&state("0-1-98,0-2-500")), state("0-1-100"));
+    assert_eq!(state("0-1-100,0-2-500").lacked_by(&state("0-1-98,0-2-500")), state("0-1-100"));
+}
+
+#[test]
+fn a_server_that_was_set_back_would_use_its_numbers_again() {
+    let state = |text: &str| text.parse::<GtidState>().expect("good");
+    let others = state("0-1-100,1-1-7");
+    assert_eq!(state("0-1-90,1-1-7").would_repeat(&others, 1), state("0-1-100"));
+    assert_eq!(state("0-1-90,0-2-120,1-1-7").would_repeat(&others, 1), GtidState::default());
+    assert_eq!(state("0-1-90,1-1-7").would_repeat(&others, 2), GtidState::default());
+    let set = |text: &str| text.parse::<GtidSet>().expect("good");
+    let all = set(&format!("{A}:1-9:nightly:1-3,{B}:4"));
+    assert_eq!(all.of_server(A), set(&format!("{A}:1-9:nightly:1-3")));
+    assert_eq!(all.of_server(A).union(&all.without_server(A)), all);
 }

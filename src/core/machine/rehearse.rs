@@ -310,6 +310,9 @@ impl Stage {
                 MasterState::Serving => format!("{who} serves term {term}: names point to it"),
                 MasterState::Giving { to, .. } => format!("{who} hands over to {to}"),
                 MasterState::FenceFailed { .. } => format!("{who} cannot be fenced"),
+                MasterState::Withdrawn { .. } => {
+                    format!("{who} is withdrawn until another tool has moved the master")
+                }
                 MasterState::Unmanaged => format!("{} is released", self.name),
             };
             self.tell(text);

@@ -9,6 +9,7 @@ use crate::name::{BootId, InstanceName};
 use crate::policy::Rejoin;
 use crate::position::{Covering, Position};
 use crate::record::{Health, MasterRecord};
+use crate::sabotage::sabotaged;
 
 use super::own::Own;
 use super::{Cx, Service};
@@ -21,6 +22,9 @@ impl Service {
     /// Points the copies here at the master.
     pub(super) fn follow(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
         let master = &at.record.holder;
+        if sabotaged!(FollowForgotten) {
+            return;
+        }
         let names: Vec<InstanceName> =
             self.own.keys().filter(|name| **name != master.instance).cloned().collect();
         for name in names {

@@ -67,6 +67,7 @@ impl Service {
             MasterState::Giving { .. }
             | MasterState::Vacant { .. }
             | MasterState::Lapsed
+            | MasterState::Withdrawn { .. }
             | MasterState::Unmanaged => {}
         }
     }
@@ -141,7 +142,11 @@ impl Service {
         }
         let history = state.applied.history();
         let known = at.record.origins.iter().any(|o| o.histories().any(|known| known == history));
-        if known || sabotaged!(AnotherLifeGoesOn) {
+        // Somebody's hand may have copied another over it: then it is one copy among others.
+        let last = own.trail.back();
+        let whole =
+            last.is_none_or(|(_, seen)| matches!(state.applied.covers(seen), Covering::Covers(_)));
+        if (known && whole) || sabotaged!(AnotherLifeGoesOn) {
             self.reopen(cx, at, undone(cx, at));
         } else {
             self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, None);
@@ -196,7 +201,12 @@ impl Service {
         }
         self.doing = Some(format!("reopening {name}"));
         let mut story = super::story::Story::new(cause, Some(name.clone()));
-        story.loss = "nothing: the same copy goes on".to_owned();
+        let by_hand = self.own.get(&name).is_some_and(|own| own.ending == Some(Cause::NotWritable));
+        story.loss = if by_hand {
+            "unknown: somebody closed it, and it has all that it was last seen with".to_owned()
+        } else {
+            "nothing: the same copy goes on".to_owned()
+        };
         self.take_term(cx, at, &name, &story, Vec::new());
     }
 
@@ -293,7 +303,7 @@ impl Service {
     }
 
     /// The candidate could not be promoted: fenced again, and passed over.
-    fn give_up(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, why: &str) {
+    pub(super) fn give_up(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, why: &str) {
         let name = at.record.holder.instance.clone();
         let Some(own) = self.own.get_mut(&name) else { return };
         if own.is_fenced() {
@@ -324,8 +334,8 @@ impl Service {
             record.failovers.drain(..extra);
         }
         let mut then = Vec::new();
-        if let Some((key, _, instance)) = self.instance_record(cx, name) {
-            then.push(put(key, &instance));
+        if let Some(instance) = self.instance_record(cx, name) {
+            then.push(put(key::instance(cx.name, name), &instance));
         }
         if let Some((key, history)) = self.history_step(cx, record.term, "serving") {
             then.push(put(key, &history));
@@ -402,6 +412,7 @@ impl Service {
         old: Option<&MasterRecord>,
         holder: Holder,
         state: MasterState,
+        cause: &Cause,
     ) -> MasterRecord {
         // What happened before a release is over: a person has looked since.
         let last = old;
@@ -414,6 +425,7 @@ impl Service {
             unproven.push(old.holder.clone());
         }
         unproven.retain(|earlier| earlier.instance != holder.instance);
+        let external = super::external::begin(cx, old, cause);
         MasterRecord {
             format: crate::record::FORMAT,
             term: match last {
@@ -421,7 +433,7 @@ impl Service {
                 _ => last.map_or(Term(0), |last| last.term).next(),
             },
             state,
-            promise: if self.may_kill(cx, &holder.instance) {
+            promise: if external.is_none() && self.may_kill(cx, &holder.instance) {
                 promise(cx.config.judge)
             } else {
                 Promise::None
@@ -432,6 +444,7 @@ impl Service {
             failed: old.map(|old| old.failed.clone()).unwrap_or_default(),
             failovers: old.map(|old| old.failovers.clone()).unwrap_or_default(),
             since: cx.now.wall,
+            external,
             unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
         }
     }
@@ -465,6 +478,10 @@ impl Service {
 /// Notes where a term's history starts.
 pub(super) fn push_origin(record: &mut MasterRecord, origin: Position) {
     let keep = origin.origins_kept();
+    let origin = match record.origins.last() {
+        Some(earlier) => origin.grown_from(earlier),
+        None => origin,
+    };
     record.origins.push(origin);
     let extra = record.origins.len().saturating_sub(keep);
     if !sabotaged!(OriginsKept) {
@@ -487,7 +504,15 @@ pub(super) fn is_failover(cause: &Cause) -> bool {
         | Cause::Requested
         | Cause::HandOverFailed
         | Cause::PromotionFailed(_) => true,
-        Cause::Adopted | Cause::Switchover | Cause::SwitchoverUndone(_) | Cause::Reopened => false,
+        Cause::Adopted
+        | Cause::Switchover
+        | Cause::SwitchoverUndone(_)
+        | Cause::Reopened
+        | Cause::Announced
+        | Cause::Told
+        | Cause::Seen
+        | Cause::Unanswered
+        | Cause::TwoWritable => false,
     }
 }
 

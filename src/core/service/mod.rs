@@ -6,11 +6,14 @@
 //! at most one txn and one command for each instance at a time. A crash between any two actions
 //! therefore needs no recovery of its own. One file for each part: `hold` (this host has the
 //! term), `take` (nobody has it), `follow` (another has it), `request` (what people ask),
-//! `publish` (`instances/…`), `tell` (hooks and history), `report` (what `explain` prints).
+//! `publish` (`instances/…`), `tell` (hooks and history), `external` (another tool moves it), `report` (what
+//! `explain` prints).
 
+mod external;
 mod follow;
 mod hold;
 mod own;
+mod parting;
 mod publish;
 mod report;
 mod request;
@@ -20,7 +23,7 @@ mod sync;
 mod take;
 mod tell;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +35,7 @@ use crate::machine::Out;
 use crate::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
 use crate::observation::Observation;
 use crate::policy::{Config, ServiceConfig};
-use crate::record::{Holder, MasterRecord, MasterState, Phase, Proof, Record, key};
+use crate::record::{Holder, MasterRecord, MasterState, Phase, Promise, Proof, Record, key};
 use crate::sabotage::sabotaged;
 use crate::time::{Now, Time};
 use crate::transition;
@@ -96,6 +99,9 @@ pub(crate) struct Service {
     /// The store refused or did not answer: not again before.
     write_after: Time,
     publish_after: Time,
+    /// When records of instances were last written, and the last revisions that this life wrote.
+    published: Time,
+    written: VecDeque<crate::kv::Revision>,
     /// The hook under way: which, for which term, and when it started.
     hook: Option<RunningHook>,
     /// When the last hook ended.
@@ -105,6 +111,8 @@ pub(crate) struct Service {
     /// Hooks that this life of the agent has started.
     launched: BTreeSet<(Place, Phase)>,
     looks: BTreeMap<std::net::SocketAddr, Look>,
+    /// The term whose master is seen taking writes although nobody keeps it.
+    veto: Option<Term>,
     /// The request that wants fresh looks, and when it was first seen.
     asked_seen: Option<(String, Time)>,
     /// Since when the holder here waits for acknowledgements.
@@ -117,6 +125,8 @@ pub(crate) struct Service {
     strange_since: Option<Time>,
     /// The position at which commits wait and no acknowledgement comes, and since when.
     stuck: Option<(crate::position::Position, Time)>,
+    /// Since when this host's agent ends what `loss = "none"` set up.
+    parting_since: Option<Time>,
     /// Commits go on alone at least until then.
     alone_until: Time,
     /// Since when a copy that may acknowledge is not fit to.
@@ -226,6 +236,10 @@ impl Service {
         let again = match outcome {
             TxnOutcome::Answered { reply, .. } if reply.succeeded => {
                 self.missed = 0;
+                self.written.push_back(reply.revision);
+                if self.written.len() > WRITTEN {
+                    self.written.pop_front();
+                }
                 now.time
             }
             // What it compared was not so. The view has moved on by now; if it has not, something
@@ -268,9 +282,16 @@ impl Service {
             })
     }
 
+    /// Does this host see the master of this term taking writes, and nobody keeps the term?
+    pub(crate) fn vetoes(&self, record: &MasterRecord) -> bool {
+        let open = matches!(record.state, MasterState::Vacant { .. } | MasterState::Lapsed);
+        open && self.veto == Some(record.term)
+    }
+
     /// Does the fence's deadline of this term stand: it is held here, and was not fenced yet?
     pub(crate) fn must_fence(&self, record: &MasterRecord, config: &Config) -> bool {
         matches!(record.state, MasterState::Taken { .. } | MasterState::Serving)
+            && record.promise != Promise::None
             && mine(config, &record.holder)
             && self
                 .own
@@ -280,6 +301,9 @@ impl Service {
 
     /// Without an answer of the store, everything held here is fenced.
     pub(crate) fn fence_unanswered(&mut self, cx: &mut Cx<'_>) {
+        if cx.settings.policy.failover == crate::policy::Failover::External {
+            return; // Nothing of it was ever this agent's to close.
+        }
         let kill = cx.settings.policy.kill;
         for (name, own) in &mut self.own {
             if own.writable() {
@@ -313,6 +337,11 @@ impl Service {
             return;
         }
         self.watch_holder(cx, &at.record.holder);
+        if external::is_external(cx, &at.record) {
+            self.external(cx, at);
+            self.speak(cx);
+            return;
+        }
         self.fence_on_sight(cx, at);
         self.finish_hook(cx);
         self.release(cx, at);
@@ -334,7 +363,7 @@ impl Service {
             MasterState::FenceFailed { error } => {
                 self.refuse(format!("the old master could not be fenced: {error}"));
             }
-            MasterState::Unmanaged => {}
+            MasterState::Withdrawn { .. } | MasterState::Unmanaged => {}
         }
         if at.record.state == MasterState::Serving {
             self.follow(cx, at);
@@ -387,7 +416,13 @@ impl Service {
 
     /// Has every holder here been looked at, or is known to be gone? And does the store take what
     /// this service writes? If not, its master is named by nobody.
-    pub(crate) fn vouches(&self, now: Time, record: &MasterRecord, lease: Duration) -> bool {
+    pub(crate) fn vouches(
+        &self,
+        now: Time,
+        record: &MasterRecord,
+        lease: Duration,
+        doubted: Time,
+    ) -> bool {
         let holder = &record.holder;
         let stuck = self.writing.is_some() && now > self.writing_since + lease;
         // What this agent knows needs no record: a disk that is full must not keep a dead name.
@@ -397,7 +432,19 @@ impl Service {
             let closed = own.state().is_some_and(|state| !state.writable);
             alive && !closed && (own.known.is_some() || own.failing.is_some())
         });
-        looked && !stuck
+        looked && !stuck && (record.external.is_none() || self.saw_since(record, doubted))
+    }
+
+    /// Was the holder here seen since then? Another tool may have moved it while this agent did
+    /// not look.
+    pub(crate) fn saw_since(&self, record: &MasterRecord, since: Time) -> bool {
+        let known = self.own.get(&record.holder.instance).and_then(|own| own.known.as_ref());
+        known.is_some_and(|known| known.sent >= since)
+    }
+
+    /// Is the holder of a term that another tool began an instance here?
+    pub(crate) fn names_for_another(&self, record: &MasterRecord, config: &Config) -> bool {
+        record.external.is_some() && mine(config, &record.holder)
     }
 
     /// What was seen before is old.
@@ -461,6 +508,9 @@ impl Service {
             self.refuse(format!("internal error, not written: {wrong}"));
             return None;
         }
+        let stripped = sabotaged!(MasterFieldsDropped)
+            .then(|| MasterRecord { unknown: serde_json::Map::new(), ..to.clone() });
+        let to = stripped.as_ref().unwrap_or(to);
         let key = key::master(cx.name);
         let compare = Compare::Modified(Arc::clone(&key), from.map_or(0, |at| at.revision));
         let put = put(key, to);
@@ -507,7 +557,12 @@ impl Service {
         failed: Option<&InstanceName>,
     ) {
         let mut record = at.record.clone();
-        record.state = MasterState::Vacant { proof, cause, noticed };
+        // Where another tool promotes, nobody is proven stopped by what was done here.
+        record.state = if record.external.is_some() {
+            MasterState::Withdrawn { cause, intent: None, fenced: false }
+        } else {
+            MasterState::Vacant { proof, cause, noticed }
+        };
         record.since = cx.now.wall;
         if let Some(failed) = failed
             && !record.failed.contains(failed)
@@ -526,6 +581,9 @@ impl Service {
     /// Says the first refusal in the log when it is new.
     fn speak(&mut self, cx: &mut Cx<'_>) {
         let line = self.refusals.first();
+        if line.is_none() && self.doing.is_some() {
+            return; // It looks again: what it says next may be what it said before.
+        }
         // A countdown in it is no news.
         let said = line.map(|line| line.replace(|c: char| c.is_ascii_digit(), ""));
         if said != self.said {
@@ -536,6 +594,9 @@ impl Service {
         }
     }
 }
+
+/// So many of its own revisions does a life remember.
+const WRITTEN: usize = 16;
 
 /// So many looks in a row without writes before a serving holder counts as closed.
 const CLOSED_LOOKS: u32 = 3;

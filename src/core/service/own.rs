@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::event::{Action, ActionId, Command, ControlOutcome};
 use crate::name::{BootId, InstanceId, InstanceName, Term};
-use crate::observation::{Answer, InstanceState, Observation, Process};
+use crate::observation::{Answer, InstanceState, Observation, Process, Role};
 use crate::position::{Covering, Position};
 use crate::record::{Health, Unfit};
 use crate::sabotage::sabotaged;
@@ -52,6 +52,8 @@ pub(crate) struct Own {
     pub(crate) fenced: Option<BootId>,
     /// Looks in a row in which it took no writes.
     pub(crate) closed: u32,
+    /// Looks in a row in which it took writes and followed nobody.
+    pub(crate) opened: u32,
     /// The fence thread fired for this term: the term is over for this instance.
     pub(crate) fired: Option<Term>,
     pub(crate) retry_at: Time,
@@ -189,6 +191,8 @@ impl Own {
             // It answers again: the next fence is judged by itself.
             self.fence_failed = None;
         }
+        let opened = state.writable && state.role == Role::Master;
+        self.opened = if opened { self.opened.saturating_add(1) } else { 0 };
         if state.writable {
             self.closed = 0;
             self.fenced = None;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kv::{Compare, Key, Op, Revision, Txn};
+use crate::kv::{Compare, Op, Txn};
 use crate::name::InstanceName;
 use crate::observation::{SemiSync, Settings};
 use crate::position::Covering;
@@ -12,6 +12,9 @@ use crate::sabotage::sabotaged;
 use super::own::Own;
 use super::{Cx, Service, put};
 
+/// How long a record that another rewrites is left alone after this agent wrote it.
+const REWRITE_PAUSE: Duration = Duration::from_secs(1);
+
 /// How it was judged when it last answered.
 fn judged(last: &InstanceRecord) -> Settings {
     Settings {
@@ -19,6 +22,7 @@ fn judged(last: &InstanceRecord) -> Settings {
         killable: last.killable.clone(),
         replication: last.replication.clone(),
         lossless: last.lossless.clone(),
+        bound: last.bound.clone(),
     }
 }
 
@@ -43,9 +47,13 @@ impl Service {
             if serving_next {
                 continue; // The txn that publishes the master carries it.
             }
-            let Some((key, revision, record)) = self.instance_record(cx, name) else { continue };
+            let Some(record) = self.instance_record(cx, name) else { continue };
             let known = cx.view.instances.get(name).map(|at| &at.record);
             if known == Some(&record) {
+                continue;
+            }
+            if self.rewritten_by_another(cx, name) && cx.now.time < self.published + REWRITE_PAUSE {
+                cx.out.wake(self.published + REWRITE_PAUSE);
                 continue;
             }
             if let Some(known) = known
@@ -59,19 +67,34 @@ impl Service {
                 }
                 continue;
             }
-            when.push(Compare::Modified(key.clone(), revision));
+            let key = key::instance(cx.name, name);
+            when.push(Compare::Modified(key.clone(), cx.revision(&key)));
             then.push(put(key, &record));
         }
         self.forget_removed(cx, &mut when, &mut then);
         if !then.is_empty() {
             let txn = Txn { when, then, otherwise: Vec::new() };
             self.publishing = Some(cx.out.txn(cx.name, txn, Duration::from_secs(5)));
+            self.published = cx.now.time;
         }
     }
 
-    /// Records of this agent's instances that are not configured any more go, except the holder's.
+    /// Did somebody else write this instance's record after this life of the agent did? A second
+    /// agent on one host, say: without a pause the two would overwrite each other at full speed.
+    fn rewritten_by_another(&self, cx: &Cx<'_>, name: &InstanceName) -> bool {
+        let stands = cx.view.instances.get(name).map_or(0, |at| at.revision);
+        let first = self.written.front().copied();
+        first.is_some_and(|first| stands > first) && !self.written.contains(&stands)
+    }
+
+    /// Records of this agent's instances that are not configured any more go, except the holder's;
+    /// while nobody serves they stand, since what such a copy holds still counts against others.
     fn forget_removed(&self, cx: &Cx<'_>, when: &mut Vec<Compare>, then: &mut Vec<Op>) {
-        let holder = cx.view.managed_record().map(|record| &record.holder.instance);
+        let record = cx.view.managed_record();
+        if record.is_some_and(|record| record.state != MasterState::Serving) {
+            return;
+        }
+        let holder = record.map(|record| &record.holder.instance);
         for (name, at) in &cx.view.instances {
             if at.record.agent == cx.config.agent
                 && !self.own.contains_key(name)
@@ -84,12 +107,12 @@ impl Service {
         }
     }
 
-    /// An instance's record as it should stand, and the revision of the one that does.
+    /// An instance's record as it should stand.
     pub(super) fn instance_record(
         &self,
         cx: &Cx<'_>,
         name: &InstanceName,
-    ) -> Option<(Key, Revision, InstanceRecord)> {
+    ) -> Option<InstanceRecord> {
         let own = self.own.get(name)?;
         if own.known.is_none() && own.failing.is_none() && own.exited.is_none() {
             return None; // Nothing was seen yet: the record of the agent's last life stays.
@@ -101,7 +124,7 @@ impl Service {
         let last = at.map(|at| &at.record);
         let verdicts = own.state().map(|state| state.settings.clone());
         let verdicts = verdicts.or_else(|| last.map(judged)).unwrap_or_default();
-        let record = InstanceRecord {
+        Some(InstanceRecord {
             format: FORMAT,
             host: cx.config.host.clone(),
             agent: cx.config.agent.clone(),
@@ -132,6 +155,7 @@ impl Service {
             killable: verdicts.killable,
             replication: verdicts.replication,
             lossless: verdicts.lossless,
+            bound: verdicts.bound,
             in_step: own.stepped.clone(),
             trouble: state.and_then(|state| state.trouble.clone()),
             // On a busy master some commit waits in every other look; that they wait for copies
@@ -145,10 +169,7 @@ impl Service {
                 .filter(|_| !sabotaged!(FieldsDropped))
                 .map(|last| last.unknown.clone())
                 .unwrap_or_default(),
-        };
-        let key = key::instance(cx.name, name);
-        let revision = cx.revision(&key);
-        Some((key, revision, record))
+        })
     }
 
     /// How far behind its master a copy is, as far as this agent can tell.

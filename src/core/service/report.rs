@@ -3,7 +3,7 @@
 use crate::candidate::{Copy, Refusal, Terms, rank};
 use crate::catalog::{At, Catalog, Named, ServiceView};
 use crate::name::{InstanceName, ServiceName};
-use crate::observation::Role;
+use crate::observation::{Role, Verdict};
 use crate::policy::{Failover, Loss, Policy};
 use crate::record::{Health, InstanceRecord, Lag, MasterState};
 use crate::report::{InstanceReport, RequestReport, ServiceReport, TermReport};
@@ -43,6 +43,7 @@ pub(crate) fn report(
     let settling = settling(view, now);
     let mut problems = problems(view, withdrawn.as_deref(), service, settling.is_some());
     problems.extend(alone(view, now));
+    problems.extend(view.instances.iter().filter_map(|(name, at)| unbound(name, &at.record)));
     ServiceReport {
         service: name.clone(),
         state: master.map_or("not adopted", |record| record.state.word()).to_owned(),
@@ -72,13 +73,15 @@ pub(crate) fn report(
             .history
             .iter()
             .next_back()
-            .map(|(term, at)| TermReport { term: *term, record: at.record.clone() }),
+            .map(|(term, at)| TermReport::of(view, *term, &at.record)),
     }
 }
 
 /// The order in which the copies known here would be tried if the master failed now.
 fn would_take(view: &ServiceView, service: &Service) -> Vec<InstanceName> {
-    let Some(record) = view.managed_record() else { return Vec::new() };
+    let Some(record) = view.managed_record().filter(|record| record.external.is_none()) else {
+        return Vec::new();
+    };
     let copies: Vec<Copy> = view
         .instances
         .iter()
@@ -115,6 +118,13 @@ fn standing_refusals(view: &ServiceView, policy: &Policy) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if policy.failover == Failover::External {
+        refusals.push(
+            "`failover = \"external\"`: another tool moves mastership; sengu promotes nobody and \
+             publishes what it sees and is told"
+                .to_owned(),
+        );
+    }
     if policy.failover == Failover::Auto {
         for (name, at) in &view.instances {
             unprepared(name, &at.record, &mut refusals);
@@ -142,6 +152,16 @@ fn settling(view: &ServiceView, now: Now) -> Option<String> {
         .collect();
     (fresh && !copies.is_empty())
         .then(|| format!("{} turning to {}", copies.join(", "), record.holder.instance))
+}
+
+/// Accounts that read-only does not bind: a fence ends the process of their server.
+fn unbound(name: &InstanceName, record: &InstanceRecord) -> Option<String> {
+    match &record.bound {
+        Verdict::Bad(why) => Some(format!(
+            "{name}: {why}: a fence ends its process, and a switchover from it is refused"
+        )),
+        Verdict::Good | Verdict::Unknown => None,
+    }
 }
 
 /// `loss = "none"`, and no copy could take over: after a move that is so for a while.

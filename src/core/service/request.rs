@@ -130,7 +130,11 @@ impl Service {
                         && to.as_ref().is_none_or(|to| *to == record.holder.instance)
                 }
                 Ask::Adopt { .. } => true,
-                Ask::Release | Ask::Pause | Ask::Drain { .. } => false,
+                Ask::Release
+                | Ask::Pause
+                | Ask::Drain { .. }
+                | Ask::Before(_)
+                | Ask::After { .. } => false,
             };
             if done {
                 let mut ended = request.clone();
@@ -192,7 +196,7 @@ impl Service {
 
     /// Was every instance here looked at since this request was first seen? What was seen before
     /// a person asked may have changed by the same person's hand.
-    fn looked_since(&mut self, cx: &mut Cx<'_>, id: &str) -> bool {
+    pub(super) fn looked_since(&mut self, cx: &mut Cx<'_>, id: &str) -> bool {
         let now = cx.now.time;
         let since = match &self.asked_seen {
             Some((seen, since)) if seen == id => *since,
@@ -265,9 +269,10 @@ impl Service {
                     && !giving
                     && own.is_none_or(|own| !own.busy() && !own.is_fenced())
             }
-            MasterState::Vacant { .. } | MasterState::Lapsed | MasterState::FenceFailed { .. } => {
-                true
-            }
+            MasterState::Vacant { .. }
+            | MasterState::Lapsed
+            | MasterState::FenceFailed { .. }
+            | MasterState::Withdrawn { .. } => true,
             // A taker that was taken out of the configuration is nobody's to open.
             MasterState::Taken { .. } => {
                 let holder = &at.record.holder;
@@ -279,13 +284,21 @@ impl Service {
             self.doing = Some("waiting until the move under way ends before release".to_owned());
             return;
         }
+        if self.parting(cx, at) {
+            self.doing =
+                Some("letting commits go on without acknowledgements before release".to_owned());
+            return;
+        }
         let mut record = at.record.clone();
         record.state = MasterState::Unmanaged;
+        record.external = None;
         record.since = cx.now.wall;
         let key = request_key(cx, &id);
         let mut done = asked.record.clone();
-        done.stand = Stand::Done(if at.record.state == MasterState::Serving {
-            "released: nothing was changed on the databases".to_owned()
+        let as_it_was =
+            matches!(at.record.state, MasterState::Serving | MasterState::Withdrawn { .. });
+        done.stand = Stand::Done(if as_it_was {
+            released(cx.settings.policy.loss).to_owned()
         } else {
             "released; no copy takes writes: open one by hand, or adopt again with `--master`"
                 .to_owned()
@@ -307,7 +320,7 @@ impl Service {
                     return false;
                 }
                 let target = self.target(cx, at, to.as_ref());
-                match target.and_then(|to| self.unobstructed(at).map(|()| to)) {
+                match target.and_then(|to| self.unobstructed(cx, at).map(|()| to)) {
                     Ok(to) => self.stand(cx, &id, request, Stand::Agreed { to }),
                     // A link that is just being made, after the move before, is given its time.
                     Err(why) if cx.now.wall.0 < request.record.at.0 + SETTLE => {
@@ -329,8 +342,15 @@ impl Service {
     }
 
     /// Does nothing on the master stand in the way of a planned move?
-    fn unobstructed(&self, at: &At<MasterRecord>) -> Result<(), String> {
+    fn unobstructed(&self, cx: &Cx<'_>, at: &At<MasterRecord>) -> Result<(), String> {
         let holder = &at.record.holder.instance;
+        let bound = cx.view.instances.get(holder).map(|at| &at.record.bound);
+        if let Some(Verdict::Bad(why)) = bound {
+            return Err(format!(
+                "on `{holder}`: {why}: it could be fenced only by the end of its process, which \
+                 is for a failover"
+            ));
+        }
         let obstacles = self.own.get(holder).and_then(Own::state).map(|state| &state.obstacles);
         match obstacles {
             Some(obstacles) if !obstacles.is_empty() => Err(format!(
@@ -426,16 +446,22 @@ impl Service {
     ) -> Result<InstanceName, String> {
         let adopt = || format!("{0} is not adopted: run `sengu adopt {0}` first", cx.name);
         let at = cx.view.master.as_ref().ok_or_else(adopt)?;
+        if super::external::is_external(cx, &at.record) {
+            return Err(format!("another tool moves {}: ask that one", cx.name));
+        }
         match &at.record.state {
             MasterState::Serving => {
                 let target = self.target(cx, at, asked)?;
-                self.unobstructed(at).map(|()| target)
+                self.unobstructed(cx, at).map(|()| target)
             }
             MasterState::Unmanaged => Err(adopt()),
             MasterState::Taken { .. } | MasterState::Giving { .. } => {
                 Err("mastership is moving at this moment; wait until it is served".to_owned())
             }
-            MasterState::Vacant { .. } | MasterState::Lapsed | MasterState::FenceFailed { .. } => {
+            MasterState::Vacant { .. }
+            | MasterState::Lapsed
+            | MasterState::FenceFailed { .. }
+            | MasterState::Withdrawn { .. } => {
                 Err(format!("no master works; `sengu failover {}` chooses another", cx.name))
             }
         }
@@ -568,9 +594,10 @@ fn under_way(cx: &Cx<'_>, id: &str, request: &RequestRecord) -> bool {
         Ask::Switchover { .. } | Ask::Failover { .. } => {
             request.term.map(crate::name::Term::next) == Some(record.term)
         }
-        Ask::Release | Ask::Pause | Ask::Drain { .. } => false,
+        Ask::Release | Ask::Pause | Ask::Drain { .. } | Ask::Before(_) | Ask::After { .. } => false,
     };
     match &record.state {
+        MasterState::Withdrawn { intent, .. } => intent.as_deref() == Some(id),
         MasterState::Giving { request: giving, .. } => giving == id,
         MasterState::Taken { .. } => moves,
         MasterState::Serving
@@ -578,6 +605,17 @@ fn under_way(cx: &Cx<'_>, id: &str, request: &RequestRecord) -> bool {
         | MasterState::Lapsed
         | MasterState::FenceFailed { .. }
         | MasterState::Unmanaged => false,
+    }
+}
+
+/// What a release of a service with an open master did.
+fn released(loss: Loss) -> &'static str {
+    match loss {
+        Loss::Bounded => "released: nothing was changed on the databases",
+        Loss::None => {
+            "released: commits wait for no acknowledgement any more; nothing else was changed on the \
+             databases"
+        }
     }
 }
 
@@ -599,9 +637,6 @@ fn adoptable(
 ) -> Result<(InstanceName, bool), Vec<String>> {
     let policy = &cx.settings.policy;
     let mut wrong = Vec::new();
-    if policy.failover == Failover::External {
-        wrong.push("`failover = \"external\"` is not supported yet".to_owned());
-    }
     let instances = &cx.view.instances;
     for (name, at) in instances {
         if at.record.health != Health::Up {
@@ -609,7 +644,7 @@ fn adoptable(
         }
         if policy.failover == Failover::Auto {
             unprepared(name, &at.record, &mut wrong);
-        } else {
+        } else if policy.failover == Failover::Manual {
             held_against(name, &[&at.record.replication], &mut wrong);
         }
         if policy.loss == Loss::None {
@@ -664,6 +699,11 @@ fn opened<'a>(cx: &Cx<'a>, named: Option<&InstanceName>, wrong: &mut Vec<String>
         ([one], None) => return Opened::One(one),
         ([one], Some(named)) if *one == named => return Opened::One(one),
         ([one], Some(named)) => wrong.push(format!("`{one}` takes writes, not `{named}`")),
+        ([], Some(_)) if cx.settings.policy.failover == Failover::External => wrong.push(
+            "no instance takes writes, and with `failover = \"external\"` sengu opens none: open \
+             one with the tool that moves this service"
+                .to_owned(),
+        ),
         ([], Some(named)) => match known {
             Some((known, _)) => return Opened::Cold(known),
             None => wrong.push(format!("no instance `{named}`")),
@@ -690,9 +730,15 @@ fn follower(name: &InstanceName, record: &InstanceRecord, master: &InstanceName)
     }
 }
 
-/// starts-fenced, and a kill proven possible: what `auto` asks of each instance.
+/// starts-fenced, and a kill proven possible: what `auto` asks of each instance. Whom read-only
+/// does not bind only that kill can fence.
 pub(super) fn unprepared(name: &InstanceName, record: &InstanceRecord, wrong: &mut Vec<String>) {
     held_against(name, &[&record.starts_fenced, &record.killable, &record.replication], wrong);
+    if let Verdict::Bad(why) = &record.bound
+        && !(record.policy.kill && record.killable.is_good())
+    {
+        wrong.push(format!("`{name}`: {why}"));
+    }
     if !record.policy.kill {
         wrong.push(format!(
             "`{name}`: `auto` needs a fence that always ends: set `kill = true`, or \

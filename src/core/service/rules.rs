@@ -170,6 +170,9 @@ impl Facts<'_> {
             MasterState::Lapsed | MasterState::FenceFailed { .. } => {
                 (Stops, format!("{} was not proven stopped", record.holder.instance))
             }
+            MasterState::Withdrawn { .. } => {
+                (Idle, "another tool promotes: nothing is proven here".to_owned())
+            }
             MasterState::Taken { .. }
             | MasterState::Serving
             | MasterState::Giving { .. }

@@ -37,6 +37,15 @@ pub(super) fn of_term<'a>(
     view.sync.as_deref().filter(|sync| sync.record.term == record.term)
 }
 
+/// Does a takeover go by the copies in sync? By what was promised, too, whatever the file of this
+/// host says now.
+pub(super) fn counts(cx: &Cx<'_>, record: &MasterRecord) -> bool {
+    let relies = |it: &At<InstanceRecord>| it.record.policy.loss == Loss::None;
+    cx.settings.policy.loss == Loss::None
+        || of_term(cx.view, record)
+            .is_some_and(|at| at.record.complete || cx.view.instances.values().any(|it| relies(it)))
+}
+
 /// What a ranking under `loss = "none"` goes by: a missing record says that the holder alone has
 /// everything.
 pub(super) fn in_sync<'a>(view: &'a ServiceView, record: &'a MasterRecord) -> InSync<'a> {
@@ -55,16 +64,13 @@ impl Service {
             return;
         }
         let holds = cx.mine(&at.record.holder);
-        let revision = cx.revision(&key::sync(cx.name));
-        if cx.settings.policy.loss != Loss::None {
-            if holds && revision != 0 {
-                // What the servers do from now on is their operator's.
-                self.write_sync(cx, at, revision, None);
-            }
+        if holds && self.parts(cx) {
+            self.part(cx, at);
             return;
         }
         let Some(current) = of_term(cx.view, &at.record) else {
             if holds {
+                let revision = cx.revision(&key::sync(cx.name));
                 let first = self.first_sync(cx, &at.record);
                 self.write_sync(cx, at, revision, Some(&first));
             }
@@ -93,7 +99,7 @@ impl Service {
         SyncRecord::alone(record.term, cx.settings.policy.acks, may)
     }
 
-    fn write_sync(
+    pub(super) fn write_sync(
         &mut self,
         cx: &mut Cx<'_>,
         at: &At<MasterRecord>,
@@ -122,7 +128,7 @@ impl Service {
     }
 
     /// What the agents of copies do: here for each copy on this host.
-    fn stand_for_copies(
+    pub(super) fn stand_for_copies(
         &mut self,
         cx: &mut Cx<'_>,
         at: &At<MasterRecord>,
@@ -378,7 +384,7 @@ impl Service {
     }
 
     /// Tells the holder for how many acknowledgements its commits wait.
-    fn wait_for(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, count: u32) {
+    pub(super) fn wait_for(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, count: u32) {
         let name = &at.record.holder.instance;
         let Some(own) = self.own.get_mut(name) else { return };
         if own.busy() {

@@ -9,13 +9,13 @@ use crate::event::{Action, Command, LookOutcome};
 use crate::kv::{Compare, Op};
 use crate::lease::Kept;
 use crate::machine::beat_txn;
-use crate::name::InstanceName;
+use crate::name::{InstanceName, Term};
 use crate::observation::InstanceState;
 use crate::policy::{Failover, Judge, Loss};
 use crate::position::{Covering, Position};
 use crate::record::{
-    Ask, Cause, FORMAT, FinalRecord, Health, InstanceRecord, MasterRecord, MasterState, Proof,
-    Step, Unfit, key,
+    Ask, Cause, FORMAT, FinalRecord, Health, InstanceRecord, MasterRecord, MasterState, Promise,
+    Proof, Step, Unfit, key,
 };
 use crate::sabotage::sabotaged;
 use crate::time::Wall;
@@ -78,7 +78,7 @@ impl Service {
             },
             asked: mandate.asked.as_ref(),
             only: mandate.only.as_ref(),
-            in_sync: (cx.settings.policy.loss == Loss::None)
+            in_sync: super::sync::counts(cx, &at.record)
                 .then(|| super::sync::in_sync(cx.view, &at.record)),
             live: false,
             single,
@@ -229,6 +229,7 @@ impl Service {
         if lapsed {
             asked.push(at.record.holder.clone());
         }
+        let term = at.record.term;
         let mut waiting = false;
         for holder in &asked {
             if cx.mine(holder) && self.own.contains_key(&holder.instance) {
@@ -241,6 +242,7 @@ impl Service {
             match self.look(cx, holder.address) {
                 None => waiting = true,
                 Some(LookOutcome::Writable) => {
+                    self.veto = Some(term);
                     self.refuse(format!(
                         "`{}` at {} still takes writes: no move while it does",
                         holder.instance, holder.address
@@ -254,11 +256,33 @@ impl Service {
             self.doing = Some("looking at the old master's address".to_owned());
             return true;
         }
-        lapsed && self.still_fed(cx)
+        if lapsed && self.still_fed(cx, term) {
+            return true;
+        }
+        self.veto = None;
+        !asked.is_empty() && self.vetoed_elsewhere(cx, at)
+    }
+
+    /// Another host may reach the old master where this one cannot, and says so with its beat.
+    fn vetoed_elsewhere(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
+        let (host, lease) = (cx.config.host.as_str(), cx.config.judge.lease());
+        let term = at.record.term;
+        let Some((host, until)) = cx.catalog.vetoed_by(cx.now.time, cx.name, term, host, lease)
+        else {
+            return false;
+        };
+        let name = &at.record.holder.instance;
+        self.refuse(format!("host {host} sees that `{name}` takes writes: no move while it does"));
+        cx.out.wake(until);
+        true
     }
 
     /// A look that began after the record, not older than it may count; starts one if needed.
-    fn look(&mut self, cx: &mut Cx<'_>, address: std::net::SocketAddr) -> Option<LookOutcome> {
+    pub(super) fn look(
+        &mut self,
+        cx: &mut Cx<'_>,
+        address: std::net::SocketAddr,
+    ) -> Option<LookOutcome> {
         let look = self.looks.entry(address).or_default();
         let after = cx.view.master_received.max(cx.doubted);
         let counts =
@@ -279,7 +303,7 @@ impl Service {
     }
 
     /// Does a replica here still receive new writes although the lease ran out?
-    fn still_fed(&mut self, cx: &mut Cx<'_>) -> bool {
+    fn still_fed(&mut self, cx: &mut Cx<'_>, term: Term) -> bool {
         let after = cx.view.master_received;
         let mut fed = None;
         for (name, own) in &mut self.own {
@@ -298,6 +322,7 @@ impl Service {
             }
         }
         if let Some(name) = fed {
+            self.veto = Some(term);
             self.refuse(format!("`{name}` still receives new writes: the old master is alive"));
             return true;
         }
@@ -452,7 +477,7 @@ impl Service {
             (Cause::Lapsed, record.since)
         };
         let mut story = Story::new(cause, Some(record.holder.instance.clone()));
-        let none = cx.settings.policy.loss == Loss::None && !mandate.lossy;
+        let none = super::sync::counts(cx, record) && !mandate.lossy;
         story.loss = if none || sabotaged!(LossIsNothing) {
             "nothing: it holds every acknowledged write".to_owned()
         } else {
@@ -513,7 +538,8 @@ impl Service {
             return; // The end of what is under way brings us here again.
         }
         let Some(holder) = self.holder(cx, name) else { return };
-        let mut record = self.next_record(cx, at.map(|at| &at.record), holder, state);
+        let last = at.map(|at| &at.record);
+        let mut record = self.next_record(cx, last, holder, state, &story.cause);
         if record.state == MasterState::Serving
             && let Some(state) = self.own.get(name).and_then(Own::state)
         {
@@ -536,12 +562,12 @@ impl Service {
                 cx.beats.revision = known.beat.revision;
                 cx.beats.counter = known.beat.record.counter;
             }
-            if record.state == MasterState::Serving {
+            if record.state == MasterState::Serving && record.promise != Promise::None {
                 let deadline = cx.now.time + cx.config.judge.lease();
                 let kept = Kept { term: record.term, deadline, acknowledged: false };
                 cx.beats.taking = Some((cx.name.clone(), name.clone(), kept));
             }
-            let (compare, beat) = beat_txn(cx.config, cx.beats, &naming);
+            let (compare, beat) = beat_txn(cx.config, cx.beats, &naming, cx.now.time);
             when.push(compare);
             then.push(beat);
         }
@@ -596,7 +622,8 @@ impl Service {
                 continue;
             }
             let Some(own) = self.own.get_mut(&name) else { continue };
-            if !own.has_all(position) || at.record.failed.contains(&name) {
+            let ready = own.has_all(position) || sabotaged!(ShortTakerTakes);
+            if !ready || at.record.failed.contains(&name) {
                 own.observe_while(cx, &name, waited);
                 cx.out.wake(cx.view.master_received.max(cx.doubted) + HAND_OVER_WAIT * 3);
                 self.doing = Some(format!("waiting until {name} has everything"));
@@ -609,6 +636,9 @@ impl Service {
             };
             let mut story = Story::new(cause, Some(giver.clone()));
             story.loss = "nothing: the taker has all that was acknowledged".to_owned();
+            if sabotaged!(ShortTakerTakes) {
+                story.loss = "unknown".to_owned();
+            }
             let asked = cx.view.requests.get(request);
             story.asked_by = asked.map(|at| at.record.asker());
             story.hooks = asked.map(|at| at.record.hooks.clone()).unwrap_or_default();
@@ -671,9 +701,13 @@ impl Service {
                 "unknown: the move before this one failed".to_owned()
             };
         }
-        // A later life of it may have less than what was acknowledged.
+        // A later life of it may have less than what was acknowledged, and so may one that
+        // somebody pointed at another server before sengu fenced it.
         let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
-        if let Some(own) = last.filter(|own| own.record.boot_id == record.holder.boot_id) {
+        let closed_by_hand =
+            matches!(record.state, MasterState::Vacant { cause: Cause::NotWritable, .. });
+        let same_life = last.filter(|own| own.record.boot_id == record.holder.boot_id);
+        if let Some(own) = same_life.filter(|_| !closed_by_hand) {
             return match position.covers(&own.record.received) {
                 Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
                 Covering::Lacks(units) => {
@@ -722,7 +756,7 @@ fn unapplied(state: &InstanceState) -> Option<Unfit> {
 
 impl Own {
     /// Its state, if it was read back after a detach decided in this term.
-    fn detached_state(&self, term: crate::name::Term) -> Option<&InstanceState> {
+    fn detached_state(&self, term: Term) -> Option<&InstanceState> {
         if sabotaged!(NoDetach) {
             return self.state();
         }
@@ -735,7 +769,7 @@ impl Own {
     }
 
     /// Stops receiving. Whether it may be promoted is judged by what it was before.
-    fn detach(&mut self, cx: &mut Cx<'_>, name: &InstanceName, term: crate::name::Term) {
+    fn detach(&mut self, cx: &mut Cx<'_>, name: &InstanceName, term: Term) {
         if self.busy() || self.known.is_none() {
             return;
         }

@@ -142,7 +142,7 @@ impl Service {
         let Some(history) = cx.view.history.get(&at.record.term) else { return };
         let phase = if history.record.cause == Cause::Switchover {
             Phase::AfterSwitchover
-        } else if is_failover(&history.record.cause) {
+        } else if is_failover(&history.record.cause) || moved_outside(&history.record) {
             Phase::AfterFailover
         } else {
             return;
@@ -186,6 +186,11 @@ impl Service {
             then.push(Op::Delete(key::history(cx.name, *term)));
         }
     }
+}
+
+/// Did another tool move the master, to another instance?
+fn moved_outside(history: &HistoryRecord) -> bool {
+    matches!(history.cause, Cause::Told | Cause::Seen) && history.from.as_ref() != Some(&history.to)
 }
 
 /// Where a phase's hooks stand; the outer `None`: there is no such record.

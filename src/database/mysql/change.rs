@@ -5,20 +5,15 @@
 //! undone and forgets its source last; if that fails, it closes the server again.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use sengu_core::event::Command;
 use sengu_core::observation::Role;
-use sengu_core::position::Covering;
 use tokio::time::sleep;
 
 use super::control::{Failure, LOOK_PAUSE, Work};
 use super::server::{Source, Threads};
 use super::state::{Channel, Receiver, Told};
-use super::{semi_sync, sessions};
-
-/// Time left for what comes after a wait.
-const RESERVE: Duration = Duration::from_millis(200);
+use super::{applier, semi_sync, sessions};
 
 /// Carries a command out and tells how the server reads back.
 pub(super) async fn carry_out(work: &Work<'_>, command: &Command) -> Result<Told, Failure> {
@@ -62,48 +57,6 @@ pub(super) async fn stop_receiver(work: &Work<'_>, channel: &Channel) -> Result<
     }
 }
 
-/// What was received and is not applied, in words.
-fn unapplied(told: &Told) -> Option<String> {
-    match told.state.applied.covers(&told.state.received) {
-        Covering::Covers(_) => None,
-        Covering::Lacks(count) => Some(format!("{count} {}", told.state.applied.unit())),
-        Covering::Incomparable => Some("something".to_owned()),
-    }
-}
-
-/// What was received will be applied. Asked before a receiver is stopped, too: MariaDB throws away
-/// what it received when it starts a channel of which both threads stood.
-///
-/// # Errors
-/// If the applier does not run and something is left for it.
-fn check_applier(work: &Work<'_>, told: &Told) -> Result<(), Failure> {
-    match unapplied(told).filter(|_| told.state.applier_stopped) {
-        None => Ok(()),
-        Some(missing) => {
-            let why = told.state.trouble.as_deref().unwrap_or("it was stopped");
-            Err(work.failure(&format!(
-                "{missing} that it received cannot be applied, its applier does not run: {why}"
-            )))
-        }
-    }
-}
-
-/// Waits until everything that was received is applied.
-///
-/// # Errors
-/// If it will not be, or not in time.
-pub(super) async fn applied(work: &Work<'_>, mut told: Told) -> Result<Told, Failure> {
-    while let Some(missing) = unapplied(&told) {
-        check_applier(work, &told)?;
-        if work.is_short_of(RESERVE) {
-            return Err(work.failure(&format!("it still applies what it received: {missing}")));
-        }
-        sleep(LOOK_PAUSE).await;
-        told = work.state().await?;
-    }
-    Ok(told)
-}
-
 fn only_one_source(work: &Work<'_>) -> Result<(), Failure> {
     match work.before.channels {
         0 | 1 => Ok(()),
@@ -116,12 +69,12 @@ fn only_one_source(work: &Work<'_>) -> Result<(), Failure> {
 /// Takes writes.
 async fn promote(work: &Work<'_>) -> Result<Told, Failure> {
     only_one_source(work)?;
-    check_applier(work, &work.before)?;
+    applier::check(work, &work.before)?;
     let server = work.session.server();
     if let Some(channel) = &work.before.channel {
         let told = stop_receiver(work, channel).await?;
-        applied(work, told).await?;
-        work.exec(&server.stop(&channel.name, Threads::Both)).await?;
+        applier::applied(work, told).await?;
+        applier::stop(work, channel).await?;
     }
     // Commits must not hang before it is known whom they could wait for.
     let told_to_wait = work.shared.made(work.process.boot_id()).awaits.unwrap_or(0);
@@ -187,15 +140,15 @@ async fn follow(work: &Work<'_>, source: SocketAddr) -> Result<Told, Failure> {
         go_on(work, name).await?;
         return expect_source(work, source).await;
     }
-    check_applier(work, before)?;
+    applier::check(work, before)?;
     let told = match &before.channel {
         Some(channel) => stop_receiver(work, channel).await?,
         None => work.state().await?,
     };
-    applied(work, told).await?;
+    applier::applied(work, told).await?;
     work.begin();
-    if before.channel.is_some() {
-        work.exec(&server.stop(name, Threads::Both)).await?;
+    if let Some(channel) = &before.channel {
+        applier::stop(work, channel).await?;
     }
     let demoted = before.state.role == Role::Master;
     if demoted && let Some(statement) = server.before_demotion() {
@@ -235,7 +188,7 @@ async fn go_on(work: &Work<'_>, name: &str) -> Result<(), Failure> {
     let stands = work.before.channel.as_ref().map(|it| it.receiver) == Some(Receiver::Stopped);
     let server = work.session.server();
     if server.is_mariadb() && stands && state.applier_stopped {
-        check_applier(work, &work.before)?;
+        applier::check(work, &work.before)?;
     }
     work.begin();
     work.exec(&server.start(name, Threads::Both)).await

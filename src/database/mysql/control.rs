@@ -13,7 +13,7 @@ use std::time::Duration;
 use sengu_core::event::{Command, ControlOutcome};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::connection::Session;
+use super::connection::{Row, Session};
 use super::fault::Fault;
 use super::features::{Features, SemiSyncNames};
 use super::state::Told;
@@ -73,6 +73,17 @@ impl Work<'_> {
             Err(fault) if !fault.is_refusal() => {
                 self.shared.abandon_control(&self.session);
                 Err(self.failure(&format!("{fault}; it may still be carried out")))
+            }
+            answered => Ok(answered),
+        }
+    }
+
+    /// Asks something that changes nothing; an error of the server is for the caller.
+    pub(super) async fn rows(&self, sql: &str) -> Result<Result<Vec<Row>, Fault>, Failure> {
+        match self.session.rows(sql, self.deadline).await {
+            Err(fault) if !fault.is_refusal() => {
+                self.shared.abandon_control(&self.session);
+                Err(self.failure(&fault.to_string()))
             }
             answered => Ok(answered),
         }

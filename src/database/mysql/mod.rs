@@ -10,6 +10,7 @@
 //! received and did not apply, never falls back from waiting for acknowledgements by itself, and
 //! never tells what stands in a statement.
 
+mod applier;
 mod change;
 mod connection;
 mod control;

@@ -6,10 +6,11 @@
 //! acknowledged; only the core decides that. A copy counts as acknowledging no more only when its
 //! receiver runs without, or not at all.
 
-use super::change::{applied, stop_receiver};
+use super::applier::applied;
+use super::change::stop_receiver;
 use super::control::{Failure, Work};
 use super::server::Threads;
-use super::state::{Receiver, Told};
+use super::state::{Channel, Receiver, Told};
 
 /// The longest time-out that both servers take: milliseconds.
 const FOR_EVER: u64 = u64::MAX;
@@ -41,19 +42,7 @@ pub(super) async fn acknowledge(work: &Work<'_>, on: bool) -> Result<Told, Failu
             Ok(told)
         };
     };
-    // A receiver takes it over when it starts. A server whose applier stands could throw away what
-    // it had received.
-    if told.state.applier_stopped {
-        return Err(work.failure("its applier does not run, so its receiver is not started anew"));
-    }
-    let told = stop_receiver(work, &channel).await?;
-    let ready = applied(work, told).await;
-    let told = work.state().await?;
-    if told.state.applier_stopped {
-        return Err(work.failure("its applier has stopped, so its receiver stays stopped"));
-    }
-    work.exec(&work.session.server().start(&channel.name, Threads::Receiver)).await?;
-    ready?;
+    restart_receiver(work, &told, &channel).await?;
     loop {
         let told = work.state().await?;
         if acknowledges(told.clone()) == Some(on) {
@@ -64,6 +53,30 @@ pub(super) async fn acknowledge(work: &Work<'_>, on: bool) -> Result<Told, Failu
         }
         tokio::time::sleep(super::control::LOOK_PAUSE).await;
     }
+}
+
+/// A receiver takes the setting over when it starts.
+///
+/// MySQL keeps what it received. MariaDB throws it away when it starts a receiver while its applier
+/// stands, so there all of it is applied first.
+async fn restart_receiver(work: &Work<'_>, told: &Told, channel: &Channel) -> Result<(), Failure> {
+    let server = work.session.server();
+    let start = server.start(&channel.name, Threads::Receiver);
+    if !server.is_mariadb() {
+        stop_receiver(work, channel).await?;
+        return work.exec(&start).await;
+    }
+    if told.state.applier_stopped {
+        return Err(work.failure("its applier does not run, so its receiver is not started anew"));
+    }
+    let told = stop_receiver(work, channel).await?;
+    let ready = applied(work, told).await;
+    let told = work.state().await?;
+    if told.state.applier_stopped {
+        return Err(work.failure("its applier has stopped, so its receiver stays stopped"));
+    }
+    work.exec(&start).await?;
+    ready.map(|_| ())
 }
 
 fn acknowledges(told: Told) -> Option<bool> {

@@ -1,5 +1,5 @@
-//! Is a server set up so that sengu may move its mastership? Three verdicts: it starts fenced by
-//! its own files, mastership can move, `loss = "none"` holds.
+//! Is a server set up so that sengu may move its mastership? Four verdicts: it starts fenced by
+//! its own files, mastership can move, `loss = "none"` holds, read-only binds everybody.
 //!
 //! Each lists everything that is wrong, with the line or statement that mends it. Judged in the
 //! background of the role probe: it asks a handful of statements that change nothing, and reads
@@ -46,7 +46,7 @@ pub(super) struct Subject<'a> {
     pub(super) replication_user: Option<&'a str>,
 }
 
-/// Three verdicts; unknown is what could not be judged this time.
+/// Four verdicts; unknown is what could not be judged this time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Verdicts {
     /// Its own files start it fenced.
@@ -55,7 +55,9 @@ pub(super) struct Verdicts {
     pub(super) replication: Verdict,
     /// `loss = "none"` holds.
     pub(super) lossless: Verdict,
-    /// Accounts that `read_only` does not bind; none if that could not be asked.
+    /// `read_only` binds every account.
+    pub(super) bound: Verdict,
+    /// Accounts that it does not bind; none if that could not be asked.
     pub(super) above: Option<Vec<Above>>,
 }
 
@@ -89,6 +91,7 @@ impl Judge {
                 starts_fenced: Verdict::Bad(why.to_owned()),
                 replication: listed(replication::wrong(&facts, None, subject)),
                 lossless: Verdict::Bad(why.to_owned()),
+                bound: replication::bound(&facts).map(listed).unwrap_or_default(),
                 above: facts.above,
             };
         };
@@ -104,6 +107,7 @@ impl Judge {
                 lossless
             },
             starts_fenced: files.map(|files| files.starts_fenced).unwrap_or_default(),
+            bound: replication::bound(&facts).map(listed).unwrap_or_default(),
             above: facts.above,
         }
     }

@@ -55,12 +55,13 @@ async fn judge(shared: &Shared, deadline: Instant) -> Option<Verdicts> {
 
 fn keep(shared: &Shared, verdicts: Verdicts) {
     let mut remembered = shared.remembered();
-    let Verdicts { starts_fenced, replication, lossless, above } = verdicts;
+    let Verdicts { starts_fenced, replication, lossless, bound, above } = verdicts;
     let settings = &mut remembered.settings;
     for (kept, new) in [
         (&mut settings.starts_fenced, starts_fenced),
         (&mut settings.replication, replication),
         (&mut settings.lossless, lossless),
+        (&mut settings.bound, bound),
     ] {
         if new != Verdict::Unknown {
             *kept = new;

@@ -170,6 +170,7 @@ fn judged(shared: &Shared, killable: Verdict) -> Settings {
             "it acknowledges writes before any replica has them: use `loss = \"bounded\"`"
                 .to_owned(),
         ),
+        bound: Verdict::Good,
     }
 }
 

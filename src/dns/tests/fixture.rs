@@ -55,6 +55,7 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
         origins: Vec::new(),
         failed: Vec::new(),
         failovers: Vec::new(),
+        external: None,
         since: Wall(0),
         unknown: serde_json::Map::new(),
     };
@@ -83,6 +84,7 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
         trouble: None,
         replication: Verdict::Good,
         lossless: Verdict::Good,
+        bound: Verdict::Good,
         semi_sync: None,
         quarantine: None,
         unknown: serde_json::Map::new(),

@@ -47,6 +47,13 @@ async fn an_external_service_is_registered_listed_and_removed() {
 
     let names = server.get("/v1/catalog/services").await.json();
     assert_eq!(names, json!({"Web": ["Blue", "v1"], "consul": []}));
+    let all = server.get("/v1/sengu/services").await;
+    assert_eq!(
+        all.json(),
+        json!([{"service": "Web", "managed": false, "tags": ["Blue", "v1"], "passing": 1,
+                "warning": 0, "critical": 0, "addresses": ["10.0.1.1:80"]}])
+    );
+    assert!(all.index() > 0);
     let nodes = server.get("/v1/catalog/nodes").await.json();
     let found: Vec<&Value> = nodes.as_array().expect("rows").iter().map(|n| &n["Node"]).collect();
     assert_eq!(found, ["db1", "Web1"]);
@@ -84,6 +91,11 @@ async fn readers_choose_by_tag_and_metadata() {
         assert_eq!(rows.as_array().map(Vec::len), Some(found), "{query}");
     }
     assert_eq!(server.get("/v1/catalog/service/web?filter=x").await.status, 400);
+    let missing = server.get("/v1/catalog/node-services/none").await.json();
+    assert_eq!(missing, json!({"Node": null, "Services": []}));
+    let listed = server.get("/v1/catalog/node-services/WEB1").await.json();
+    assert_eq!(listed["Node"]["Node"], "Web1");
+    assert_eq!(listed["Services"][0]["ID"], "web-1");
     assert_eq!(server.get("/v1/catalog/service/").await.status, 400);
     assert_eq!(server.get("/v1/catalog/nodes?dc=dc2").await.status, 500);
     assert_eq!(server.get("/v1/catalog/register").await.status, 405);

@@ -21,7 +21,16 @@ fn name(text: &str) -> InstanceName {
 fn beat(keeps: bool) -> Arc<[u8]> {
     let keeps = if keeps { BTreeMap::from([(service(), Term(7))]) } else { BTreeMap::new() };
     let unknown = Map::new();
-    BeatRecord { format: FORMAT, counter: 1, start: "s".to_owned(), keeps, unknown }.encode()
+    BeatRecord {
+        format: FORMAT,
+        counter: 1,
+        start: "s".to_owned(),
+        keeps,
+        vetoes: BTreeMap::new(),
+        sent: None,
+        unknown,
+    }
+    .encode()
 }
 
 fn statuses(rows: &Value) -> Vec<(String, String)> {

@@ -1,8 +1,10 @@
 //! A real server on a loopback port, one file for each part of the dialect.
 
 mod agent;
+mod blocking;
 mod catalog;
 mod events;
+mod filter;
 mod health;
 mod kv;
 mod limits;

@@ -1,11 +1,12 @@
 //! Stories of the agent itself: it starts again, stands still, or is configured anew.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sengu_core::event::Event;
-use sengu_core::name::HostName;
+use sengu_core::name::{HostName, Term};
 use sengu_core::policy::{Failover, Judge, Rejoin};
-use sengu_core::record::{Cause, MasterState, Proof};
+use sengu_core::record::{BeatRecord, Cause, FORMAT, MasterState, Proof, key};
 use sengu_core::time::Wall;
 
 use crate::world::{Database, Store, World, alone, instance, position, service, shared};
@@ -203,4 +204,39 @@ fn a_taker_that_is_not_configured_can_be_released() {
     world.run_for(Duration::from_secs(70));
     let stand = world.stand("release");
     assert_eq!(world.state(), MasterState::Unmanaged, "{stand:?}\n{}", world.tell());
+}
+
+/// The old master's host beats no more; this host cannot look at it, and another one can.
+#[test]
+fn what_another_host_sees_stops_a_move_for_as_long_as_it_says_so() {
+    let copy = Database::replica(1, "cache1", position("first", 100));
+    let mut world = World::new(Failover::Auto, shared(), &[("cache2", copy)]);
+    world.adopted(1, MasterState::Lapsed, "cache1", &[position("first", 0)]);
+    let mut record = world.master();
+    (record.holder.host, record.holder.agent) =
+        (HostName::new("db2").expect("a good name"), "other".to_owned());
+    world.put_record(key::master(&service()), &record);
+    world.start_agent();
+    world.database_mut("cache2").linked = false;
+    let beat = |world: &mut World, counter: u64| {
+        let record = BeatRecord {
+            format: FORMAT,
+            counter,
+            start: "life".to_owned(),
+            keeps: BTreeMap::new(),
+            vetoes: [(service(), Term(1))].into(),
+            sent: None,
+            unknown: serde_json::Map::new(),
+        };
+        world.put_record(key::beat(&HostName::new("db3").expect("a good name")), &record);
+    };
+    for counter in 1..=30 {
+        beat(&mut world, counter);
+        world.run_for(Duration::from_secs(1));
+        assert!(world.open().is_empty(), "db3 sees it take writes\n{}", world.tell());
+    }
+    let said = world.refusals().iter().any(|why| why.contains("host db3 sees that `cache1`"));
+    assert!(said, "why nobody moves is said: {:?}", world.refusals());
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(world.open(), ["cache2"], "nobody says so any more\n{}", world.tell());
 }

@@ -107,7 +107,10 @@ impl Model {
     fn serve(&mut self, master: usize) {
         self.master = master;
         let server = &self.servers[master];
-        self.origins = [server.mysql(), server.mariadb()];
+        self.origins = [
+            server.mysql().grown_from(&self.origins[0]),
+            server.mariadb().grown_from(&self.origins[1]),
+        ];
     }
 
     fn step(&mut self, step: &Step) {

@@ -31,7 +31,7 @@ fn run(world: &mut World, seconds: u64) {
     world.run_checked(Duration::from_secs(seconds), holds);
 }
 
-fn members(world: &World) -> Vec<String> {
+pub(crate) fn members(world: &World) -> Vec<String> {
     let sync = world.sync();
     let members = sync.copies.iter().filter(|(_, standing)| **standing == Standing::Member);
     members.map(|(name, _)| name.to_string()).collect()

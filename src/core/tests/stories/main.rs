@@ -7,10 +7,12 @@
 
 mod adoption;
 mod agent;
+mod external;
 mod failover;
 mod hand_over;
 mod histories;
 mod in_sync;
+mod parting;
 mod person;
 mod rehearsal;
 mod store;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sengu_core::policy::Failover;
 use sengu_core::record::{Ask, Cause, MasterState, Proof, Stand};
 
-use crate::world::{World, address, instance};
+use crate::world::{World, address, instance, position};
 
 /// `cache2` is drained when the master exits, and undrained after; then it is asked for.
 #[test]
@@ -61,4 +61,32 @@ fn a_master_made_a_replica_by_hand_goes_on_under_the_next_term() {
         let source = world.database(name).source;
         assert_eq!(source, Some(address("cache1")), "{name} follows\n{}", world.tell());
     }
+}
+
+/// A person points the master at `cache2`, which has less, and it is copied over.
+#[test]
+fn a_master_that_was_copied_over_is_one_copy_among_others() {
+    let mut world = World::trio(Failover::Auto);
+    let less = position("first", 60);
+    for name in ["cache1", "cache2", "cache3"] {
+        world.database_mut(name).position = less.clone();
+    }
+    world.database_mut("cache3").position = position("first", 80);
+    world.database_mut("cache1").follow(address("cache2"));
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.named().as_deref(), Some("cache3"), "it has most\n{}", world.tell());
+    assert_eq!(world.open(), ["cache3"], "one takes writes\n{}", world.tell());
+    let loss = world.history(2).loss;
+    assert!(loss.starts_with("unknown"), "what was copied over is not said to be kept: {loss}");
+}
+
+/// What a master had between the last look and somebody's hand is not known to be there.
+#[test]
+fn a_master_closed_by_hand_is_not_said_to_have_lost_nothing() {
+    let mut world = World::trio(Failover::Auto);
+    world.database_mut("cache1").follow(address("cache2"));
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.history_cause(2), Cause::Reopened, "{}", world.tell());
+    let loss = world.history(2).loss;
+    assert!(loss.starts_with("unknown"), "somebody closed it: {loss}");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sengu_core::event::Command;
+use sengu_core::observation::Verdict;
 use sengu_core::policy::Loss;
 use sengu_core::record::{Ask, Stand};
 
@@ -96,6 +97,34 @@ fn a_switchover_is_refused_while_something_stands_in_its_way() {
     world.ask("t", Ask::Switchover { to: Some(instance("db2")) }, Some(1));
     world.run_for(Duration::from_secs(4));
     assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+}
+
+/// Read-only does not bind an account (MariaDB). Where the process may be ended that is no reason to
+/// leave a service without its failover; a planned move is refused, since it would end the process.
+#[test]
+fn an_account_above_read_only_is_told_and_refuses_what_is_planned() {
+    let mut world = World::mysql(Loss::Bounded, 1);
+    let why = "'app'@'%' writes in spite of `read_only`";
+    for name in ["db1", "db2"] {
+        world.database_mut(name).bound = Verdict::Bad(why.to_owned());
+    }
+    world.run_for(Duration::from_secs(3));
+    assert!(world.problems().join("\n").contains(why), "{:?}", world.problems());
+    assert_eq!(world.refusals(), Vec::<String>::new());
+    world.ask("s", Ask::Switchover { to: Some(instance("db2")) }, Some(1));
+    world.run_for(Duration::from_secs(4));
+    let stand = world.stand("s");
+    assert!(matches!(&stand, Stand::Refused(reason) if reason.contains(why)), "{stand:?}");
+    assert!(!world.was_fenced("db1"), "{}", world.tell());
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+    let settings = world.config.services.get_mut(&crate::world::service()).expect("configured");
+    settings.policy.kill = false;
+    world.reload();
+    world.run_for(Duration::from_secs(3));
+    let said = world.refusals().join("\n");
+    assert!(said.contains(why) && said.contains("`kill = true`"), "{said}");
 }
 
 /// A person applied on the master what only the old one had, and a copy received it from there: it

@@ -1,5 +1,6 @@
 //! Is a server set up so that mastership can move? GTIDs, its binary log, one plain source, no
-//! filters, durable commits, the rights of sengu's account, nobody above the fence.
+//! filters, durable commits, the rights of sengu's account. Beside: the accounts that no fence
+//! binds.
 //!
 //! Pure: judges what was told. Everything that is wrong is listed, each with its remedy.
 
@@ -69,7 +70,6 @@ pub(super) fn wrong(
                 .into(),
         );
     }
-    wrong.extend(above(facts));
     wrong
 }
 
@@ -207,8 +207,9 @@ fn filters(facts: &Facts) -> Vec<String> {
         .collect()
 }
 
-fn above(facts: &Facts) -> Vec<String> {
-    let accounts = facts.above.as_deref().unwrap_or_default();
+/// The accounts that `read_only` does not bind; unknown if that could not be asked.
+pub(super) fn bound(facts: &Facts) -> Option<Vec<String>> {
+    let accounts = facts.above.as_deref()?;
     let mut lines: Vec<String> = accounts
         .iter()
         .take(MAX_ACCOUNTS)
@@ -222,7 +223,7 @@ fn above(facts: &Facts) -> Vec<String> {
     if accounts.len() > MAX_ACCOUNTS {
         lines.push(format!("so do {} more accounts", accounts.len() - MAX_ACCOUNTS));
     }
-    lines
+    Some(lines)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use sengu_core::event::{Command, ControlOutcome};
 use sengu_core::observation::Role;
 use sengu_core::position::Covering;
@@ -15,6 +16,7 @@ use crate::database::suite::{COMMAND, Client, Server, Start, Written, done, life
 
 both! {
     a_promotion_waits_for_what_was_received,
+    a_transaction_that_was_received_in_part_holds_nothing_up,
     nothing_received_is_thrown_away_to_follow,
     a_receiver_that_tries_again_is_stopped,
     a_demoted_master_goes_on_from_what_it_wrote,
@@ -67,6 +69,59 @@ async fn a_promotion_waits_for_what_was_received(bench: MysqlBench) {
     let promoted = done(copy.database(), promote).await;
     assert!(promoted.writable && promoted.role == Role::Master);
     assert!(copy.client().await.has("received").await, "thrown away");
+}
+
+/// The master dies in the middle of sending something large to two copies.
+async fn a_transaction_that_was_received_in_part_holds_nothing_up(bench: MysqlBench) {
+    let (mut master, new) = pair(&bench).await;
+    let other = bench.start_with(Start::ReplicaOf(master.address()), "").await;
+    let mut client = master.client().await;
+    client.exec("CREATE TABLE app.big (id INT AUTO_INCREMENT PRIMARY KEY, text LONGTEXT)").await;
+    for copy in [&new, &other] {
+        catches_up(&master, copy).await;
+        signal(copy, Signal::STOP);
+    }
+    client.exec("BEGIN").await;
+    for _ in 0..48 {
+        client.exec("INSERT INTO app.big (text) VALUES (REPEAT('x', 1 << 20))").await;
+    }
+    client.exec("COMMIT").await;
+    master.end();
+    for copy in [&new, &other] {
+        signal(copy, Signal::CONT);
+        in_the_middle(copy).await;
+        done(copy.database(), Command::Detach).await;
+    }
+    let boot_id = life(new.database()).await;
+    let promoted = done(new.database(), Command::Promote { boot_id }).await;
+    assert!(promoted.writable && promoted.role == Role::Master);
+    assert_eq!(new.client().await.write("after").await, Written::Acknowledged);
+    assert_eq!(new.root().await.value("SELECT COUNT(*) FROM app.big").await, "0");
+    done(other.database(), Command::Follow { source: new.address() }).await;
+    catches_up(&new, &other).await;
+    assert!(other.client().await.has("after").await);
+    assert_eq!(other.root().await.value("SELECT COUNT(*) FROM app.big").await, "0");
+}
+
+fn signal(server: &MysqlServer, signal: Signal) {
+    let pid = Pid::from_raw(server.pid().try_into().expect("small")).expect("a process");
+    kill_process(pid, signal).expect("our child");
+}
+
+/// Waits until its source is lost and its applier waits for the rest of a transaction.
+async fn in_the_middle(copy: &MysqlServer) {
+    state(copy.database(), |state| !state.link_up).await;
+    if copy.kind == Kind::Mysql {
+        let applying = "SELECT COUNT(*) FROM performance_schema.threads WHERE \
+                        PROCESSLIST_STATE = 'Waiting for an event from Coordinator' \
+                        AND EXISTS (SELECT 1 FROM \
+                        performance_schema.replication_applier_status_by_worker \
+                        WHERE APPLYING_TRANSACTION <> '')";
+        let mut root = copy.root().await;
+        while root.value(applying).await == "0" {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 async fn nothing_received_is_thrown_away_to_follow(bench: MysqlBench) {

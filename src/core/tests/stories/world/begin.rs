@@ -172,6 +172,7 @@ impl World {
             origins: origins.to_vec(),
             failed: Vec::new(),
             failovers: Vec::new(),
+            external: None,
             since: self.now().wall,
             unknown: serde_json::Map::new(),
         };

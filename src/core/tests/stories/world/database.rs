@@ -67,6 +67,8 @@ pub(crate) struct Database {
     pub(crate) semi_sync: SemiSync,
     /// What stands in the way of a planned move.
     pub(crate) obstacles: Vec<String>,
+    /// Whether read-only binds every account.
+    pub(crate) bound: Verdict,
     /// Its applier is stopped, and so much of what it received is not applied.
     pub(crate) unapplied: Option<Position>,
     /// A fence does what it should.
@@ -88,6 +90,7 @@ impl Database {
             silent: false,
             semi_sync: SemiSync::default(),
             obstacles: Vec::new(),
+            bound: Verdict::Good,
             unapplied: None,
             fence_works: true,
             promote_works: true,
@@ -206,6 +209,7 @@ impl Database {
                 killable: Verdict::Good,
                 replication: Verdict::Good,
                 lossless: Verdict::Good,
+                bound: self.bound.clone(),
             },
         }
     }

@@ -164,6 +164,7 @@ impl World {
             until: Wall(at.0 + REQUEST_COUNTS),
             stand,
             hooks: BTreeMap::new(),
+            warning: None,
             unknown: serde_json::Map::new(),
         };
         self.put_record(key::request(&service(), id), &record);

@@ -73,6 +73,11 @@ impl World {
         SyncRecord::decode(&entry.value).expect("the agent writes what it can read")
     }
 
+    /// Is there a record of that?
+    pub(crate) fn has_sync(&self) -> bool {
+        self.kv.get(&key::sync(&service())).is_some()
+    }
+
     /// How often the store was changed.
     pub(crate) fn revision(&self) -> u64 {
         self.kv.revision()
@@ -86,14 +91,24 @@ impl World {
 
     /// Why a term began.
     pub(crate) fn history_cause(&self, term: u64) -> Cause {
+        self.history(term).cause
+    }
+
+    /// What the record of a term says.
+    pub(crate) fn history(&self, term: u64) -> HistoryRecord {
         let entry = self.kv.get(&key::history(&service(), Term(term))).expect("it has a history");
-        HistoryRecord::decode(&entry.value).expect("the agent writes what it can read").cause
+        HistoryRecord::decode(&entry.value).expect("the agent writes what it can read")
+    }
+
+    /// A request.
+    pub(crate) fn request(&self, id: &str) -> RequestRecord {
+        let entry = self.kv.get(&key::request(&service(), id)).expect("it was asked");
+        RequestRecord::decode(&entry.value).expect("the agent writes what it can read")
     }
 
     /// Where a request stands.
     pub(crate) fn stand(&self, id: &str) -> Stand {
-        let entry = self.kv.get(&key::request(&service(), id)).expect("it was asked");
-        RequestRecord::decode(&entry.value).expect("the agent writes what it can read").stand
+        self.request(id).stand
     }
 
     /// Whom the outputs of this agent name as master.
