@@ -99,13 +99,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let teller = teller(&parts, (&view, &store), &config, &stopped);
     let witness = Witness::new(Arc::clone(&journal));
     let (reads, writes) = (Arc::clone(&view), Arc::clone(&store));
-    let clock = match parts.core.judge {
-        Judge::Alone { .. } => None,
-        Judge::Shared { fence, .. } => {
-            let started = FenceClock::start(assembly.fences.clone(), events.clone(), fence);
-            Some(started.context("no fence can be kept in time")?)
-        }
-    };
+    let clock = assembly.clock(parts.core.judge)?;
     let turner = Turner::new(parts, writes, reads, witness, data_dir, events.clone(), clock);
     let mut turning = tokio::spawn(turner.run(received, asked));
     if matches!(config.store, StoreConfig::Etcd(_)) {
@@ -270,6 +264,13 @@ struct Assembly {
 }
 
 impl Assembly {
+    /// The thread that fences on time; where one agent judges alone nothing has a deadline.
+    fn clock(&self, judge: Judge) -> anyhow::Result<Option<FenceClock>> {
+        let Judge::Shared { fence, .. } = judge else { return Ok(None) };
+        let started = FenceClock::start(self.fences.clone(), self.events.clone(), fence);
+        Ok(Some(started.context("no fence can be kept in time")?))
+    }
+
     /// Instances that `before` runs with the same settings are kept as they are, with their
     /// connections and what is under way.
     fn parts(&self, config: &Config, before: Option<&Running>) -> anyhow::Result<Parts> {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sengu_core::event::{
-    Action, ActionId, Armed, Command, ControlOutcome, Event, LookOutcome, Outcome, TxnOutcome,
+    Action, ActionId, Armed, Command, ControlOutcome, Event, HookRun, LookOutcome, Outcome,
+    TxnOutcome,
 };
 use sengu_core::kv::Revision;
 use sengu_core::machine::Machine;
@@ -344,14 +345,7 @@ impl Turner {
             Action::Look { id, service, address, within } => {
                 self.look(id, &service, address, within)
             }
-            Action::Hook { id, run } => {
-                let (hooks, events) = (Arc::clone(&self.parts.hooks), self.events.clone());
-                tokio::spawn(async move {
-                    let outcome: HookOutcome = hooks.run(&run).await;
-                    // The loop has ended if nobody listens.
-                    let _ = events.send(Event::Done { id, outcome: Outcome::Hook(outcome) }).await;
-                });
-            }
+            Action::Hook { id, run } => self.hook(id, run),
             Action::Observe(instance) => {
                 if let Some(instance) = self.parts.instances.get(&instance) {
                     instance.observe();
@@ -400,6 +394,15 @@ impl Turner {
             // Told by the step, once everything else of it is under way.
             Action::Exit(_) => {}
         }
+    }
+
+    fn hook(&self, id: ActionId, run: HookRun) {
+        let (hooks, events) = (Arc::clone(&self.parts.hooks), self.events.clone());
+        tokio::spawn(async move {
+            let outcome: HookOutcome = hooks.run(&run).await;
+            // The loop has ended if nobody listens.
+            let _ = events.send(Event::Done { id, outcome: Outcome::Hook(outcome) }).await;
+        });
     }
 
     /// Answers a command that nobody will answer any more.
