@@ -9,6 +9,7 @@ mod catalog;
 mod checks;
 mod crash;
 mod disk;
+mod etcd;
 mod external;
 mod failover;
 mod files;

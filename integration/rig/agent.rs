@@ -190,6 +190,22 @@ impl Agent {
         Self { config: file, log, dns, http, child }
     }
 
+    /// The same as one of several hosts in a place: the number of its address, with files of its
+    /// own.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    #[track_caller]
+    pub fn launch_on(place: &Place, number: u8, config: &str) -> Self {
+        let file = place.path(&format!("sengu{number}.toml"));
+        fs::write(&file, config).expect("the configuration can be written");
+        let log = place.path(&format!("agent{number}.log"));
+        let child = spawn(&file, &log);
+        let (dns, http) = (place.socket(number, 8600), place.socket(number, 8500));
+        Self { config: file, log, dns, http, child }
+    }
+
     /// Waits until all its outputs answer.
     ///
     /// # Panics

@@ -10,6 +10,8 @@ pub mod child;
 pub mod consistency;
 pub mod disk;
 pub mod dns;
+pub mod etcd;
+pub mod hosts;
 pub mod http;
 pub mod mysql;
 pub mod mysql_trio;
@@ -26,6 +28,7 @@ pub mod writer;
 
 pub use agent::{Agent, Told};
 pub use disk::Disk;
+pub use etcd::Etcd;
 pub use mysql::Mysql;
 pub use mysql_trio::{MysqlSettings, MysqlTrio};
 pub use place::Place;

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use sengu_core::event::Event;
 use sengu_core::explain::Explanation;
 use sengu_core::name::{InstanceId, InstanceName, ServiceName};
-use sengu_core::policy::DatabaseKind;
+use sengu_core::policy::{DatabaseKind, Judge};
 use sengu_core::report::ServiceReport;
 use sengu_core::time::Now;
 use tokio::runtime::{Builder, Handle};
@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::fence::FenceClock;
 use super::instance::Instance;
 use super::opened::Opened;
 use super::turn::{EVENTS, Parts, Query, Turner};
@@ -49,6 +50,9 @@ const QUERIES: usize = 64;
 /// each costs memory beside the database.
 const WORKERS: usize = 4;
 
+/// Threads that fences run on, and nothing else.
+const FENCE_WORKERS: usize = 2;
+
 /// Runs the agent until it is told to end.
 ///
 /// # Errors
@@ -57,7 +61,8 @@ pub fn run(config: Config, file: PathBuf) -> anyhow::Result<()> {
     // One provider for every TLS client of this process; a second call finds it there.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let fences = Builder::new_multi_thread()
-        .worker_threads(1)
+        // One fence may hang in the system without holding up the others.
+        .worker_threads(FENCE_WORKERS)
         .thread_name("sengu-fence")
         .enable_all()
         .build()
@@ -94,7 +99,8 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let teller = teller(&parts, (&view, &store), &config, &stopped);
     let witness = Witness::new(Arc::clone(&journal));
     let (reads, writes) = (Arc::clone(&view), Arc::clone(&store));
-    let turner = Turner::new(parts, writes, reads, witness, data_dir, events.clone());
+    let clock = assembly.clock(parts.core.judge)?;
+    let turner = Turner::new(parts, writes, reads, witness, data_dir, events.clone(), clock);
     let mut turning = tokio::spawn(turner.run(received, asked));
     if matches!(config.store, StoreConfig::Etcd(_)) {
         let (store, view, events) = (Arc::clone(&store), Arc::clone(&view), events.clone());
@@ -258,6 +264,13 @@ struct Assembly {
 }
 
 impl Assembly {
+    /// The thread that fences on time; where one agent judges alone nothing has a deadline.
+    fn clock(&self, judge: Judge) -> anyhow::Result<Option<FenceClock>> {
+        let Judge::Shared { fence, .. } = judge else { return Ok(None) };
+        let started = FenceClock::start(self.fences.clone(), self.events.clone(), fence);
+        Ok(Some(started.context("no fence can be kept in time")?))
+    }
+
     /// Instances that `before` runs with the same settings are kept as they are, with their
     /// connections and what is under way.
     fn parts(&self, config: &Config, before: Option<&Running>) -> anyhow::Result<Parts> {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sengu_core::event::{
-    Action, ActionId, ControlOutcome, Event, LookOutcome, Outcome, TxnOutcome,
+    Action, ActionId, Armed, Command, ControlOutcome, Event, HookRun, LookOutcome, Outcome,
+    TxnOutcome,
 };
 use sengu_core::kv::Revision;
 use sengu_core::machine::Machine;
@@ -21,6 +22,7 @@ use sengu_core::report::ServiceReport;
 use sengu_core::time::{Now, Time};
 use tokio::sync::{mpsc, oneshot};
 
+use super::fence::{Charge, FenceClock};
 use super::instance::Instance;
 use super::{identity, quarantine, storing};
 use crate::clock;
@@ -35,6 +37,8 @@ pub const EVENTS: usize = 4096;
 const BATCH: usize = 256;
 /// The two clocks may move apart by so much in one turn (the wall clock is disciplined).
 const JUMP: Duration = Duration::from_millis(500);
+/// An agent that must not go on waits so long for its fences at most.
+const LAST_FENCES: Duration = Duration::from_secs(10);
 
 /// Something asked of the loop from beside it.
 pub enum Query {
@@ -69,8 +73,15 @@ pub struct Turner {
     events: mpsc::Sender<Event>,
     /// Commands under way, so that each is answered even if its instance goes.
     commanded: BTreeMap<ActionId, InstanceId>,
-    /// Ends of txns whose revision the catalog does not have yet.
-    early: Vec<(Revision, Event)>,
+    /// The commands among them that are fences.
+    fencing: BTreeSet<ActionId>,
+    /// Ends of txns whose revision the catalog does not have yet, and until when it is waited for.
+    early: Vec<(Revision, Time, Event)>,
+    /// Fences that fire by themselves; only where several agents judge.
+    fences: Option<FenceClock>,
+    armed: Vec<Armed>,
+    /// It was said that beats are late.
+    beats_late: bool,
     wakes: BTreeSet<Time>,
     turned: Now,
 }
@@ -78,13 +89,14 @@ pub struct Turner {
 impl Turner {
     /// A loop that has seen nothing yet.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         parts: Parts,
         store: Arc<dyn Store>,
         view: Arc<View>,
         witness: Witness,
         data_dir: PathBuf,
         events: mpsc::Sender<Event>,
+        fences: Option<FenceClock>,
     ) -> Self {
         let turned = clock::now();
         Self {
@@ -96,7 +108,11 @@ impl Turner {
             data_dir,
             events,
             commanded: BTreeMap::new(),
+            fencing: BTreeSet::new(),
             early: Vec::new(),
+            fences,
+            armed: Vec::new(),
+            beats_late: false,
             wakes: BTreeSet::new(),
             turned,
         }
@@ -106,9 +122,44 @@ impl Turner {
     ///
     /// # Errors
     /// Why the core must not go on.
-    pub async fn run(
+    pub(super) async fn run(
         mut self,
         mut events: mpsc::Receiver<Event>,
+        queries: mpsc::Receiver<Query>,
+    ) -> Result<(), String> {
+        let ended = self.turns(&mut events, queries).await;
+        if ended.is_err() {
+            self.last_fences(&mut events).await;
+        }
+        ended
+    }
+
+    /// The core goes on no more: what it fenced at the last is waited for.
+    async fn last_fences(&mut self, events: &mut mpsc::Receiver<Event>) {
+        let deadline = clock::time() + LAST_FENCES;
+        while !self.fencing.is_empty() {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = clock::sleep_until(deadline) => None,
+            };
+            match event {
+                Some(Event::Done { id, outcome }) => {
+                    if self.fencing.remove(&id) {
+                        tracing::warn!(?outcome, "a last fence ended");
+                    }
+                }
+                Some(_) => {}
+                None => {
+                    tracing::error!("a last fence did not end in time");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn turns(
+        &mut self,
+        events: &mut mpsc::Receiver<Event>,
         mut queries: mpsc::Receiver<Query>,
     ) -> Result<(), String> {
         self.step(Event::Configured(Arc::clone(&self.parts.core)))?;
@@ -116,6 +167,7 @@ impl Turner {
             let pause = self.parts.core.judge.lease() / 8;
             let due = self.turned.time + pause;
             let wake = self.wakes.first().map_or(due, |wake| due.min(*wake));
+            let wake = self.early.iter().map(|(_, until, _)| *until).fold(wake, Time::min);
             let mut batch = Vec::new();
             tokio::select! {
                 count = events.recv_many(&mut batch, BATCH) => {
@@ -144,6 +196,7 @@ impl Turner {
         for event in batch {
             self.take(event)?;
         }
+        self.too_early(now.time)?;
         if woken {
             self.step(Event::Tick)?;
         }
@@ -152,6 +205,7 @@ impl Turner {
             self.step(Event::Fresh { sent: now.time })?;
         }
         self.turned = now;
+        self.tell_beats(now.time);
         self.witness.shows(clock::now(), self.machine.catalog());
         self.view.publish(Arc::clone(self.machine.catalog()));
         Ok(())
@@ -179,7 +233,8 @@ impl Turner {
             &event
             && reply.revision > self.machine.catalog().revision
         {
-            self.early.push((reply.revision, event));
+            let until = clock::time() + self.parts.core.judge.lease() / 8;
+            self.early.push((reply.revision, until, event));
             return Ok(());
         }
         let changes = matches!(event, Event::Changed { .. } | Event::Loaded { .. });
@@ -187,18 +242,74 @@ impl Turner {
         if changes && !self.early.is_empty() {
             let have = self.machine.catalog().revision;
             let (ready, early): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut self.early).into_iter().partition(|(at, _)| *at <= have);
+                std::mem::take(&mut self.early).into_iter().partition(|(at, ..)| *at <= have);
             self.early = early;
-            for (_, event) in ready {
+            for (.., event) in ready {
                 self.step(event)?;
             }
         }
         Ok(())
     }
 
+    /// A catalog that is behind for too long must hold up no beat: such an end is unknown, and
+    /// what comes of it is seen later.
+    fn too_early(&mut self, now: Time) -> Result<(), String> {
+        if self.early.is_empty() || matches!(self.parts.core.judge, Judge::Alone { .. }) {
+            return Ok(());
+        }
+        let (late, early): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.early).into_iter().partition(|(_, until, _)| *until <= now);
+        self.early = early;
+        for (revision, _, event) in late {
+            let Event::Done { id, .. } = event else { continue };
+            let why = format!("answered at revision {revision}, which has not been seen in time");
+            tracing::warn!(revision, "the watch on the store is behind");
+            let outcome = Outcome::Txn(TxnOutcome::Unknown(why));
+            self.step(Event::Done { id, outcome })?;
+        }
+        Ok(())
+    }
+
+    /// Says when the terms that are held here have gone without a beat for half the lease.
+    fn tell_beats(&mut self, now: Time) {
+        let lease = self.parts.core.judge.lease();
+        let age = self.machine.beaten().map(|sent| now.since(sent));
+        let late = age.is_some_and(|age| age >= lease / 2);
+        if late != self.beats_late {
+            let age_ms = age.unwrap_or_default().as_millis();
+            if late {
+                tracing::warn!(age_ms, "no beat was acknowledged for half the lease");
+            } else {
+                tracing::info!(age_ms, "beats are acknowledged again, or nothing is held any more");
+            }
+            self.beats_late = late;
+        }
+    }
+
+    /// What the fence thread is told.
+    fn arm(&self) {
+        let Some(fences) = &self.fences else { return };
+        let charges = self.armed.iter().filter_map(|armed| {
+            let Some(instance) = self.parts.instances.get(&armed.instance) else {
+                tracing::error!(instance = %armed.instance, "armed, and not configured here");
+                return None;
+            };
+            let service = self.parts.core.services.get(&armed.instance.service);
+            Some(Charge {
+                instance: armed.instance.clone(),
+                term: armed.term,
+                at: armed.at,
+                database: instance.database(),
+                kill: service.is_none_or(|service| service.policy.kill),
+            })
+        });
+        fences.arm(charges.collect());
+    }
+
     fn step(&mut self, event: Event) -> Result<(), String> {
         if let Event::Done { id, .. } = &event {
             self.commanded.remove(id);
+            self.fencing.remove(id);
         }
         let now = clock::now();
         self.witness.sees(now, &event, self.machine.catalog());
@@ -223,6 +334,9 @@ impl Turner {
             Action::Control { id, instance, term, command, within } => {
                 tracing::debug!(%instance, %term, ?command, "command");
                 self.commanded.insert(id, instance.clone());
+                if matches!(command, Command::Fence { .. }) {
+                    self.fencing.insert(id);
+                }
                 match self.parts.instances.get(&instance) {
                     Some(instance) => instance.control(id, term, command, within),
                     None => self.give_up(id),
@@ -231,14 +345,7 @@ impl Turner {
             Action::Look { id, service, address, within } => {
                 self.look(id, &service, address, within)
             }
-            Action::Hook { id, run } => {
-                let (hooks, events) = (Arc::clone(&self.parts.hooks), self.events.clone());
-                tokio::spawn(async move {
-                    let outcome: HookOutcome = hooks.run(&run).await;
-                    // The loop has ended if nobody listens.
-                    let _ = events.send(Event::Done { id, outcome: Outcome::Hook(outcome) }).await;
-                });
-            }
+            Action::Hook { id, run } => self.hook(id, run),
             Action::Observe(instance) => {
                 if let Some(instance) = self.parts.instances.get(&instance) {
                     instance.observe();
@@ -280,9 +387,22 @@ impl Turner {
                     }
                 });
             }
-            // Deadlines exist only under a shared judge, and no shared store is built in.
-            Action::Arm(_) | Action::Exit(_) => {}
+            Action::Arm(armed) => {
+                self.armed = armed;
+                self.arm();
+            }
+            // Told by the step, once everything else of it is under way.
+            Action::Exit(_) => {}
         }
+    }
+
+    fn hook(&self, id: ActionId, run: HookRun) {
+        let (hooks, events) = (Arc::clone(&self.parts.hooks), self.events.clone());
+        tokio::spawn(async move {
+            let outcome: HookOutcome = hooks.run(&run).await;
+            // The loop has ended if nobody listens.
+            let _ = events.send(Event::Done { id, outcome: Outcome::Hook(outcome) }).await;
+        });
     }
 
     /// Answers a command that nobody will answer any more.
@@ -350,6 +470,7 @@ impl Turner {
                     self.give_up(id);
                 }
                 self.parts = *parts;
+                self.arm();
                 self.step(Event::Configured(Arc::clone(&self.parts.core)))?;
                 let _ = reply.send(());
             }

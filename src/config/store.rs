@@ -16,10 +16,6 @@ use crate::duration::format;
 const ENDPOINTS_MAX: usize = 9;
 /// The longest prefix: what is left of etcd's bound on a txn beside sengu's own.
 const PREFIX_MAX: usize = 40;
-/// The keys that only etcd has.
-const ETCD_ONLY: [&str; 7] =
-    ["endpoints", "prefix", "election", "fence", "credentials", "credentials_env", "tls"];
-
 /// The lease and the engine.
 pub(super) fn read(top: &Table<'_>, setting: &Setting<'_>) -> (Duration, StoreConfig) {
     let usual = Duration::from_secs(6);
@@ -30,17 +26,14 @@ pub(super) fn read(top: &Table<'_>, setting: &Setting<'_>) -> (Duration, StoreCo
     let bounds = Duration::from_secs(1)..=Duration::from_secs(60);
     let lease = store.duration("lease", bounds).map_or(usual, |found| found.value);
     let etcd = etcd(&store, setting, lease);
-    let shared = kind.as_ref().is_some_and(|kind| kind.value);
-    if kind.is_some() || !store.has("kind") {
-        if shared {
-            check(&store, &etcd, lease);
-        } else {
-            for name in ETCD_ONLY.into_iter().filter(|name| store.has(name)) {
-                let message = format!("`{name}` is for etcd, and the store is embedded");
-                let help = "add `kind = \"etcd\"`, or leave the key out";
-                store.note(&store.at, message, "in this table", Some(help));
-            }
-        }
+    let shared = kind.is_some_and(|kind| kind.value);
+    if shared {
+        check(&store, &etcd, lease);
+    } else if !store.has("kind") && store.has("endpoints") {
+        // An agent with a store of its own beside others that share one would be a second judge.
+        let message = "`endpoints` is for etcd, and the store is embedded".to_owned();
+        let help = "add `kind = \"etcd\"`, or leave the key out";
+        store.note(&store.at, message, "in this table", Some(help));
     }
     store.finish();
     (lease, if shared { StoreConfig::Etcd(etcd) } else { StoreConfig::Embedded })
@@ -98,7 +91,7 @@ fn check(store: &Table<'_>, etcd: &EtcdConfig, lease: Duration) {
     let note = |message: String, help: &str| store.note(&store.at, message, "here", Some(help));
     if !store.has("endpoints") {
         store.missing("endpoints");
-    } else if etcd.endpoints.is_empty() || etcd.endpoints.len() > ENDPOINTS_MAX {
+    } else if etcd.endpoints.len() > ENDPOINTS_MAX {
         note(
             format!("`endpoints` names {} members", etcd.endpoints.len()),
             "name each member of etcd: three or five of them, at most nine",

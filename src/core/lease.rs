@@ -22,6 +22,13 @@ pub fn beat_interval(lease: Duration) -> Duration {
     lease / 8
 }
 
+/// How long a txn with a beat may take before its outcome counts as unknown: less than the time to
+/// the next one, which tells what came of it.
+#[must_use]
+pub(crate) fn beat_within(lease: Duration) -> Duration {
+    beat_interval(lease) * 3 / 4
+}
+
 /// How long a taker must see no beat: 1.03 × the promised lease (two clocks 1 % off in opposite
 /// ways make 1.0202). `None`: the term never lapses.
 #[must_use]

@@ -15,7 +15,7 @@ use crate::catalog::Catalog;
 use crate::event::{Action, ActionId, Armed, Event, Outcome, Saying, TxnOutcome};
 use crate::explain::{Inputs, RuleReport};
 use crate::kv::{Compare, Op, OpResult, Revision, Txn};
-use crate::lease::{Beats, beat_interval, first_deadline};
+use crate::lease::{Beats, beat_interval, beat_within, first_deadline};
 use crate::name::{InstanceId, InstanceName, ServiceName, Term};
 use crate::policy::{Config, Failover, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, NodeRecord, Owner, Promise, Record, key};
@@ -121,6 +121,15 @@ impl Machine {
     #[must_use]
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// When the oldest of the beats that keep the terms held here was sent; none: nothing is
+    /// held, or nobody promised to beat.
+    #[must_use]
+    pub fn beaten(&self) -> Option<Time> {
+        let lease = self.config.as_ref()?.judge.lease();
+        let kept = self.beats.kept.values().filter(|kept| kept.acknowledged);
+        kept.map(|kept| kept.deadline - lease).min()
     }
 
     /// Takes one event and says what is to be done.
@@ -543,7 +552,7 @@ impl Machine {
         self.beats.naming = naming;
         self.beats.next = now.time + beat_interval(lease);
         self.out.wake(self.beats.next);
-        self.out.actions.push(Action::Txn { id, txn, within: beat_interval(lease) });
+        self.out.actions.push(Action::Txn { id, txn, within: beat_within(lease) });
     }
 
     fn beat_done(&mut self, now: Now, outcome: Outcome) {

@@ -141,6 +141,19 @@ impl<S: PartialEq> Lives<S> {
         }
     }
 
+    /// The last rung without anything to wait for: only a process that is known, by a handle that
+    /// is open.
+    ///
+    /// # Errors
+    /// As [`Lives::kill`].
+    pub(super) fn kill_now(&self) -> Result<BootId, String> {
+        let Some(process) = self.process() else {
+            return Err("no process was found to kill".to_owned());
+        };
+        signalled(&process)?;
+        Ok(process.boot_id().clone())
+    }
+
     /// The last rung of a fence: SIGKILL by pidfd. A signal that was *sent* counts; the exit is
     /// waited for no longer than until the deadline.
     ///
@@ -154,12 +167,18 @@ impl<S: PartialEq> Lives<S> {
         let alive = |process: &Arc<Process>| !process.is_gone();
         let found = process.or_else(|| self.process().filter(alive)).or_else(|| self.search());
         let Some(process) = found else { return Err("no process was found to kill".to_owned()) };
-        if let Err(error) = process.kill()
-            && !process.is_gone()
-        {
-            return Err(format!("process {} cannot be killed: {error}", process.pid()));
-        }
+        signalled(&process)?;
         let _late = timeout_at(deadline, process.exited()).await;
         Ok(process.boot_id().clone())
+    }
+}
+
+/// Sends SIGKILL; good if the process is gone already.
+fn signalled(process: &Process) -> Result<(), String> {
+    match process.kill() {
+        Err(error) if !process.is_gone() => {
+            Err(format!("process {} cannot be killed: {error}", process.pid()))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }

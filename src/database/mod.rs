@@ -42,4 +42,11 @@ pub trait Database: Send + Sync + 'static {
 
     /// Looks at another instance of the same service, wherever it is, with the same credentials.
     async fn look(&self, address: SocketAddr, within: Duration) -> LookOutcome;
+
+    /// SIGKILL by pidfd to the process as last verified, at once and from any thread: what is left
+    /// when a fence did not come back. Waits for nothing.
+    ///
+    /// # Errors
+    /// Why there was nothing to kill, or why it was not permitted.
+    fn kill_now(&self) -> Result<BootId, String>;
 }

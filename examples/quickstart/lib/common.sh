@@ -58,6 +58,13 @@ free_port() {
     done
 }
 
+# What building needs and this machine lacks.
+build_needs() {
+    if ! command -v protoc >/dev/null || [ ! -e /usr/include/google/protobuf/descriptor.proto ]; then
+        say "  - install protobuf-compiler and libprotobuf-dev by apt-get, to build the etcd client"
+    fi
+}
+
 # Builds sengu and sets `sengu`.
 build() {
     title "Building"

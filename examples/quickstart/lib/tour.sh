@@ -33,6 +33,7 @@ tour() {
     title "Sengu: $example"
     say "This will"
     db_needs
+    build_needs
     say "  - build sengu (cargo build)"
     say "  - start three $db_title on 127.0.0.1, 127.0.0.2 and 127.0.0.3"
     say "  - start an agent with DNS and HTTP on 127.0.0.1, and let it take the service over"
@@ -42,10 +43,9 @@ tour() {
         read -r -p "Go on? [Y/n] " answer
         case "$answer" in [nN]*) exit 0 ;; esac
     fi
-    if [ -n "$(db_needs)" ]; then
-        title "Installing"
-        db_install
-    fi
+    if [ -n "$(db_needs)$(build_needs)" ]; then title "Installing"; fi
+    if [ -n "$(db_needs)" ]; then db_install; fi
+    if [ -n "$(build_needs)" ]; then integration/servers build; fi
     build
     mkdir -p target/examples
     folder="$(mktemp -d "$PWD/target/examples/XXXXXX")"

@@ -167,8 +167,8 @@ kind = "etcd"
    :    `-- it belongs here
  2 | kind = "etcd"
    `----
-  help: for example `endpoints = ["http://10.0.0.11:2379",
-        "http://10.0.0.12:2379", "http://10.0.0.13:2379"]`
+  help: for example `endpoints = ["http://10.0.0.11:2379", "http://10.0.0.12:2379",
+        "http://10.0.0.13:2379"]`
 /etc/sengu/sengu.toml has 1 mistake
 "#,
     );
@@ -184,16 +184,15 @@ endpoints = ["http://10.0.0.11:2379"]
 lease = "3s"
 "#,
         r#"
-  x the lease of 3s is too short: two of etcd's election time-outs (1s), two
-  | beats (375ms) and the fence (750ms) take 3500ms
+  x the lease of 3s is too short: two of etcd's election time-outs (1s), two beats (375ms) and the
+  | fence (750ms) take 3s500ms
    ,-[/etc/sengu/sengu.toml:1:1]
  1 | [store]
    : ^^^|^^^
    :    `-- here
  2 | kind = "etcd"
    `----
-  help: make `lease` longer, or etcd's election shorter (`election` tells
-        which it is)
+  help: make `lease` longer, or etcd's election shorter (`election` tells which it is)
 /etc/sengu/sengu.toml has 1 mistake
 "#,
     );
@@ -236,6 +235,8 @@ endpoints = ["10.0.0.11"]
    :              ^^^^^|^^^^^
    :                   `-- here
    `----
+  help: for example `endpoints = ["http://10.0.0.11:2379", "http://10.0.0.12:2379",
+        "http://10.0.0.13:2379"]`
 /etc/sengu/sengu.toml has 1 mistake
 "#,
     );

@@ -35,6 +35,7 @@ impl Machine for Fixed {
             Some("/etc/sengu/mysql.secret") => Ok("user = sengu\npassword = hunter2\n\
                  replication_user = repl\nreplication_password = hunter3\n"
                 .into()),
+            Some("/etc/sengu/etcd.secret") => Ok("user = sengu\npassword = hunter2\n".into()),
             Some("/etc/sengu/bare.secret") => Ok("hunter2\n".into()),
             _ => Err(format!("cannot read {}: no such file", path.display())),
         }

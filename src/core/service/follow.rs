@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::candidate::shortened;
 use crate::catalog::At;
 use crate::event::{Action, Command};
-use crate::name::InstanceName;
+use crate::name::{BootId, InstanceName};
 use crate::policy::Rejoin;
 use crate::position::{Covering, Position};
 use crate::record::{Health, MasterRecord};
@@ -154,20 +154,29 @@ impl Service {
         here.map(|(other, _)| other.clone()).or_else(|| elsewhere.map(|(other, _)| other.clone()))
     }
 
-    /// A lapsed holder that came back and is fenced, or follows: its name leaves the list.
+    /// A lapsed holder that came back and is fenced, or follows, or whose process is gone: its name
+    /// leaves the list. Another process in its place proves nothing of the one that held.
     pub(super) fn prove_stopped(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
-        let stopped = |own: &Own| {
-            own.is_exited()
-                || (own.state().is_some_and(|state| !state.writable)
-                    && (own.fenced.is_some()
-                        || own.state().is_some_and(|state| state.source.is_some())))
+        let stopped = |own: &Own, boot_id: &BootId| {
+            if own.gone(boot_id) {
+                return !own.writable();
+            }
+            own.boot_id.as_ref() == Some(boot_id)
+                && own.state().is_some_and(|state| {
+                    !state.writable && (own.fenced.is_some() || state.source.is_some())
+                })
         };
+        for holder in &at.record.unproven {
+            self.watch_holder(cx, holder);
+        }
         let proven: Vec<&InstanceName> = at
             .record
             .unproven
             .iter()
             .filter(|holder| cx.mine(holder))
-            .filter(|holder| self.own.get(&holder.instance).is_some_and(stopped))
+            .filter(|holder| {
+                self.own.get(&holder.instance).is_some_and(|own| stopped(own, &holder.boot_id))
+            })
             .map(|holder| &holder.instance)
             .collect();
         if proven.is_empty() {

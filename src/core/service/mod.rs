@@ -30,7 +30,7 @@ use std::time::Duration;
 use crate::catalog::{At, Catalog, ServiceView};
 use crate::event::{Action, ActionId, ControlOutcome, LookOutcome, Outcome, TxnOutcome};
 use crate::kv::{Compare, Key, Op, Txn};
-use crate::lease::{Beats, lapse_wait};
+use crate::lease::{Beats, beat_within, lapse_wait};
 use crate::machine::Out;
 use crate::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
 use crate::observation::Observation;
@@ -336,7 +336,7 @@ impl Service {
             self.adoption(cx);
             return;
         }
-        self.watch_holder(cx, &at.record);
+        self.watch_holder(cx, &at.record.holder);
         if external::is_external(cx, &at.record) {
             self.external(cx, at);
             self.speak(cx);
@@ -456,8 +456,7 @@ impl Service {
 
     /// A holder here whose process this life of the agent has not seen: is that process still
     /// there? Its port may be closed while it lives, and another life may listen on it.
-    fn watch_holder(&mut self, cx: &mut Cx<'_>, record: &MasterRecord) {
-        let holder = &record.holder;
+    fn watch_holder(&mut self, cx: &mut Cx<'_>, holder: &Holder) {
         if !cx.mine(holder) {
             return;
         }
@@ -536,7 +535,12 @@ impl Service {
             cx.out.wake(self.write_after);
             return None;
         }
-        let id = cx.out.txn(cx.name, txn, Duration::from_secs(5));
+        // A beat rides on it: those of all terms of this host wait for its end.
+        let beat = key::beat(&cx.config.host);
+        let beats = txn.then.iter().any(|op| matches!(op, Op::Put { key, .. } if *key == beat));
+        let lease = cx.config.judge.lease();
+        let within = if beats { beat_within(lease) } else { Duration::from_secs(5) };
+        let id = cx.out.txn(cx.name, txn, within);
         self.writing = Some(id);
         self.writing_since = cx.now.time;
         Some(id)

@@ -209,6 +209,10 @@ impl Database for MysqlDatabase {
     async fn look(&self, address: SocketAddr, within: std::time::Duration) -> LookOutcome {
         observe::look(&self.0, address, within).await
     }
+
+    fn kill_now(&self) -> Result<BootId, String> {
+        self.0.lives.kill_now()
+    }
 }
 
 impl Shared {

@@ -158,6 +158,10 @@ impl Database for RedisDatabase {
     async fn look(&self, address: SocketAddr, within: Duration) -> LookOutcome {
         observe::look(&self.0, address, within).await
     }
+
+    fn kill_now(&self) -> Result<BootId, String> {
+        self.0.lives.kill_now()
+    }
 }
 
 impl Shared {

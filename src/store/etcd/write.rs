@@ -196,10 +196,11 @@ impl<'a> Race<'a> {
             let kept = client.kv_client().txn(read_keys(&shared.space, keys)).await?;
             Ok((head, kept))
         };
-        let (head, kept) = shared.ring.ask(left, read).await?;
+        let (head, kept) = shared.ring.ask(left, read).await.map_err(unknown)?;
         let last = head.kvs().first().map_or(0, |entry| number(entry.mod_revision()));
         if last > self.since {
-            let found = shared.ring.ask(left, |client| self.history(client, last)).await?;
+            let told = shared.ring.ask(left, |client| self.history(client, last));
+            let found = told.await.map_err(unknown)?;
             if let Some((at, held)) = found {
                 return Ok(Found::Done(at, held));
             }
@@ -256,10 +257,15 @@ impl<'a> Race<'a> {
             let mut kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
             Ok(kv.txn(reads).await?)
         };
-        let response = self.shared.ring.ask(LOOK_WITHIN, read).await?;
+        let response = self.shared.ring.ask(LOOK_WITHIN, read).await.map_err(unknown)?;
         let results = space.retell(ops, response.op_responses()).ok_or_else(lost)?;
         Ok(TxnReply { succeeded: held, revision: at, results })
     }
+}
+
+/// Whatever kept the search for an answer from its end: the txn itself may have been done.
+fn unknown(fault: Fault) -> StoreError {
+    StoreError::Unknown(format!("its answer got lost: {}", fault.why()))
 }
 
 async fn send(
