@@ -12,8 +12,7 @@ fn written(folder: &Path) -> String {
          address = \"127.0.0.1:6379\"\n\
          [[hook]]\nphase = \"before-failover\"\n\
          command = [\"/bin/sh\", \"-c\", \"echo $SENGU_SERVICE $SENGU_TERM >> {}\"]\n\
-         [[hook]]\nphase = \"after-failover\"\ncommand = [\"/bin/false\"]\n\
-         [[hook]]\nphase = \"detected\"\ncommand = [\"/nowhere/at/all\"]\n",
+         [[hook]]\nphase = \"after-failover\"\ncommand = [\"/bin/false\"]\n",
         log.display()
     );
     std::fs::write(&file, text).expect("written");
@@ -37,7 +36,6 @@ fn hooks_run_by_hand_and_their_failure_is_told() {
     assert_eq!(run(&file, "hook run before-failover foo --dry-run"), code(Exit::Done));
     assert!(!log.exists(), "a dry run runs nothing");
     assert_eq!(run(&file, "hook run before-failover foo --dry-run --json"), code(Exit::Done));
-    assert_eq!(run(&file, "hook run detected foo --dry-run"), code(Exit::Failed));
     assert_eq!(run(&file, "hook run before-failover foo --term 7"), code(Exit::Done));
     assert_eq!(std::fs::read_to_string(&log).expect("written"), "foo 7\n");
     assert_eq!(run(&file, "hook run after-failover foo"), code(Exit::Failed));
@@ -62,8 +60,7 @@ fn sides_of_a_move_may_name_their_host() {
 fn the_list_is_in_the_order_of_the_phases() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = Config::load(Path::new(&written(folder.path()))).expect("good");
-    let moves = |hook: &&HookConfig| hook.phase != Phase::Detected;
-    let mut hooks: Vec<_> = config.hooks.iter().filter(moves).rev().collect();
+    let mut hooks: Vec<_> = config.hooks.iter().rev().collect();
     let shown = table(&hooks);
     let lines: Vec<_> = shown.lines().collect();
     assert_eq!(lines[0], "before-failover  services: all  at most 10s  on error: continue");
