@@ -73,11 +73,6 @@ impl Worlds {
             Self::DeadAndCut => "agents that die and find no store",
             Self::AgentDiesInHooks => "agents that die during hooks",
             Self::AllDie => "all processes die, one comes back emptied",
-            Self::FullStore => (
-                20 * SECOND,
-                4,
-                &[(0, "store is full for 6 s"), (SECOND, "r1 dies, comes back after 1 s")],
-            ),
             Self::ShortStops => "processes that stand still for a moment",
             Self::OpenFileUnseen => "a file that starts its instance open, followers only",
             Self::HandOpens => "copies opened by hand, followers only",
@@ -133,6 +128,7 @@ impl Worlds {
     /// How long a round takes, how many there are, and its deeds. In them `1`, `2` and `3` after
     /// `h` or `r` are turned from round to round.
     fn rounds(self) -> (Micros, u64, &'static [(Micros, &'static str)]) {
+        const AT_ONCE: Micros = 30 * MILLI;
         match self {
             Self::SlowStoreThenNone => (
                 16 * SECOND,
@@ -149,7 +145,7 @@ impl Worlds {
                 12,
                 &[
                     (0, "person switches over"),
-                    (30 * MILLI, "h1 loses h2 for 1.5 s"),
+                    (AT_ONCE, "h1 loses h2 for 1.5 s"),
                     (AT_ONCE, "h1 loses h3 for 1.5 s"),
                     (AT_ONCE, "h2 loses h3 for 1.5 s"),
                 ],
@@ -170,14 +166,16 @@ impl Worlds {
                     (20 * SECOND, "r2 dies, comes back after 2 s"),
                 ],
             ),
-            Self::ShortStops => (10 * SECOND, 9, &[(0, "r1 is stopped for 1.8 s")]),
-            Self::Deaths => (30 * SECOND, 4, &[(0, "r1 dies, comes back after 2 s")]),
+            Self::FullStore => (
+                20 * SECOND,
+                4,
+                &[(0, "store is full for 6 s"), (SECOND, "r1 dies, comes back after 1 s")],
+            ),
             _ => self.more_rounds(),
         }
     }
 
     fn more_rounds(self) -> (Micros, u64, &'static [(Micros, &'static str)]) {
-        const AT_ONCE: Micros = 30 * MILLI;
         match self {
             Self::CopiesDieToo => (
                 20 * SECOND,
@@ -197,7 +195,7 @@ impl Worlds {
             Self::DeadAndCut => (
                 50 * SECOND,
                 4,
-                &[(0, "h1 is isolated for 40 s"), (AT_ONCE, "agent h1 dies for 300 ms")],
+                &[(0, "h1 is isolated for 40 s"), (30 * MILLI, "agent h1 dies for 300 ms")],
             ),
             Self::AllDie => (
                 60 * SECOND,
@@ -209,6 +207,7 @@ impl Worlds {
                     (30 * SECOND, "person fails over to r2 accepting loss"),
                 ],
             ),
+            Self::ShortStops => (10 * SECOND, 9, &[(0, "r1 is stopped for 1.8 s")]),
             Self::HandOpens => (
                 16 * SECOND,
                 6,
@@ -229,6 +228,7 @@ impl Worlds {
                 6,
                 &[(0, "agent h1 is upgraded"), (6 * SECOND, "person switches over")],
             ),
+            Self::Deaths => (30 * SECOND, 4, &[(0, "r1 dies, comes back after 2 s")]),
             Self::AgentDiesInHooks => (
                 14 * SECOND,
                 12,
