@@ -135,6 +135,11 @@ async fn a_wrong_archive_is_refused_by_line_and_leaves_nothing() {
         replace(number, &line(number).replacen(what, with, 1))
     };
     let long = "k".repeat(KEY_BYTES_MAX + 1);
+    let fifth = line(5);
+    let (_, lease) = fifth.split_once("\"lease\":").expect("it hangs on one");
+    let digits = lease.split(|c: char| !c.is_ascii_digit()).next().expect("at least one part");
+    let lease: u64 = digits.parse().expect("a lease's number");
+    let hangs = |lease: u64| format!("\"lease\":{lease}");
     let wrong: Vec<(u64, String, &str)> = vec![
         (1, String::new(), "ends where the header"),
         (1, "SQLite format 3\0\n".to_owned(), "not the header"),
@@ -155,7 +160,7 @@ async fn a_wrong_archive_is_refused_by_line_and_leaves_nothing() {
         (4, edit(4, "\"version\":1", "\"version\":0"), "0 times"),
         (4, edit(4, "kv/empty", &long), "a key of 1025 bytes"),
         (4, edit(4, "kv/empty", "kv/bytes"), "twice"),
-        (5, edit(5, "\"lease\":", "\"lease\":1"), "hangs on lease"),
+        (5, edit(5, &hangs(lease), &hangs(lease ^ 1)), "hangs on lease"),
         (7, good[..good.len() - 1].to_owned(), "cut short"),
         (8, edit(1, "\"records\":5", "\"records\":6"), "ends where a record"),
         (8, format!("{good}\n"), "more lines"),
