@@ -54,6 +54,7 @@ impl World {
                 self.request(at, Request::Txn(id, Rc::new(txn)));
             }
             Action::Control { id, instance, term, command, within } => {
+                self.agents[at.host].commanded += 1;
                 let db = self.database_of(&instance);
                 if let Command::Fence { kill } = command {
                     self.begin_action(at, id, Pending::Fence, within + Duration::from_millis(5));

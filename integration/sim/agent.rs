@@ -43,6 +43,8 @@ pub(crate) struct Agent {
     pub(crate) watch_late: Micros,
     /// Txns that it sent since the last audit.
     pub(crate) asked: usize,
+    /// Commands to databases that it sent since the last audit.
+    pub(crate) commanded: usize,
     /// It runs a newer version, whose records have a field that others do not know.
     pub(crate) newer: bool,
     /// Its file says `failover = "manual"` now, whatever the others' say.
@@ -128,6 +130,7 @@ impl Agent {
             remembered: BTreeSet::new(),
             watch_late: 0,
             asked: 0,
+            commanded: 0,
             newer: false,
             manual: false,
             forgotten: BTreeSet::new(),

@@ -21,6 +21,8 @@ const PENDING: usize = 60;
 const HISTORY: usize = 101;
 /// Txns that an agent sends between two audits: beats, and what else changes.
 const TXNS: usize = 120;
+/// Commands that an agent sends to databases between two audits.
+const COMMANDS: usize = 120;
 /// Histories that a master record remembers.
 const ORIGINS: usize = 16;
 /// Records of one service besides history and requests: copies, their finals, the master.
@@ -35,6 +37,9 @@ impl World {
         for host in 0..self.agents.len() {
             let asked = std::mem::take(&mut self.agents[host].asked);
             self.tell(Fact::Size { what: "txns of one agent in 2 s", size: asked, bound: TXNS });
+            let commanded = std::mem::take(&mut self.agents[host].commanded);
+            let what = "commands of one agent in 2 s";
+            self.tell(Fact::Size { what, size: commanded, bound: COMMANDS });
             let Some(life) = self.agents[host].life.as_ref() else { continue };
             let (inbox, pending) = (life.waiting_events(), life.pending.len());
             self.tell(Fact::Size { what: "events in an inbox", size: inbox, bound: INBOX });

@@ -16,6 +16,9 @@ use super::{Breach, Invariant};
 
 /// No world counts less as hung; a clock may be one percent off.
 const HUNG: Micros = 1_900 * MILLI;
+/// A fence that began while it hung may end in a kill when it has just woken: its rungs take so
+/// long.
+const LADDER: Micros = 1_500 * MILLI;
 
 /// When each host and instance was last hindered, and the records.
 pub(crate) struct NoNeedlessMove {
@@ -28,6 +31,8 @@ pub(crate) struct NoNeedlessMove {
     stopped: BTreeSet<Id>,
     /// When each process was last stopped, and until when.
     stops: BTreeMap<Id, (Micros, Micros)>,
+    /// Until when each process last hung.
+    hung: BTreeMap<Id, Micros>,
     records: BTreeMap<usize, Rc<MasterRecord>>,
 }
 
@@ -41,6 +46,7 @@ impl NoNeedlessMove {
             cut: BTreeSet::new(),
             stopped: BTreeSet::new(),
             stops: BTreeMap::new(),
+            hung: BTreeMap::new(),
             records: BTreeMap::new(),
         }
     }
@@ -108,8 +114,11 @@ impl NoNeedlessMove {
     }
 
     fn goes_on(&mut self, at: Micros, id: Id) {
-        if let Some((_, end)) = self.stops.get_mut(&id) {
+        if let Some((since, end)) = self.stops.get_mut(&id) {
             *end = at.min(*end);
+            if *end - *since >= HUNG {
+                self.hung.insert(id, *end);
+            }
         }
     }
 
@@ -118,7 +127,8 @@ impl NoNeedlessMove {
         let MasterState::Vacant { cause: Cause::Hung, .. } = new.state else { return Ok(()) };
         let Some(holder) = Id::named(service, &new.holder.instance) else { return Ok(()) };
         let stood = self.stops.get(&holder).map_or(0, |(since, end)| at.min(*end) - since);
-        if stood >= HUNG {
+        let woke = self.hung.get(&holder).is_some_and(|end| at <= *end + LADDER);
+        if stood >= HUNG || woke {
             return Ok(());
         }
         Err(Breach::firm(format!(

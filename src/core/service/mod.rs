@@ -101,6 +101,8 @@ pub(crate) struct Service {
     publish_after: Time,
     /// When records of instances were last written, and the last revisions that this life wrote.
     published: Time,
+    /// When records of instances that are not configured any more were last removed.
+    forgot: Time,
     written: VecDeque<crate::kv::Revision>,
     /// The hook under way: which, for which term, and when it started.
     hook: Option<RunningHook>,

@@ -281,7 +281,16 @@ impl Own {
             }
             _ => {}
         }
+        let done = match (&command, &outcome) {
+            (Command::Follow { source }, ControlOutcome::Done { state, .. }) => {
+                state.source == Some(*source)
+            }
+            _ => true,
+        };
         self.ended(now, outcome);
+        if !done {
+            self.retry_at = now.time + RETRY; // It said so, and did not do it.
+        }
     }
 
     /// A command ended, whichever lane it ran in.

@@ -8,6 +8,7 @@ use crate::observation::{InstanceState, SemiSync, Settings};
 use crate::position::{Covering, Position};
 use crate::record::{FORMAT, Health, InstanceRecord, Lag, MasterState, key};
 use crate::sabotage::sabotaged;
+use crate::time::Time;
 
 use super::own::Own;
 use super::{Cx, Service, put};
@@ -72,6 +73,9 @@ impl Service {
             then.push(put(key, &record));
         }
         self.forget_removed(cx, &mut when, &mut then);
+        if then.iter().any(|op| matches!(op, Op::Delete(_))) {
+            self.forgot = cx.now.time;
+        }
         if !then.is_empty() {
             let txn = Txn { when, then, otherwise: Vec::new() };
             self.publishing = Some(cx.out.txn(cx.name, txn, Duration::from_secs(5)));
@@ -89,7 +93,7 @@ impl Service {
 
     /// Records of this agent's instances that are not configured any more go, except the holder's;
     /// while nobody serves they stand, since what such a copy holds still counts against others.
-    fn forget_removed(&self, cx: &Cx<'_>, when: &mut Vec<Compare>, then: &mut Vec<Op>) {
+    fn forget_removed(&self, cx: &mut Cx<'_>, when: &mut Vec<Compare>, then: &mut Vec<Op>) {
         let record = cx.view.managed_record();
         if record.is_some_and(|record| record.state != MasterState::Serving) {
             return;
@@ -100,6 +104,11 @@ impl Service {
                 && !self.own.contains_key(name)
                 && holder != Some(name)
             {
+                let due = self.forgot + REWRITE_PAUSE;
+                if self.forgot > Time::ZERO && cx.now.time < due {
+                    cx.out.wake(due);
+                    return; // A second agent of this host writes it again each time.
+                }
                 let key = key::instance(cx.name, name);
                 when.push(Compare::Modified(key.clone(), at.revision));
                 then.push(Op::Delete(key));
