@@ -185,8 +185,9 @@ impl Task {
                         let file = self.config.destination.display();
                         tracing::warn!(%file, "{error}; trying again");
                     }
-                    self.status.send_modify(|shown| shown.command = Some(status));
+                    // Kept before it is told: who waits for the end may stop all at once.
                     self.remember().await;
+                    self.status.send_modify(|shown| shown.command = Some(status));
                 }
                 () = clock::sleep_until(wake) => {}
             }
