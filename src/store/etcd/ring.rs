@@ -125,7 +125,7 @@ impl Ring {
         F: Future<Output = Result<T, Fault>>,
     {
         let deadline = Instant::now() + within;
-        let mut failed: Vec<String> = Vec::new();
+        let (mut failed, mut before) = (Vec::new(), Vec::new());
         loop {
             match self.round(deadline, &ask, &mut failed).await {
                 Ok(answer) => return Ok(answer),
@@ -133,14 +133,13 @@ impl Ring {
                 Err(None) => {}
             }
             if Instant::now() + PAUSE >= deadline {
-                let why = if failed.is_empty() {
-                    format!("no answer within {} ms", within.as_millis())
-                } else {
-                    failed.join("; ")
-                };
-                return Err(Fault::Lost(why));
+                // The last round may have had no time to learn anything.
+                let known = [failed, before].into_iter().find(|round| !round.is_empty());
+                let why = known.map(|round: Vec<String>| round.join("; "));
+                let silent = || format!("no answer within {} ms", within.as_millis());
+                return Err(Fault::Lost(why.unwrap_or_else(silent)));
             }
-            failed.clear();
+            before = std::mem::take(&mut failed);
             sleep(PAUSE).await;
         }
     }
