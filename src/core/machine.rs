@@ -67,6 +67,9 @@ enum Route {
     Service(ServiceName),
 }
 
+/// However a wait was counted, a tick comes no sooner than this: a loop must not turn for nothing.
+const SOONEST: Duration = Duration::from_millis(1);
+
 /// How long a txn may take before its outcome counts as unknown.
 const TXN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -173,7 +176,7 @@ impl Machine {
     /// Asks for the next tick, unless an earlier one is on its way: that one looks at everything,
     /// and asks anew for what it does not do.
     fn ask_to_be_woken(&mut self, now: Time) {
-        let Some(wake) = self.out.wake.take() else { return };
+        let Some(wake) = self.out.wake.take().map(|wake| wake.max(now + SOONEST)) else { return };
         if self.woken.is_some_and(|before| before > now && before <= wake) {
             return;
         }
@@ -544,7 +547,10 @@ impl Machine {
                 .iter()
                 .any(|(name, term)| !beats.acknowledged(name, *term) && beats.hurry(name, *term));
         if self.beats.busy.is_some() || (now.time < self.beats.next && !grown) {
-            self.out.wake(self.beats.next);
+            // One that is under way for longer ends by an event.
+            if now.time < self.beats.next {
+                self.out.wake(self.beats.next);
+            }
             return;
         }
         if self.beats.revision == 0
