@@ -9,17 +9,19 @@ use sengu_core::name::{BootId, InstanceName};
 use sengu_core::policy::{Failover, Loss, Rejoin};
 use sengu_core::position::Position;
 use sengu_core::record::{
-    Ask, FinalRecord, InstanceRecord, MasterRecord, MasterState, Record, Unfit, key,
+    Ask, FinalRecord, InstanceRecord, MasterRecord, MasterState, Record, RequestRecord, Stand,
+    Unfit, key,
 };
 
 use super::agent::service_name;
 use super::database::Database;
-use super::deed::Back;
+use super::deed::{Back, Data};
 use super::fact::{Fact, Id};
 use super::invariants::Violation;
 use super::options::Ending;
 use super::replication::Link;
 use super::schedule::{MILLI, Micros, SECOND};
+use super::strike::RENUMBERED;
 use super::world::{World, say};
 
 /// How long the world may take to come to rest after everything was mended.
@@ -62,8 +64,10 @@ impl World {
     /// An election a minute fences nothing and moves nothing.
     fn elections(&mut self) {
         self.coverage.ending("an election a minute");
-        let terms: Vec<_> = (0..self.options.services).map(|it| self.managed(it)).collect();
-        for _ in 0..3 {
+        let mut terms: Vec<_> = (0..self.options.services).map(|it| self.managed(it)).collect();
+        for minute in 0..3 {
+            // What a person asked for before is done in the first one.
+            let asked = minute == 0 && self.asked();
             let away = self.random.fault.between(SECOND, 2200 * MILLI);
             say!(self, "* the store elects for {} ms", away / MILLI);
             self.store.away_until = self.now + away;
@@ -71,6 +75,9 @@ impl World {
             self.tell(Fact::Hindered { host: None, instance: None, until });
             let next = self.now + 60 * SECOND;
             self.run_until(next);
+            if asked {
+                terms = (0..self.options.services).map(|it| self.managed(it)).collect();
+            }
         }
         let after: Vec<_> = (0..self.options.services).map(|it| self.managed(it)).collect();
         if terms != after && self.judges.violation.is_none() {
@@ -78,6 +85,14 @@ impl World {
                 "an election a minute changed the terms from {terms:?} to {after:?}"
             ));
         }
+    }
+
+    /// Is a move asked for and not done or refused yet?
+    fn asked(&self) -> bool {
+        self.store.kv.prefixed("requests/").any(|entry| {
+            RequestRecord::decode(&entry.value)
+                .is_ok_and(|it| !it.stand.ended() && it.stand != Stand::Standing)
+        })
     }
 
     /// One thing is broken and stays so; then the master's process ends, where another copy can
@@ -183,8 +198,26 @@ impl World {
             if self.resting(service).is_err() {
                 let to = self.fullest(service, attempt);
                 say!(self, "nobody can be proven to have everything: a person decides for {to:?}");
+                self.renumber(service, to.as_ref());
                 self.ask(service, Ask::Failover { to, lossy: true }, false);
             }
+        }
+    }
+
+    /// A copy that was set back is given another number first, as its refusal says.
+    fn renumber(&mut self, service: usize, chosen: Option<&InstanceName>) {
+        let Some(id) = chosen.and_then(|name| Id::named(service, name)) else { return };
+        let (db, name) = (self.index_of(id), service_name(service));
+        let refusal = format!("`{}`: it was set back", id.name());
+        let told = self.agents[..self.hosts()].iter().any(|agent| {
+            let now = agent.clock.now(self.now);
+            let report = agent.life.as_ref().and_then(|life| life.machine.report(now, &name));
+            report.is_some_and(|report| report.refusals.iter().any(|why| why.contains(&refusal)))
+        });
+        if told {
+            self.databases[db].server += RENUMBERED;
+            self.end_process(db, "a person gives it another number");
+            self.plan_restart(db, Back::After(200 * MILLI, Data::Kept));
         }
     }
 

@@ -53,6 +53,8 @@ pub(crate) struct Database {
     pub(crate) family: Family,
     /// The writes that a new process would read from disk.
     pub(crate) disk: Vec<u64>,
+    /// The number that a MySQL or MariaDB server writes under.
+    pub(crate) server: usize,
     /// The same of a MySQL server: its binary log, its relay log, its source.
     pub(crate) log: Vec<Entry>,
     pub(crate) relay: Vec<Entry>,
@@ -195,6 +197,7 @@ impl Database {
     ) -> Self {
         Self {
             family,
+            server: id.number,
             log: Vec::new(),
             relay: Vec::new(),
             saved_source: None,

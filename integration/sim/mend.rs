@@ -73,6 +73,14 @@ impl World {
             Mend::Guest(host) => self.guest_goes_on(host),
             Mend::Double => {
                 let double = self.hosts();
+                // While the other one hangs nobody would fence what the double holds: the limit
+                // of an agent that is dead beside its database.
+                let other = self.agents[self.place(double)].life.as_ref();
+                let hangs = other.map_or(0, |life| life.stalled_until);
+                if hangs > self.now && !self.calm {
+                    self.plan(hangs - self.now, Happening::Mend(Mend::Double));
+                    return;
+                }
                 self.doubled = false;
                 self.kill_agent(double, "the double ends");
             }

@@ -14,7 +14,7 @@ use sengu_core::observation::{InstanceState, Role, SemiSync, Settings, Verdict};
 use sengu_core::position::{MariadbPosition, MysqlPosition, Position};
 
 use super::database::{Ask, Reply};
-use super::fact::{Fact, Id};
+use super::fact::Fact;
 use super::replication::Link;
 use super::schedule::{MILLI, Micros};
 use super::world::{Happening, World, say};
@@ -91,7 +91,7 @@ impl Sql {
     /// A fresh process with what its disk holds.
     pub(crate) fn new(
         family: Family,
-        id: Id,
+        server: usize,
         read_only: bool,
         log: Vec<Entry>,
         relay: Vec<Entry>,
@@ -106,7 +106,7 @@ impl Sql {
         }
         Self {
             family,
-            server: id.number,
+            server,
             read_only,
             log,
             relay,

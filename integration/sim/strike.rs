@@ -10,6 +10,9 @@ use super::schedule::{MILLI, Micros, SECOND};
 use super::storm;
 use super::world::{Happening, Life, World, note, say};
 
+/// So far apart are the numbers that one server has in its time.
+pub(crate) const RENUMBERED: usize = 16;
+
 impl World {
     /// A deed is done.
     pub(crate) fn strike(&mut self, deed: &Deed) {
@@ -332,6 +335,10 @@ impl super::database::Database {
                 self.log.clear();
                 self.relay.clear();
                 self.saved_source = None;
+                if self.family == super::sql::Family::Mysql {
+                    // Its UUID stood there, too: a server that begins anew draws another.
+                    self.server += RENUMBERED;
+                }
             }
             return;
         }

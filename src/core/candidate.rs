@@ -264,7 +264,7 @@ fn judge<'a>(
         });
     }
     if let Some(in_sync) = &terms.in_sync {
-        in_sync.admits(copy, position, readable, copies)?;
+        in_sync.admits(copy, position, readable, copies, terms)?;
     }
     for (other, theirs) in readable {
         if other.instance == copy.instance {
@@ -297,6 +297,7 @@ impl InSync<'_> {
         position: &Position,
         readable: &[(&Copy, &Position)],
         copies: &[Copy],
+        terms: &Terms<'_>,
     ) -> Result<(), Refusal> {
         // The same life of the holder: whatever was acknowledged, it wrote.
         let holder = copies.iter().find(|other| other.instance == *self.holder && other.in_step);
@@ -309,7 +310,11 @@ impl InSync<'_> {
             return Err(Refusal::NotInSync(self.holder.clone()));
         }
         // One whose position cannot be compared shows nothing: it may hold what this one lacks.
-        let told = readable.iter().filter(|(other, _)| self.copies.contains(&other.instance));
+        // One that lost its data since shows nothing either.
+        let told = readable.iter().filter(|(other, position)| {
+            self.copies.contains(&other.instance)
+                && (other.in_step || holds_origin(position, terms).is_ok())
+        });
         let told = told.count();
         if told < self.finals_needed {
             return Err(Refusal::TooFewFinals(told, self.finals_needed));

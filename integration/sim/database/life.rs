@@ -35,7 +35,7 @@ impl World {
             let mut process = Process::new(life, boot_id, database.saved_source, copy);
             let (log, relay) = (database.log.clone(), database.relay.clone());
             let fenced = database.starts_fenced;
-            process.sql = Some(Sql::new(database.family, id, fenced, log, relay));
+            process.sql = Some(Sql::new(database.family, database.server, fenced, log, relay));
             database.process = Some(process);
         }
         let open = database.writable();

@@ -285,6 +285,12 @@ impl Own {
             (Command::Follow { source }, ControlOutcome::Done { state, .. }) => {
                 state.source == Some(*source)
             }
+            (Command::Acknowledge { on }, ControlOutcome::Done { state, .. }) => {
+                state.semi_sync.is_none_or(|semi| semi.acknowledges == *on)
+            }
+            (Command::Await { count }, ControlOutcome::Done { state, .. }) => {
+                state.semi_sync.is_none_or(|semi| semi.awaits == *count)
+            }
             _ => true,
         };
         self.ended(now, outcome);
