@@ -20,6 +20,7 @@ pub mod probe;
 pub mod process;
 pub mod store;
 pub mod template;
+pub mod token;
 pub mod view;
 
 pub use sengu_core as core;

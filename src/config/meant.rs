@@ -15,8 +15,8 @@ use super::machine::Machine;
 use super::parts::{self, Part};
 use super::problem::ConfigError;
 use super::{
-    ChecksConfig, Config, DEFAULT_DATA_DIR, DEFAULT_SOCKET, DnsConfig, HttpConfig, outputs,
-    services, store,
+    ChecksConfig, Config, DEFAULT_DATA_DIR, DEFAULT_SOCKET, DnsConfig, http, outputs, services,
+    store, tokens,
 };
 
 /// What every part of the reading needs beside its table.
@@ -73,7 +73,8 @@ fn whole(top: &Table<'_>, setting: &Setting<'_>) -> Option<Config> {
     });
     let (lease, store) = store::read(top, setting);
     let dns = dns(top);
-    let http = http(top);
+    let tokens = tokens::read(top, setting);
+    let http = http::read(top, setting, !tokens.is_empty());
     let checks = checks(top, setting);
     let services = services::read(top, setting);
     let templates = outputs::templates(top, setting);
@@ -88,6 +89,7 @@ fn whole(top: &Table<'_>, setting: &Setting<'_>) -> Option<Config> {
         store,
         dns,
         http,
+        tokens,
         services: services.into_iter().map(|(name, found)| (name, found.value)).collect(),
         templates,
         hooks,
@@ -147,24 +149,6 @@ fn same(own: &SocketAddr, target: &SocketAddr) -> bool {
         && (own.ip() == target.ip() || own.ip().is_unspecified() && target.ip().is_loopback())
 }
 
-fn http(top: &Table<'_>) -> HttpConfig {
-    let mut http = HttpConfig::default();
-    let Some(table) = top.table("http", &keys::HTTP) else { return http };
-    if let Some(listen) = table.each("listen", socket_address) {
-        for address in &listen {
-            if !address.value.ip().is_loopback() {
-                let message = format!("{} is not a loopback address", address.value);
-                let help = "beyond loopback nothing listens without tokens, which do not exist \
-                            yet; listen on 127.0.0.1";
-                table.note(&address.at, message, "here", Some(help));
-            }
-        }
-        http.listen = values(listen);
-    }
-    table.finish();
-    http
-}
-
 fn checks(top: &Table<'_>, setting: &Setting<'_>) -> ChecksConfig {
     let mut checks = ChecksConfig {
         folder: setting.folder.join("checks"),
@@ -199,12 +183,6 @@ impl Default for DnsConfig {
                 (IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
             ],
         }
-    }
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 8500))] }
     }
 }
 

@@ -62,6 +62,14 @@ pub struct Metrics {
     http_seconds: Histograms<Open<2>>,
     /// Blocking reads that wait now.
     pub http_waiting: Gauge,
+    /// Open connections of the HTTP server.
+    pub http_connections: Gauge,
+    /// What the HTTP server refused, by its reason.
+    pub http_refused: Family<Fixed<1>, Counter>,
+    /// Connections that the HTTP server cut off, by what was too slow.
+    pub http_cut: Family<Fixed<1>, Counter>,
+    /// Until when its certificate is valid, in seconds since 1970.
+    pub http_certificate_until: Gauge,
     store: Histograms<Fixed<1>>,
     probes: Family<Fixed<1>, Counter>,
     /// Lines of the audit, by where they came from.
@@ -103,6 +111,10 @@ impl Metrics {
             http: Family::default(),
             http_seconds: Family::new_with_constructor(measured),
             http_waiting: Gauge::default(),
+            http_connections: Gauge::default(),
+            http_refused: Family::default(),
+            http_cut: Family::default(),
+            http_certificate_until: Gauge::default(),
             store: Family::new_with_constructor(measured),
             probes: Family::default(),
             audit: Family::default(),
@@ -124,6 +136,11 @@ impl Metrics {
         register(&mut registry, "sengu_http_requests", &metrics.http);
         register(&mut registry, "sengu_http_request_seconds", &metrics.http_seconds);
         register(&mut registry, "sengu_http_waiting", &metrics.http_waiting);
+        register(&mut registry, "sengu_http_connections", &metrics.http_connections);
+        register(&mut registry, "sengu_http_refused", &metrics.http_refused);
+        register(&mut registry, "sengu_http_cut", &metrics.http_cut);
+        let until = &metrics.http_certificate_until;
+        register(&mut registry, "sengu_http_certificate_until_seconds", until);
         register(&mut registry, "sengu_store_write_seconds", &metrics.store);
         register(&mut registry, "sengu_probes", &metrics.probes);
         register(&mut registry, "sengu_audit_lines", &metrics.audit);
