@@ -8,6 +8,7 @@ pub mod board;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod crowd;
 pub mod database;
 pub mod dns;
 pub mod duration;

@@ -55,6 +55,10 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
     put("dns.recursors".into(), list(&config.dns.recursors));
     let clients = config.dns.recursion_clients.iter().map(|(net, bits)| format!("{net}/{bits}"));
     put("dns.recursion_clients".into(), list(clients.collect::<Vec<_>>()));
+    put("dns.responses_per_second".into(), config.dns.responses_per_second.to_string());
+    put("dns.connections".into(), config.dns.connections.to_string());
+    let each = config.dns.connections_per_address.to_string();
+    put("dns.connections_per_address".into(), each);
     spell_http(&mut put, &config.http);
     for (name, token) in &config.tokens {
         put(format!("token.{name}.scope"), token.scope.to_string());

@@ -191,7 +191,19 @@ pub const DNS: Section = Section {
         fixed(
             "recursion_clients",
             "[\"127.0.0.0/8\", \"::1/128\"]",
-            "Who may ask other names, as networks.",
+            "Who may ask other names, as networks of 8 bits and more.",
+        ),
+        fixed(
+            "responses_per_second",
+            "1000",
+            "Answers over UDP to one network beyond this host (IPv4 /24, IPv6 /56) in a second: 1 \
+             to 1000000. Beyond them clients are sent to TCP, or not answered.",
+        ),
+        fixed("connections", "256", "TCP connections at a time: 1 to 10000."),
+        fixed(
+            "connections_per_address",
+            "64",
+            "Of one address beyond this host (IPv6: of one /64): 1 to 10000.",
         ),
     ],
 };

@@ -19,6 +19,9 @@ use super::{
     store, tokens,
 };
 
+/// A network of fewer bits is more than anybody's own.
+const OPEN: u8 = 8;
+
 /// What every part of the reading needs beside its table.
 pub(super) struct Setting<'a> {
     /// The machine.
@@ -137,7 +140,24 @@ fn dns(top: &Table<'_>) -> DnsConfig {
         dns.recursors = values(recursors);
     }
     if let Some(clients) = table.each("recursion_clients", network) {
+        for client in clients.iter().filter(|client| client.value.1 < OPEN) {
+            let (network, bits) = client.value;
+            let message = format!("{network}/{bits} would make this an open resolver");
+            let help = "whoever forges an address could aim it at others: name your own networks";
+            table.note(&client.at, message, "here", Some(help));
+        }
         dns.recursion_clients = values(clients);
+    }
+    if let Some(responses) = table.whole("responses_per_second", 1..=1_000_000) {
+        dns.responses_per_second = responses.value;
+    }
+    for (name, place) in [
+        ("connections", &mut dns.connections),
+        ("connections_per_address", &mut dns.connections_per_address),
+    ] {
+        if let Some(found) = table.whole(name, 1..=10_000) {
+            *place = usize::try_from(found.value).unwrap_or(*place);
+        }
     }
     table.finish();
     dns
@@ -182,6 +202,9 @@ impl Default for DnsConfig {
                 (IpAddr::from([127, 0, 0, 0]), 8),
                 (IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
             ],
+            responses_per_second: 1000,
+            connections: 256,
+            connections_per_address: 64,
         }
     }
 }

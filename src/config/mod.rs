@@ -122,6 +122,13 @@ pub struct DnsConfig {
     pub recursors: Vec<SocketAddr>,
     /// Who may ask other names, as networks (`127.0.0.0/8`). Default loopback.
     pub recursion_clients: Vec<(IpAddr, u8)>,
+    /// Answers over UDP to one network beyond this host (IPv4 /24, IPv6 /56) in a second; beyond
+    /// them clients are sent to TCP. Default 1000.
+    pub responses_per_second: u32,
+    /// TCP connections at a time. Default 256.
+    pub connections: usize,
+    /// Of one address beyond this host. Default 64.
+    pub connections_per_address: usize,
 }
 
 /// The HTTP server: Consul's dialect, health answers for balancers.

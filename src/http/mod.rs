@@ -13,7 +13,6 @@ mod balancer;
 pub(crate) mod body;
 mod catalog;
 mod check;
-mod crowd;
 mod descriptors;
 pub(crate) mod events;
 mod kv;

@@ -27,9 +27,9 @@ use tower::ServiceExt as _;
 
 use super::access::Gate;
 use super::answer;
-use super::crowd::{Crowd, Origin, Rates};
 use super::pace::{self, Pace, Paced};
 use crate::config::HttpLimits;
+use crate::crowd::{Crowd, Origin, Rates};
 use crate::metrics;
 
 /// How long requests may go on after the end was asked for.

@@ -58,6 +58,8 @@ pub struct Metrics {
     render_seconds: Histograms<Open<1>>,
     dns: Family<Fixed<2>, Counter>,
     dns_seconds: Histogram,
+    /// Questions that went beyond a bound of the DNS server.
+    pub dns_limited: Family<Fixed<1>, Counter>,
     http: Family<Open<3>, Counter>,
     http_seconds: Histograms<Open<2>>,
     /// Blocking reads that wait now.
@@ -108,6 +110,7 @@ impl Metrics {
             render_seconds: Family::new_with_constructor(measured),
             dns: Family::default(),
             dns_seconds: histogram(),
+            dns_limited: Family::default(),
             http: Family::default(),
             http_seconds: Family::new_with_constructor(measured),
             http_waiting: Gauge::default(),
@@ -133,6 +136,7 @@ impl Metrics {
         register(&mut registry, "sengu_render_seconds", &metrics.render_seconds);
         register(&mut registry, "sengu_dns_requests", &metrics.dns);
         register(&mut registry, "sengu_dns_request_seconds", &metrics.dns_seconds);
+        register(&mut registry, "sengu_dns_limited", &metrics.dns_limited);
         register(&mut registry, "sengu_http_requests", &metrics.http);
         register(&mut registry, "sengu_http_request_seconds", &metrics.http_seconds);
         register(&mut registry, "sengu_http_waiting", &metrics.http_waiting);

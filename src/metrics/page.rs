@@ -113,6 +113,11 @@ pub const TABLE: &[Row] = &[
     counter("sengu_dns_requests", &["protocol", "code"], "Answers of the DNS server."),
     histogram("sengu_dns_request_seconds", &[], "From a question to its answer."),
     counter(
+        "sengu_dns_limited",
+        &["what"],
+        "Beyond a bound: questions over UDP `sent-to-tcp` or `dropped`, connections over `tcp`.",
+    ),
+    counter(
         "sengu_http_requests",
         &["method", "route", "code"],
         "Answers of the HTTP server and the socket; `route` is the pattern, not the path.",

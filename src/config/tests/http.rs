@@ -87,3 +87,13 @@ fn a_change_of_tokens_is_told_without_them() {
     assert_eq!(one.diff(&other), ["~ token.a (not shown)"]);
     assert_eq!(good("").diff(&one), ["+ token.a.scope = write"]);
 }
+
+#[test]
+fn an_open_resolver_is_refused() {
+    for network in ["0.0.0.0/0", "::/0", "10.0.0.0/7"] {
+        let told = wrong(&format!("[dns]\nrecursion_clients = [\"127.0.0.0/8\", \"{network}\"]\n"));
+        assert!(told.contains(&format!("{network} would make this an open resolver")), "{told}");
+    }
+    let config = good("[dns]\nrecursion_clients = [\"10.0.0.0/8\"]\nresponses_per_second = 50\n");
+    assert_eq!(config.dns.responses_per_second, 50);
+}
