@@ -2,7 +2,8 @@
 //! raw requests.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,17 +18,6 @@ fn token(place: &Place, name: &str, scope: &str) -> (PathBuf, String) {
     let words = ["token", "new", name, "--scope", scope, "--to", file.to_str().expect("UTF-8")];
     let lines = sengu(Path::new("/nowhere/sengu.toml"), &words).good().out;
     (file, lines)
-}
-
-/// A request with the token of a file.
-fn asked(server: SocketAddr, method: &str, path: &str, token: &Path, body: &str) -> http::Response {
-    let token = fs::read_to_string(token).expect("a token");
-    let (length, token) = (body.len(), token.trim());
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: sengu\r\nconnection: close\r\nx-consul-token: {token}\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    );
-    http::raw(server, request.as_bytes()).expect("answered")
 }
 
 /// `sengu` over HTTP, with a token.
@@ -94,14 +84,29 @@ fn tokens_hold_on_every_listener_and_change_by_a_reload() {
     assert!(history.contains("token anna@db1"), "{history}");
 
     // The reader's token is changed: both are good, then only the new one.
-    let again = place.path("again.token");
-    let (new, lines) = token(place, "again", "read");
-    fs::copy(&new, &again).expect("copied");
-    fs::write(&reader, "").expect("emptied");
-    let both = lines.replace("token.again", "token.grafana");
-    with(&[&both, &write]).good();
+    let (again, _) = token(place, "again", "read");
+    let hashes = place.path("grafana.hashes");
+    let line = |file: &Path| fs::read_to_string(file).expect("a token");
+    let by_file = format!(
+        "[token.grafana]\nscope = \"read\"\nfile = \"{}\"\n[token.deploy]{}",
+        hashes.display(),
+        write.split("[token.deploy]").nth(1).expect("its lines")
+    );
+    fs::write(&hashes, line(&reader) + &line(&again)).expect("written");
+    fs::set_permissions(&hashes, PermissionsExt::from_mode(0o640)).expect("set");
+    with(&[&by_file]).refused("chmod 600");
+    fs::set_permissions(&hashes, PermissionsExt::from_mode(0o600)).expect("set");
+    with(&[&by_file]).good();
+    for file in [&reader, &again] {
+        over_http(&url, file, &["kv", "get", "a"]).good();
+    }
+    fs::write(&hashes, line(&again)).expect("written");
+    let told = with(&[&by_file]).good().out;
+    assert!(told.contains("~ token.grafana (not shown)"), "{told}");
     over_http(&url, &again, &["kv", "get", "a"]).good();
-    over_http(&url, &operator, &["kv", "get", "a"]).refused("ACL not found");
+    for file in [&reader, &operator] {
+        over_http(&url, file, &["kv", "get", "a"]).refused("ACL not found");
+    }
 
     let audit = trio.agent.sengu(&["audit", "--limit", "100"]).good().out;
     for words in ["token deploy", "token grafana", "token anna"] {
@@ -170,7 +175,6 @@ fn certificates_are_asked_for_and_changed_while_it_runs() {
     for words in [&["--ca", &ca, "kv", "list"][..], &["kv", "list"][..]] {
         assert_eq!(over_http(&url, &reader, words).code, Some(3), "{words:?}");
     }
-    assert!(TcpStream::connect(address).is_ok());
     let plain = over_http(&url.replace("https", "http"), &reader, &["kv", "list"]);
     assert_eq!(plain.code, Some(3), "{}", plain.all());
 

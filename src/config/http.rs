@@ -104,12 +104,15 @@ fn limits(table: &Table<'_>) -> HttpLimits {
     if let Some(connections) = whole("connections", 100_000, 16) {
         limits.connections = connections;
     }
+    // What waits or follows never has all connections: an eighth is left for others.
     limits.waiting = limits.connections / 4 * 3;
-    let most = u32::try_from(limits.waiting).unwrap_or(u32::MAX);
+    limits.streams = limits.connections / 8;
+    let most = |part: usize| u32::try_from(part).unwrap_or(u32::MAX);
+    let (waits, streams) = (most(limits.waiting), most(limits.streams));
     for (name, most, least, place) in [
         ("connections_per_address", 100_000, 1, &mut limits.connections_per_address),
-        ("waiting", most, 1, &mut limits.waiting),
-        ("streams", 75_000, 1, &mut limits.streams),
+        ("waiting", waits, 1, &mut limits.waiting),
+        ("streams", streams, 1, &mut limits.streams),
         ("header_bytes", 1 << 20, 8192, &mut limits.header_bytes),
     ] {
         *place = whole(name, most, least).unwrap_or(*place);

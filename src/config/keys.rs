@@ -291,7 +291,12 @@ pub const HTTP_LIMITS: Section = Section {
             "Reads that wait for a change: 1 to 75000. What is left of the connections is for \
              others.",
         ),
-        fixed("streams", "1024", "Readers of the event stream: 1 to 75000."),
+        found(
+            "streams",
+            "1024",
+            "an eighth of `connections`, which is the most",
+            "Readers of the event stream: 1 to 12500.",
+        ),
         fixed(
             "requests_per_second",
             "1000",
@@ -360,8 +365,8 @@ pub const CHECKS: Section = Section {
         fixed(
             "http_scripts",
             "false",
-            "May checks that clients register over HTTP run programs? Whoever reaches the port \
-             then runs them as the agent.",
+            "May checks that clients register over HTTP run programs, as the agent? Where there are \
+             tokens, those of scope `operate`; else whoever reaches the port.",
         ),
     ],
 };

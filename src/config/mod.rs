@@ -170,7 +170,7 @@ pub struct HttpLimits {
     pub connections_per_address: usize,
     /// Reads that wait for a change, at once. Default three quarters of `connections`.
     pub waiting: usize,
-    /// Readers of the event stream. Default 1024.
+    /// Readers of the event stream. Default an eighth of `connections`.
     pub streams: usize,
     /// Requests of one address in a second, with as many on top at once. Default 1000.
     pub requests_per_second: u32,

@@ -266,6 +266,11 @@ impl Gate {
         }
         match read.clone().and_then(|bytes| tls::load(&files, bytes)) {
             Ok(fresh) => {
+                let now = self.files.lock().expect("nothing panics while it holds this");
+                if now.as_ref() != Some(&files) {
+                    // A reload named others meanwhile.
+                    return;
+                }
                 tracing::info!(until = %tls::day(fresh.until), "http has a new certificate");
                 tell_end(&fresh);
                 self.loaded.store(Some(Arc::new(fresh)));

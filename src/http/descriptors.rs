@@ -34,6 +34,7 @@ pub(super) fn within(mut limits: HttpLimits) -> HttpLimits {
         );
         limits.connections = room;
         limits.waiting = limits.waiting.min(room / 4 * 3);
+        limits.streams = limits.streams.min(room / 8);
     }
     limits
 }

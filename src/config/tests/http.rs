@@ -74,7 +74,7 @@ fn tls_takes_both_files_and_limits_have_bounds() {
     assert!(told.contains("there is no file /absent"), "{told}");
     assert_eq!(good("[http.tls]\n").http.tls, None);
     let limits = good("[http.limits]\nconnections = 100\nidle = \"5m\"\n").http.limits;
-    assert_eq!((limits.connections, limits.waiting), (100, 75));
+    assert_eq!((limits.connections, limits.waiting, limits.streams), (100, 75, 12));
     assert_eq!(limits.idle, Duration::from_secs(300));
     let told = wrong("[http.limits]\nconnections = 100\nwaiting = 76\n");
     assert!(told.contains("it may be 1 to 75"), "{told}");
