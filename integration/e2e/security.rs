@@ -178,6 +178,9 @@ fn certificates_are_asked_for_and_changed_while_it_runs() {
     let plain = over_http(&url.replace("https", "http"), &reader, &["kv", "list"]);
     assert_eq!(plain.code, Some(3), "{}", plain.all());
 
+    let told = agent.sengu(&["doctor"]).out;
+    assert!(told.contains("http certificate: it is valid until"), "{told}");
+
     // Half of a new pair is told and not taken; the whole is.
     fs::copy(folder.join("client.key"), folder.join("server.key")).expect("copied");
     agent.sengu(&["reload"]).refused("server.key is not the key of");

@@ -216,6 +216,18 @@ impl Gate {
         (!same).then(|| format!("the certificate is valid until {}", tls::day(now.until)))
     }
 
+    /// Until when the certificate is valid, for people.
+    #[must_use]
+    pub fn valid_until(&self) -> Option<String> {
+        self.loaded.load().as_ref().map(|loaded| tls::day(loaded.until))
+    }
+
+    /// Does the certificate end within two weeks?
+    #[must_use]
+    pub fn ends_soon(&self) -> bool {
+        self.loaded.load().as_ref().is_some_and(|loaded| ends_soon(loaded))
+    }
+
     /// Are there any tokens?
     pub(super) fn has_tokens(&self) -> bool {
         !self.rules.load().tokens.is_empty()
@@ -292,10 +304,14 @@ impl Gate {
 fn tell_end(loaded: &Loaded) {
     let until = i64::try_from(loaded.until).unwrap_or(i64::MAX);
     metrics::get().http_certificate_until.set(until);
-    let left = until.saturating_mul(1000).saturating_sub(crate::clock::wall().0);
-    if left < i64::try_from(SOON.as_millis()).unwrap_or(i64::MAX) {
+    if ends_soon(loaded) {
         tracing::warn!(until = %tls::day(loaded.until), "the certificate of http ends soon");
     }
+}
+
+fn ends_soon(loaded: &Loaded) -> bool {
+    let now = u64::try_from(crate::clock::wall().0 / 1000).unwrap_or_default();
+    loaded.until.saturating_sub(now) < SOON.as_secs()
 }
 
 /// The token that a request shows: as Consul reads it, the parameter before the headers. An empty
