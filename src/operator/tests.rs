@@ -63,6 +63,7 @@ impl Agent for Fixed {
             doubted_ms: None,
             beat_ms: None,
             record: None,
+            sync: None,
             instances: BTreeMap::new(),
             finals: BTreeMap::new(),
             unreadable: BTreeMap::new(),
