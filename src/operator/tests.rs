@@ -22,7 +22,7 @@ use crate::http::testing::{Answer, Rig, call, service};
 use crate::template::TemplateStatus;
 
 /// Knows one service, and refuses to reload.
-struct Fixed;
+pub(crate) struct Fixed;
 
 fn report() -> ServiceReport {
     ServiceReport {
