@@ -34,6 +34,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::clock;
+use crate::guard::Standing;
 use crate::http::answer::{self, Trouble};
 use crate::http::query::Params;
 use crate::http::read::{Topic, read};
@@ -95,6 +96,9 @@ pub trait Agent: Send + Sync + 'static {
 
     /// Every rendered file of this host, as it stands.
     async fn templates(&self) -> Vec<TemplateStatus>;
+
+    /// Whether a guard should run beside the agent, and does.
+    async fn guard(&self) -> Standing;
 }
 
 /// A running server on the socket. It goes on when this is dropped; the shutdown future ends it.
@@ -154,6 +158,7 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/v1/sengu/records", get(records))
         .route("/v1/sengu/checks", get(checks))
         .route("/v1/sengu/templates", get(templates))
+        .route("/v1/sengu/guard", get(guard))
         .route("/v1/sengu/reload", post(reload))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -399,6 +404,10 @@ async fn checks(State(desk): State<Arc<Desk>>) -> Response {
 
 async fn templates(State(desk): State<Arc<Desk>>) -> Response {
     good(&desk.agent.templates().await)
+}
+
+async fn guard(State(desk): State<Arc<Desk>>) -> Response {
+    good(&desk.agent.guard().await)
 }
 
 /// The journal: what changes, what the agent decides and does.
