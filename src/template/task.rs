@@ -345,6 +345,10 @@ impl Task {
             if !self.validated(&staged, &rendered.said.masters).await? {
                 return Ok(Attempt::Again);
             }
+            if !self.pictured && !rendered.said.masters.is_empty() {
+                // The first is there before any file needs it; later ones delay no file.
+                self.keep_picture(&catalog, rendered.said.keys).await;
+            }
             self.owe().await;
             match blocking(move || staged.swap()).await {
                 Err(SwapError::Changed(_)) => return Ok(Attempt::Again),
@@ -356,7 +360,9 @@ impl Task {
         if let Some(why) = kept {
             return Err(why);
         }
-        self.keep_picture(&catalog, write).await;
+        if !self.memory.masters.is_empty() && (write || !self.pictured) {
+            self.keep_picture(&catalog, self.keys).await;
+        }
         self.good = Some(catalog);
         Ok(Attempt::Settled)
     }
@@ -509,12 +515,8 @@ impl Task {
 
     /// What a file with masters was made of is kept, so that they can be taken out without this
     /// agent.
-    async fn keep_picture(&mut self, catalog: &Arc<Catalog>, write: bool) {
-        let missing = !self.pictured;
-        if self.memory.masters.is_empty() || !(write || missing) {
-            return;
-        }
-        let (path, catalog, keys) = (self.memory_path.clone(), Arc::clone(catalog), self.keys);
+    async fn keep_picture(&mut self, catalog: &Arc<Catalog>, keys: bool) {
+        let (path, catalog) = (self.memory_path.clone(), Arc::clone(catalog));
         let kept = blocking(move || keep(&path, &catalog, keys)).await;
         self.pictured = kept.is_ok();
         if let Err(error) = kept {
