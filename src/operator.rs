@@ -34,6 +34,7 @@ use serde_json::json;
 
 use crate::clock;
 use crate::config::HttpLimits;
+use crate::guard::Standing;
 use crate::http::access::Caller;
 use crate::http::answer::{self, Trouble};
 use crate::http::query::Params;
@@ -96,6 +97,9 @@ pub trait Agent: Send + Sync + 'static {
 
     /// Every rendered file of this host, as it stands.
     async fn templates(&self) -> Vec<TemplateStatus>;
+
+    /// Whether a guard should run beside the agent, and does.
+    async fn guard(&self) -> Standing;
 }
 
 /// A running server on the socket. It goes on when this is dropped; the shutdown future ends it.
@@ -167,6 +171,7 @@ fn routes() -> Router<Arc<Desk>> {
         .route("/v1/sengu/records", get(records))
         .route("/v1/sengu/checks", get(checks))
         .route("/v1/sengu/templates", get(templates))
+        .route("/v1/sengu/guard", get(guard))
         .route("/v1/sengu/reload", post(reload))
 }
 
@@ -418,6 +423,10 @@ async fn checks(State(desk): State<Arc<Desk>>) -> Response {
 
 async fn templates(State(desk): State<Arc<Desk>>) -> Response {
     good(&desk.agent.templates().await)
+}
+
+async fn guard(State(desk): State<Arc<Desk>>) -> Response {
+    good(&desk.agent.guard().await)
 }
 
 /// The journal: what changes, what the agent decides and does.

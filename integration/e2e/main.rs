@@ -13,6 +13,7 @@ mod etcd;
 mod external;
 mod failover;
 mod files;
+mod guard;
 mod hooks;
 mod incidents;
 mod layout;
@@ -25,6 +26,7 @@ mod store;
 mod storm;
 mod switchover;
 mod templates;
+mod units;
 mod verbs;
 
 use std::time::Duration;

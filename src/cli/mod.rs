@@ -23,6 +23,7 @@ mod explain;
 mod failover;
 #[cfg(test)]
 mod fixture;
+mod guard;
 mod history;
 mod hook;
 mod kv;
@@ -133,6 +134,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(agent::Options),
+    Guard(guard::Options),
     Status(status::Options),
     Explain(explain::Options),
     History(history::Options),
@@ -190,6 +192,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return hook::run(global, &options).unwrap_or_else(|error| fail(&error).into());
         }
         Command::Agent(options) => agent::run(global, &options),
+        Command::Guard(options) => guard::run(global, &options),
         Command::Status(options) => status::run(global, &options),
         Command::Explain(options) => explain::run(global, &options),
         Command::History(options) => history::run(global, &options),

@@ -47,6 +47,7 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
     put("data_dir".into(), config.data_dir.display().to_string());
     put("socket".into(), config.socket.display().to_string());
     put("datacenter".into(), config.datacenter.clone());
+    put("guard".into(), config.guard.to_string());
     put("store.lease".into(), format(config.lease));
     spell_store(&mut put, &config.store);
     put("dns.listen".into(), list(&config.dns.listen));

@@ -93,6 +93,12 @@ pub const TOP: Section = Section {
             "\"dc1\"",
             "The datacenter in DNS names and in Consul's dialect: one DNS label.",
         ),
+        fixed(
+            "guard",
+            "false",
+            "Does `sengu guard` run beside the agent? Then the agent tells it what it holds, and says \
+             when it is missing.",
+        ),
     ],
 };
 

@@ -74,6 +74,7 @@ fn whole(top: &Table<'_>, setting: &Setting<'_>) -> Option<Config> {
         let label = HostName::new(text).map_err(|_| not_a_label(text, "datacenter"))?;
         Ok(label.as_str().to_owned())
     });
+    let guard = top.flag("guard").unwrap_or_default();
     let (lease, store) = store::read(top, setting);
     let dns = dns(top);
     let tokens = tokens::read(top, setting);
@@ -88,6 +89,7 @@ fn whole(top: &Table<'_>, setting: &Setting<'_>) -> Option<Config> {
         data_dir,
         socket,
         datacenter: datacenter.map_or_else(|| "dc1".into(), |found| found.value),
+        guard,
         lease,
         store,
         dns,

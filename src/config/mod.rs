@@ -62,6 +62,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The datacenter of names and of Consul's dialect.
     pub datacenter: String,
+    /// Does a guard run beside the agent? Default no.
+    pub guard: bool,
     /// How long a holder may go without a beat; how long an answer counts as fresh.
     pub lease: Duration,
     /// Where records are kept.

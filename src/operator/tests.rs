@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use super::{Agent, OperatorServer, SocketError, request, serve};
+use crate::guard::Standing;
 use crate::http::testing::{Answer, Rig, call, service};
 use crate::template::TemplateStatus;
 
@@ -85,6 +86,9 @@ impl Agent for Fixed {
     }
     async fn templates(&self) -> Vec<TemplateStatus> {
         vec![TemplateStatus { destination: "/etc/hosts".into(), ..TemplateStatus::default() }]
+    }
+    async fn guard(&self) -> Standing {
+        Standing::default()
     }
 }
 
