@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use sengu_core::event::{Command, ControlOutcome, Event};
 use sengu_core::name::{InstanceId, Term};
 use sengu_core::time::Time;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 
 use crate::clock;
@@ -29,20 +29,33 @@ const SLICE: Duration = Duration::from_millis(20);
 /// How long the rehearsal may take.
 const REHEARSAL: Duration = Duration::from_secs(2);
 
+/// Threads that fences run on, and nothing else: one fence may hang in the system without holding
+/// up the others.
+const WORKERS: usize = 2;
+
+/// What fences run on.
+///
+/// # Errors
+/// Its threads cannot be started.
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(WORKERS).thread_name("sengu-fence").enable_all().build()
+}
+
 /// What is to be fenced, and when.
 #[derive(Clone)]
-pub(super) struct Charge {
-    pub(super) instance: InstanceId,
-    pub(super) term: Term,
+pub(crate) struct Charge {
+    pub(crate) instance: InstanceId,
+    pub(crate) term: Term,
     /// The fence starts.
-    pub(super) at: Time,
-    pub(super) database: Arc<dyn Database>,
+    pub(crate) at: Time,
+    pub(crate) database: Arc<dyn Database>,
     /// May it end in a kill?
-    pub(super) kill: bool,
+    pub(crate) kill: bool,
 }
 
 /// The handle; dropping it ends the thread.
-pub(super) struct FenceClock {
+pub(crate) struct FenceClock {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -78,7 +91,7 @@ impl FenceClock {
     ///
     /// # Errors
     /// The thread cannot be started, or does not fire.
-    pub(super) fn start(
+    pub(crate) fn start(
         fences: Handle,
         events: mpsc::Sender<Event>,
         budget: Duration,
@@ -99,7 +112,7 @@ impl FenceClock {
     }
 
     /// Replaces what is armed; nothing is fired twice for one deadline.
-    pub(super) fn arm(&self, charges: Vec<Charge>) {
+    pub(crate) fn arm(&self, charges: Vec<Charge>) {
         self.shared.lock().armed = charges;
         self.shared.changed.notify_one();
     }
@@ -203,7 +216,7 @@ impl Shared {
 }
 
 /// Is nothing more to be done?
-fn is_fenced(outcome: &ControlOutcome) -> bool {
+pub(crate) fn is_fenced(outcome: &ControlOutcome) -> bool {
     match outcome {
         ControlOutcome::Done { state, .. } => !state.writable,
         ControlOutcome::Exited { .. } => true,
@@ -234,7 +247,6 @@ mod tests {
     use sengu_core::event::LookOutcome;
     use sengu_core::name::BootId;
     use sengu_core::observation::Observation;
-    use tokio::runtime::{Builder, Runtime};
 
     use super::*;
 
@@ -282,10 +294,6 @@ mod tests {
         Arc::new(Double { hangs, fenced: Mutex::default(), killed: Mutex::default() })
     }
 
-    fn runtime() -> Runtime {
-        Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
-    }
-
     fn charge(database: &Arc<Double>, name: &str, at: Time) -> Charge {
         let instance = InstanceId {
             service: "foo".parse().expect("good"),
@@ -299,7 +307,7 @@ mod tests {
 
     #[test]
     fn it_fires_on_its_own_clock_while_the_loop_does_nothing() {
-        let fences = runtime();
+        let fences = runtime().expect("a runtime");
         let (events, mut told) = mpsc::channel(8);
         let clock_thread = FenceClock::start(fences.handle().clone(), events, BUDGET);
         let clock_thread = clock_thread.expect("it rehearses");
@@ -323,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_is_disarmed_or_prolonged_is_not_fenced() {
-        let fences = runtime();
+        let fences = runtime().expect("a runtime");
         let (events, mut told) = mpsc::channel(8);
         let clock_thread = FenceClock::start(fences.handle().clone(), events, BUDGET);
         let clock_thread = clock_thread.expect("it rehearses");
@@ -343,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_fence_that_hangs_ends_in_a_kill_when_the_lease_does() {
-        let fences = runtime();
+        let fences = runtime().expect("a runtime");
         let (events, mut told) = mpsc::channel(8);
         let clock_thread = FenceClock::start(fences.handle().clone(), events, BUDGET);
         let clock_thread = clock_thread.expect("it rehearses");

@@ -4,7 +4,7 @@
 //! back as an event: the store (`storing.rs`), each instance (`instance.rs`), hooks. `run.rs`
 //! puts the parts together. The loop never waits for a database, a disk or a program.
 
-mod fence;
+pub(crate) mod fence;
 pub mod identity;
 pub mod instance;
 mod opened;

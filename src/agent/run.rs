@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -14,15 +14,15 @@ use async_trait::async_trait;
 use sengu_core::event::Event;
 use sengu_core::explain::Explanation;
 use sengu_core::name::{InstanceId, InstanceName, ServiceName};
-use sengu_core::policy::{DatabaseKind, Judge};
+use sengu_core::policy::Judge;
 use sengu_core::report::ServiceReport;
-use sengu_core::time::Now;
+use sengu_core::time::{Now, Time};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::fence::FenceClock;
+use super::fence::{self, FenceClock};
 use super::instance::Instance;
 use super::opened::Opened;
 use super::turn::{EVENTS, Parts, Query, Turner};
@@ -30,13 +30,14 @@ use super::{identity, storing};
 use crate::audit::{self, Audit};
 use crate::board::Board;
 use crate::config::{Config, ServiceConfig, StoreConfig};
-use crate::database::Database;
-use crate::database::mysql::{MysqlConfig, MysqlDatabase};
-use crate::database::redis::{RedisConfig, RedisDatabase};
+use crate::database;
+use crate::guard::word::{self, Slate};
+use crate::guard::{Standing, Watch};
 use crate::hook::{Hooks, Teller};
 use crate::http::{self, Recorders};
 use crate::journal::Journal;
 use crate::journal::witness::Witness;
+use crate::notify::{Notifier, Pulse, Voice};
 use crate::operator;
 use crate::probe::{Checks, Folders, Setup, Sources, Target};
 use crate::store::Store;
@@ -50,8 +51,8 @@ const QUERIES: usize = 64;
 /// each costs memory beside the database.
 const WORKERS: usize = 4;
 
-/// Threads that fences run on, and nothing else.
-const FENCE_WORKERS: usize = 2;
+/// The first picture is looked for so often: it comes without a bell.
+const FIRST_PICTURE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Runs the agent until it is told to end.
 ///
@@ -60,13 +61,8 @@ const FENCE_WORKERS: usize = 2;
 pub fn run(config: Config, file: PathBuf) -> anyhow::Result<()> {
     // One provider for every TLS client of this process; a second call finds it there.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let fences = Builder::new_multi_thread()
-        // One fence may hang in the system without holding up the others.
-        .worker_threads(FENCE_WORKERS)
-        .thread_name("sengu-fence")
-        .enable_all()
-        .build()
-        .context("the fence's thread could not be started")?;
+    let notifier = Notifier::of_environment();
+    let fences = fence::runtime().context("the fence's thread could not be started")?;
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = Builder::new_multi_thread()
         .worker_threads(processors.min(WORKERS))
@@ -74,13 +70,14 @@ pub fn run(config: Config, file: PathBuf) -> anyhow::Result<()> {
         .thread_name("sengu")
         .build()
         .context("the agent's threads could not be started")?;
-    let result = runtime.block_on(live(config, file, fences.handle().clone()));
+    let voice = notifier.voice();
+    let result = runtime.block_on(live(config, file, fences.handle().clone(), voice));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     fences.shutdown_background();
     result
 }
 
-async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<()> {
+async fn live(config: Config, file: PathBuf, fences: Handle, voice: Voice) -> anyhow::Result<()> {
     let Opened { store, mut broken, agent, _claim } = Opened::of(&config).await?;
     let start = identity::random()?;
     let view = Arc::new(View::default());
@@ -101,6 +98,8 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
     let (reads, writes) = (Arc::clone(&view), Arc::clone(&store));
     let clock = assembly.clock(parts.core.judge)?;
     let turner = Turner::new(parts, writes, reads, witness, data_dir, events.clone(), clock);
+    let turner = turner.telling(Pulse::new(voice.clone()), slate(&config)?);
+    let guard = Watch::start(config.guard, &config.socket);
     let mut turning = tokio::spawn(turner.run(received, asked));
     if matches!(config.store, StoreConfig::Etcd(_)) {
         let (store, view, events) = (Arc::clone(&store), Arc::clone(&view), events.clone());
@@ -113,7 +112,8 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
         Checking::start(&config, &view, &store, &board, recording, &stopped);
     let (reads, end) = (Arc::clone(&view), ended(stopped.clone()));
     let dns = crate::dns::serve(&config.dns, &config.datacenter, reads, end).await?;
-    let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
+    let gate = http::Gate::new(&config.http, &config.tokens);
+    let gate = Arc::new(gate.map_err(|error| anyhow::anyhow!("http: {error}"))?);
     let templates = RenderContext::of(&config, Arc::clone(&view));
     let templates = Arc::new(Shelf::start(config.templates.clone(), templates));
     let desk = Arc::new(Desk {
@@ -122,8 +122,13 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
         folders,
         teller,
         templates: Arc::clone(&templates),
+        gate: Arc::clone(&gate),
+        guard,
+        voice: voice.clone(),
         reload: Mutex::new(Reload { file, running, assembly }),
     });
+    let (verbs, end) = (Arc::clone(&desk), ended(stopped.clone()));
+    let http = http::serve(&config.http, gate, Arc::clone(&context), Some(verbs), end).await?;
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
     tracing::info!(
         host = %config.host,
@@ -133,9 +138,10 @@ async fn live(config: Config, file: PathBuf, fences: Handle) -> anyhow::Result<(
         socket = %socket.path.display(),
         "the agent runs"
     );
-    notify_ready();
+    tokio::spawn(tell_ready(voice.clone(), view));
 
     let result = until_told(&mut broken, &mut turning).await;
+    voice.stopping();
     tracing::info!("the agent ends; databases are left as they are");
     // Receivers may be gone already.
     let _ = stop.send(true);
@@ -231,14 +237,26 @@ async fn until_told(
     }
 }
 
-/// Tells the service manager, if there is one, that names are answered from now on.
-fn notify_ready() {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let sent = std::os::unix::net::UnixDatagram::unbound()
-        .and_then(|socket| socket.send_to(b"READY=1", Path::new(&path)));
-    if let Err(error) = sent {
-        tracing::debug!(%error, "the service manager was not told");
+/// Tells the service manager that names are answered from now on: all outputs listen, and there is
+/// a picture to answer from. A store that does not answer is waited for, and the line of status
+/// says so.
+async fn tell_ready(voice: Voice, view: Arc<View>) {
+    if view.catalog().is_none_or(|catalog| catalog.valid_until == Time::ZERO) {
+        voice.status("waits for the first answer of the store".to_owned());
     }
+    while view.catalog().is_none_or(|catalog| catalog.valid_until == Time::ZERO) {
+        tokio::time::sleep(FIRST_PICTURE).await;
+    }
+    voice.ready();
+}
+
+/// What the guard is told by, if there is one.
+fn slate(config: &Config) -> anyhow::Result<Option<Slate>> {
+    if !config.guard {
+        return Ok(None);
+    }
+    let slate = Slate::start(word::path(&config.socket), config.lease / 8);
+    Ok(Some(slate.context("the guard's word cannot be kept")?))
 }
 
 /// Waits until the store must not be written any more, and tells why.
@@ -278,34 +296,14 @@ impl Assembly {
         core.remembered = identity::remembered(&config.data_dir)?;
         let mut instances = BTreeMap::new();
         for (service, settings) in &config.services {
-            for (instance, place) in &settings.instances {
+            for instance in settings.instances.keys() {
                 let id = InstanceId { service: service.clone(), instance: instance.clone() };
                 if let Some(running) = before.and_then(|before| before.unchanged(&id, settings)) {
                     instances.insert(id, running);
                     continue;
                 }
-                let database: Arc<dyn Database> = match settings.kind {
-                    DatabaseKind::Redis => {
-                        let driver = RedisDatabase::new(RedisConfig {
-                            name: instance.clone(),
-                            address: place.address,
-                            credentials: settings.credentials.clone(),
-                            tls: settings.tls.clone(),
-                            fence_runtime: Some(self.fences.clone()),
-                        });
-                        Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
-                    }
-                    DatabaseKind::Mysql => {
-                        let driver = MysqlDatabase::new(MysqlConfig {
-                            name: instance.clone(),
-                            address: place.address,
-                            credentials: settings.credentials.clone(),
-                            tls: settings.tls.clone(),
-                            fence_runtime: Some(self.fences.clone()),
-                        });
-                        Arc::new(driver.map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?)
-                    }
-                };
+                let database = database::open(settings, instance, self.fences.clone())
+                    .map_err(|why| anyhow::anyhow!("instance `{id}`: {why}"))?;
                 let (interval, timeout) = (settings.interval, settings.timeout);
                 let (board, events) = (Arc::clone(&self.board), self.events.clone());
                 let running =
@@ -326,6 +324,9 @@ struct Desk {
     folders: Arc<Folders>,
     teller: Arc<Teller>,
     templates: Arc<Shelf>,
+    gate: Arc<http::Gate>,
+    guard: Watch,
+    voice: Voice,
     reload: Mutex<Reload>,
 }
 
@@ -415,20 +416,38 @@ impl operator::Agent for Desk {
         self.templates.status().await
     }
 
+    async fn guard(&self) -> Standing {
+        self.guard.standing()
+    }
+
     async fn reload(&self) -> Result<String, String> {
+        self.voice.reloading();
+        let ended = self.read_again().await;
+        self.voice.ready();
+        ended
+    }
+}
+
+impl Desk {
+    async fn read_again(&self) -> Result<String, String> {
         let mut reload = self.reload.lock().await;
         let fresh = Config::load(&reload.file).map_err(|error| error.render(false, 100))?;
-        let changes = reload.running.config.diff(&fresh);
-        if changes.is_empty() {
-            return Ok("nothing has changed".to_owned());
-        }
+        let mut changes = reload.running.config.diff(&fresh);
         self.refuse_reload(&reload.running.config, &fresh).await?;
+        let stays = |error| format!("http: {error}; the old configuration stays");
+        let door = http::Gate::prepare(&fresh.http, &fresh.tokens).map_err(stays)?;
+        if changes.is_empty() {
+            // Certificates are files of their own.
+            let told = self.gate.change(door);
+            return Ok(told.unwrap_or_else(|| "nothing has changed".to_owned()));
+        }
         let (reply, answer) = oneshot::channel();
         let parts = reload
             .assembly
             .parts(&fresh, Some(&reload.running))
             .map_err(|error| format!("{error:#}; the old configuration stays"))?;
         let instances = parts.instances.clone();
+        changes.extend(self.gate.change(door));
         self.teller.replace(Arc::clone(&parts.hooks));
         self.queries
             .send(Query::Configure(Box::new(parts), reply))
@@ -443,20 +462,20 @@ impl operator::Agent for Desk {
         let problems = problems.iter().map(|problem| format!("warning: {problem}"));
         Ok(changes.into_iter().chain(problems).collect::<Vec<_>>().join("\n"))
     }
-}
 
-impl Desk {
     /// What a running agent cannot take over.
     async fn refuse_reload(&self, old: &Config, fresh: &Config) -> Result<(), String> {
-        let fixed: [(&str, bool); 9] = [
+        let fixed: [(&str, bool); 11] = [
             ("host", old.host != fresh.host),
             ("data_dir", old.data_dir != fresh.data_dir),
             ("socket", old.socket != fresh.socket),
             ("datacenter", old.datacenter != fresh.datacenter),
+            ("guard", old.guard != fresh.guard),
             ("store.lease", old.lease != fresh.lease),
             ("store", old.store != fresh.store),
             ("dns", old.dns != fresh.dns),
-            ("http", old.http != fresh.http),
+            ("http.listen", old.http.listen != fresh.http.listen),
+            ("http.limits", old.http.limits != fresh.http.limits),
             ("checks.http_scripts", old.checks.http_scripts != fresh.checks.http_scripts),
         ];
         if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {

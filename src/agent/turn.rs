@@ -22,12 +22,15 @@ use sengu_core::report::ServiceReport;
 use sengu_core::time::{Now, Time};
 use tokio::sync::{mpsc, oneshot};
 
-use super::fence::{Charge, FenceClock};
+use super::fence::{Charge, FenceClock, is_fenced};
 use super::instance::Instance;
 use super::{identity, quarantine, storing};
 use crate::clock;
+use crate::config::count;
+use crate::guard::word::{Duty, Slate};
 use crate::hook::Hooks;
 use crate::journal::witness::Witness;
+use crate::notify::Pulse;
 use crate::store::Store;
 use crate::view::View;
 
@@ -84,6 +87,10 @@ pub struct Turner {
     beats_late: bool,
     wakes: BTreeSet<Time>,
     turned: Now,
+    /// The sign of life for the service manager.
+    pulse: Option<Pulse>,
+    /// What the guard is told by.
+    slate: Option<Slate>,
 }
 
 impl Turner {
@@ -115,7 +122,15 @@ impl Turner {
             beats_late: false,
             wakes: BTreeSet::new(),
             turned,
+            pulse: None,
+            slate: None,
         }
+    }
+
+    /// The same, with somebody to tell that it turns.
+    #[must_use]
+    pub(super) fn telling(self, pulse: Pulse, slate: Option<Slate>) -> Self {
+        Self { pulse: Some(pulse), slate, ..self }
     }
 
     /// Turns until the senders are gone, or the core says that it must not go on.
@@ -137,6 +152,7 @@ impl Turner {
     /// The core goes on no more: what it fenced at the last is waited for.
     async fn last_fences(&mut self, events: &mut mpsc::Receiver<Event>) {
         let deadline = clock::time() + LAST_FENCES;
+        let mut good = true;
         while !self.fencing.is_empty() {
             let event = tokio::select! {
                 event = events.recv() => event,
@@ -146,6 +162,7 @@ impl Turner {
                 Some(Event::Done { id, outcome }) => {
                     if self.fencing.remove(&id) {
                         tracing::warn!(?outcome, "a last fence ended");
+                        good &= matches!(&outcome, Outcome::Control(end) if is_fenced(end));
                     }
                 }
                 Some(_) => {}
@@ -154,6 +171,9 @@ impl Turner {
                     return;
                 }
             }
+        }
+        if let Some(slate) = self.slate.as_mut().filter(|_| good) {
+            slate.owes(Vec::new());
         }
     }
 
@@ -164,7 +184,8 @@ impl Turner {
     ) -> Result<(), String> {
         self.step(Event::Configured(Arc::clone(&self.parts.core)))?;
         loop {
-            let pause = self.parts.core.judge.lease() / 8;
+            let pulse = self.pulse.as_ref().map_or(Duration::MAX, Pulse::pause);
+            let pause = (self.parts.core.judge.lease() / 8).min(pulse);
             let due = self.turned.time + pause;
             let wake = self.wakes.first().map_or(due, |wake| due.min(*wake));
             let wake = self.early.iter().map(|(_, until, _)| *until).fold(wake, Time::min);
@@ -208,6 +229,7 @@ impl Turner {
         self.tell_beats(now.time);
         self.witness.shows(clock::now(), self.machine.catalog());
         self.view.publish(Arc::clone(self.machine.catalog()));
+        self.tell_turned();
         Ok(())
     }
 
@@ -284,6 +306,42 @@ impl Turner {
             }
             self.beats_late = late;
         }
+    }
+
+    /// Tells guard and service manager that the loop has turned: from here and nowhere else.
+    fn tell_turned(&mut self) {
+        let now = clock::now();
+        if let Some(slate) = &mut self.slate {
+            slate.turned(now.time);
+        }
+        let machine = &self.machine;
+        if let Some(pulse) = &mut self.pulse {
+            pulse.turned(now.time, || {
+                let reports = machine.reports(now);
+                let named = reports.iter().filter(|report| report.master.is_some()).count();
+                let wrong = reports.iter().filter(|report| !report.problems.is_empty()).count();
+                let services = count(reports.len(), "service");
+                format!("{services}, {} named, {wrong} with problems", count(named, "master"))
+            });
+        }
+    }
+
+    /// What the guard is told.
+    fn owe(&mut self) {
+        let Some(slate) = &mut self.slate else { return };
+        let duties = self.armed.iter().filter_map(|armed| {
+            let (service, instance) = (&armed.instance.service, &armed.instance.instance);
+            let configured = self.parts.core.services.get(service)?;
+            Some(Duty {
+                service: service.clone(),
+                instance: instance.clone(),
+                address: configured.instances.get(instance)?.address,
+                term: armed.term,
+                at: armed.at,
+                kill: configured.policy.kill,
+            })
+        });
+        slate.owes(duties.collect());
     }
 
     /// What the fence thread is told.
@@ -390,6 +448,7 @@ impl Turner {
             Action::Arm(armed) => {
                 self.armed = armed;
                 self.arm();
+                self.owe();
             }
             // Told by the step, once everything else of it is under way.
             Action::Exit(_) => {}

@@ -3,6 +3,7 @@
 //! Writes no file unless it is told to with `--once`: a running agent does.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clap::Args;
@@ -12,7 +13,7 @@ use sengu_core::catalog::{Catalog, Picture};
 use super::{Exit, Global, print};
 use crate::config::{Config, TemplateConfig};
 use crate::operator::Records;
-use crate::template::{self, RenderContext};
+use crate::template::{self, RenderContext, TemplateStatus};
 use crate::view::View;
 use crate::{clock, duration};
 
@@ -34,10 +35,20 @@ pub(super) struct Options {
     /// Write the files now, with validation and commands, as the agent would
     #[arg(long)]
     once: bool,
+    /// Take masters out of the files of an agent that has ended; all other lines stay, and neither
+    /// agent nor store is asked
+    #[arg(long, conflicts_with_all = ["once", "dry_run", "check", "destinations"])]
+    withdrawn: bool,
+    /// With `--withdrawn`: do nothing if the service manager is starting this unit again
+    #[arg(long, value_name = "UNIT", requires = "withdrawn")]
+    unless_restarting: Option<String>,
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     let config = global.configuration()?;
+    if options.withdrawn {
+        return withdraw(&config, options.unless_restarting.as_deref());
+    }
     let chosen = chosen(&config, &options.destinations)?;
     anyhow::ensure!(!chosen.is_empty(), "there is no [[template]] in {}", global.config.display());
     let records: Records = global.agent()?.get("/v1/sengu/records")?;
@@ -98,21 +109,47 @@ fn once(
     let view = Arc::new(View::default());
     view.publish(catalog);
     let context = RenderContext::of(config, view);
-    let longest = chosen.iter().map(|one| one.wait_max + one.timeout * 2).max();
-    let patience = longest.unwrap_or_default() + template::RENDER_DEADLINE;
     let chosen: Vec<TemplateConfig> = chosen.iter().map(|&one| one.clone()).collect();
+    let patience = template::patience(&chosen);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let statuses = runtime.block_on(async {
-        let (stop, stopped) = tokio::sync::watch::channel(false);
-        let mut templates = template::start(chosen, context, stopped);
-        let settled = tokio::time::timeout(patience, templates.settled()).await;
-        let statuses = templates.status();
-        let _ = stop.send(true);
-        templates.ended().await;
-        settled.map(|()| statuses)
-    });
-    let statuses =
-        statuses.map_err(|_| anyhow::anyhow!("not done after {}", duration::format(patience)))?;
+    let statuses = runtime.block_on(template::once(chosen, context));
+    let late = || anyhow::anyhow!("not done after {}", duration::format(patience));
+    Ok(tell(&statuses.ok_or_else(late)?))
+}
+
+/// Takes masters out of the files, if the agent is not merely started again.
+fn withdraw(config: &Config, unless_restarting: Option<&str>) -> anyhow::Result<Exit> {
+    if let Some(unit) = unless_restarting
+        && !stops(unit)
+    {
+        print::text(&format!("{unit} is started again, so the files stay as they are"));
+        return Ok(Exit::Done);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let statuses = runtime.block_on(template::withdraw(config));
+    if statuses.is_empty() {
+        print::text("no file names a master");
+    }
+    Ok(tell(&statuses))
+}
+
+/// Does this unit stop for good? The service manager is asked for its job: a restart has one of
+/// that name, a stop one of its own, and a unit that ended by itself has none and is started again.
+/// If nothing is known it stops: nobody would keep its files true.
+fn stops(unit: &str) -> bool {
+    let mut asked = Command::new("systemctl");
+    asked.args(["list-jobs", "--no-legend", "--no-pager", "--plain", "--full"]).arg(unit);
+    let Ok(told) = asked.stdin(Stdio::null()).output() else { return true };
+    let jobs = String::from_utf8_lossy(&told.stdout);
+    let mut jobs = jobs.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    match jobs.find(|job| job.get(1) == Some(&unit)) {
+        Some(job) => job.get(2) == Some(&"stop"),
+        None => !told.status.success(),
+    }
+}
+
+/// How each file stands now.
+fn tell(statuses: &[TemplateStatus]) -> Exit {
     let mut exit = Exit::Done;
     for status in statuses {
         let file = status.destination.display();
@@ -128,5 +165,5 @@ fn once(
         }
         print::text(&told);
     }
-    Ok(exit)
+    exit
 }

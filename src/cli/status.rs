@@ -12,6 +12,7 @@ use super::print::{self, Look};
 use super::words;
 use super::{Exit, Global};
 use crate::config::count;
+use crate::guard::Standing;
 use crate::template::TemplateStatus;
 
 /// Lines of a screen that are no rows: the first line, a blank, the header, the last line and the
@@ -46,6 +47,9 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     } else {
         let mut look = Look::of_stdout();
         look.height = look.height.filter(|_| !options.all);
+        if let Some(line) = guard_missing(&agent)? {
+            print::text(&look.alarm(line));
+        }
         print::text(&screen(&reports, &files_of(&agent)?, &look));
     }
     Ok(Exit::Done)
@@ -56,6 +60,17 @@ pub(super) fn files_of(agent: &Client) -> Result<Vec<TemplateStatus>, ClientErro
     match agent.get("/v1/sengu/templates") {
         Err(ClientError::Absent(_)) => Ok(Vec::new()),
         told => told,
+    }
+}
+
+/// What is wrong with the guard, if one is wanted; an agent of an older version tells nothing.
+pub(super) fn guard_missing(agent: &Client) -> Result<Option<&'static str>, ClientError> {
+    match agent.get("/v1/sengu/guard") {
+        Ok(Standing { wanted: true, runs: false }) => {
+            Ok(Some("the guard here is missing: nobody fences if this agent dies"))
+        }
+        Ok(_) | Err(ClientError::Absent(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -12,12 +12,17 @@ pub mod redis;
 mod suite;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sengu_core::event::{Command, ControlOutcome, LookOutcome};
-use sengu_core::name::BootId;
+use sengu_core::name::{BootId, InstanceName};
 use sengu_core::observation::Observation;
+use sengu_core::policy::DatabaseKind;
+use tokio::runtime::Handle;
+
+use crate::config::ServiceConfig;
 
 /// One instance, as its agent deals with it.
 #[async_trait]
@@ -49,4 +54,30 @@ pub trait Database: Send + Sync + 'static {
     /// # Errors
     /// Why there was nothing to kill, or why it was not permitted.
     fn kill_now(&self) -> Result<BootId, String>;
+}
+
+/// A driver for a configured instance; changes and fences run on `fences`. Connects to nothing
+/// yet.
+///
+/// # Errors
+/// There is no such instance, or a certificate file cannot be read.
+pub fn open(
+    service: &ServiceConfig,
+    instance: &InstanceName,
+    fences: Handle,
+) -> Result<Arc<dyn Database>, String> {
+    let place = service.instances.get(instance).ok_or("it is not configured here")?;
+    let (name, address) = (instance.clone(), place.address);
+    let (credentials, tls) = (service.credentials.clone(), service.tls.clone());
+    let fence_runtime = Some(fences);
+    Ok(match service.kind {
+        DatabaseKind::Redis => {
+            let config = redis::RedisConfig { name, address, credentials, tls, fence_runtime };
+            Arc::new(redis::RedisDatabase::new(config)?)
+        }
+        DatabaseKind::Mysql => {
+            let config = mysql::MysqlConfig { name, address, credentials, tls, fence_runtime };
+            Arc::new(mysql::MysqlDatabase::new(config)?)
+        }
+    })
 }

@@ -39,10 +39,20 @@ impl Records {
     /// What a catalog holds now.
     #[must_use]
     pub fn of(catalog: &Catalog, now: Time) -> Self {
+        Self::chosen(catalog, now, |key| !key.starts_with("kv/"))
+    }
+
+    /// The same with KV values.
+    #[must_use]
+    pub fn whole(catalog: &Catalog, now: Time) -> Self {
+        Self::chosen(catalog, now, |_| true)
+    }
+
+    fn chosen(catalog: &Catalog, now: Time, wanted: impl Fn(&str) -> bool) -> Self {
         let left = catalog.valid_until.since(now).as_millis();
         let entries = catalog
             .range("")
-            .filter(|entry| !entry.key.starts_with("kv/"))
+            .filter(|entry| wanted(&entry.key))
             .map(|entry| Entry {
                 key: entry.key.to_string(),
                 value: String::from_utf8_lossy(&entry.value).into_owned(),

@@ -18,11 +18,12 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use super::{Agent, OperatorServer, SocketError, request, serve};
+use crate::guard::Standing;
 use crate::http::testing::{Answer, Rig, call, service};
 use crate::template::TemplateStatus;
 
 /// Knows one service, and refuses to reload.
-struct Fixed;
+pub(crate) struct Fixed;
 
 fn report() -> ServiceReport {
     ServiceReport {
@@ -63,6 +64,7 @@ impl Agent for Fixed {
             doubted_ms: None,
             beat_ms: None,
             record: None,
+            sync: None,
             instances: BTreeMap::new(),
             finals: BTreeMap::new(),
             unreadable: BTreeMap::new(),
@@ -84,6 +86,9 @@ impl Agent for Fixed {
     }
     async fn templates(&self) -> Vec<TemplateStatus> {
         vec![TemplateStatus { destination: "/etc/hosts".into(), ..TemplateStatus::default() }]
+    }
+    async fn guard(&self) -> Standing {
+        Standing::default()
     }
 }
 

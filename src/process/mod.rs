@@ -221,7 +221,7 @@ fn children(pid: u32) -> Vec<u32> {
     numbers.take(MAX_CHILDREN).collect()
 }
 
-fn host_boot_id() -> io::Result<Arc<str>> {
+pub(crate) fn host_boot_id() -> io::Result<Arc<str>> {
     static BOOT_ID: OnceLock<Arc<str>> = OnceLock::new();
     if let Some(known) = BOOT_ID.get() {
         return Ok(Arc::clone(known));

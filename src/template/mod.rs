@@ -12,6 +12,7 @@ mod command;
 mod compose;
 mod error;
 mod memory;
+mod once;
 mod order;
 mod render;
 mod scene;
@@ -42,6 +43,7 @@ use watch::{FileBell, Watched};
 
 pub use compose::{difference, render_once};
 pub use error::TemplateError;
+pub use once::{once, patience, withdraw};
 pub use render::{OUTPUT_LIMIT, RENDER_DEADLINE, SHIPPED, TEMPLATE_LIMIT};
 pub use status::{CommandStatus, TemplateStatus};
 

@@ -22,6 +22,7 @@ use super::command::{Command, program, wall};
 use super::compose::{compose, emptied, manner, too_few};
 use super::error::TemplateError;
 use super::memory::Memory;
+use super::once::keep;
 use super::order::digest;
 use super::render::{KeptServices, Rendered, Source, within};
 use super::scene::{Masters, Scene, entries, expiry, fingerprint, lost, masters};
@@ -64,6 +65,8 @@ pub(crate) struct Task {
     memory: Memory,
     memory_path: PathBuf,
     memory_error: Option<String>,
+    /// What the file was made of was kept by this life of the agent.
+    pictured: bool,
     /// Did the last render ask the key-value store?
     keys: bool,
     /// The services that the template was told last.
@@ -115,6 +118,7 @@ impl Task {
             shown: Masters::new(),
             memory: Memory::default(),
             memory_error: None,
+            pictured: false,
             keys: false,
             kept: KeptServices::default(),
             wrote: None,
@@ -341,6 +345,10 @@ impl Task {
             if !self.validated(&staged, &rendered.said.masters).await? {
                 return Ok(Attempt::Again);
             }
+            if !self.pictured && !rendered.said.masters.is_empty() {
+                // The first is there before any file needs it; later ones delay no file.
+                self.keep_picture(&catalog, rendered.said.keys).await;
+            }
             self.owe().await;
             match blocking(move || staged.swap()).await {
                 Err(SwapError::Changed(_)) => return Ok(Attempt::Again),
@@ -351,6 +359,9 @@ impl Task {
         self.settle(rendered, &catalog, (write, drifted), size).await;
         if let Some(why) = kept {
             return Err(why);
+        }
+        if !self.memory.masters.is_empty() && (write || !self.pictured) {
+            self.keep_picture(&catalog, self.keys).await;
         }
         self.good = Some(catalog);
         Ok(Attempt::Settled)
@@ -500,6 +511,18 @@ impl Task {
                 shown.repairs += 1;
             }
         });
+    }
+
+    /// What a file with masters was made of is kept, so that they can be taken out without this
+    /// agent.
+    async fn keep_picture(&mut self, catalog: &Arc<Catalog>, keys: bool) {
+        let (path, catalog) = (self.memory_path.clone(), Arc::clone(catalog));
+        let kept = blocking(move || keep(&path, &catalog, keys)).await;
+        self.pictured = kept.is_ok();
+        if let Err(error) = kept {
+            let file = self.config.destination.display();
+            tracing::warn!(%file, "without an agent its masters could not be taken out: {error}");
+        }
     }
 
     async fn remember(&mut self) {

@@ -27,6 +27,10 @@ pub(super) fn all(agent: &Client) -> Result<(Vec<Finding>, Masters), ClientError
             findings.extend(service(&told));
         }
     }
+    if let Some(text) = super::super::status::guard_missing(agent)? {
+        let mend = "`systemctl enable --now sengu-guard`, or `guard = false` in the configuration";
+        findings.push(Finding::wrong("guard", text, mend));
+    }
     findings.extend(checks(&agent.get::<Vec<CheckReport>>("/v1/sengu/checks")?));
     findings.extend(files(&super::super::status::files_of(agent)?));
     let masters = reports.into_iter().map(|one| (one.service.to_string(), one.address)).collect();
