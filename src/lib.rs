@@ -8,6 +8,7 @@ pub mod board;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod crowd;
 pub mod database;
 pub mod dns;
 pub mod duration;
@@ -22,6 +23,7 @@ pub mod probe;
 pub mod process;
 pub mod store;
 pub mod template;
+pub mod token;
 pub mod view;
 
 pub use sengu_core as core;

@@ -1,4 +1,4 @@
-//! The operator's verbs, on a unix socket that only root may use.
+//! The operator's verbs, on a unix socket that only root may use, and over HTTP with a token.
 //!
 //! What changes a service is written as a request record, which the agents act on; nothing here
 //! decides. Who asked is taken from the socket's peer, not from what the client says. Errors are
@@ -9,7 +9,7 @@ mod records;
 mod request;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,14 +31,15 @@ use sengu_core::record::{Ask, RequestRecord};
 use sengu_core::report::{ServiceReport, TermReport};
 use sengu_core::time::Now;
 use serde_json::json;
-use tokio::sync::Mutex;
 
 use crate::clock;
+use crate::config::HttpLimits;
 use crate::guard::Standing;
+use crate::http::access::Caller;
 use crate::http::answer::{self, Trouble};
 use crate::http::query::Params;
 use crate::http::read::{Topic, read};
-use crate::http::server::{Limits, Listener, PeerUser, Server};
+use crate::http::server::{Listener, PeerUser, Server};
 use crate::http::{Context, Shell, body, events, signals, write};
 use crate::template::TemplateStatus;
 use peer::{User, admitted};
@@ -129,11 +130,11 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<OperatorServer, SocketError> {
     let (listener, inode) = socket::bind(path).await?;
+    let limits = HttpLimits { connections: 64, waiting: 48, streams: 64, ..HttpLimits::default() };
     let start = |stopping| {
-        let shell = Shell::new(context, stopping);
-        router(Arc::new(Desk { shell, agent, one_at_a_time: Mutex::new(()) }))
+        let shell = Shell::new(context, stopping, &limits);
+        router(Arc::new(Desk { shell, agent }))
     };
-    let limits = Limits { connections: 64, ..Limits::default() };
     let server = Server::start(vec![Listener::Unix(listener)], start, shutdown, limits);
     Ok(OperatorServer { path: path.to_owned(), server, inode })
 }
@@ -142,24 +143,42 @@ pub async fn serve(
 struct Desk {
     shell: Shell,
     agent: Arc<dyn Agent>,
-    /// Requests of this host are placed one after the other, each seeing the one before.
-    one_at_a_time: Mutex<()>,
 }
 
-fn router(desk: Arc<Desk>) -> Router {
-    let audit = Arc::clone(&desk.shell.context.audit);
+/// The same verbs for the HTTP server, which has layers of its own around them: only callers with
+/// a token come here.
+pub(crate) fn verbs(shell: Shell, agent: Arc<dyn Agent>) -> Router {
+    routes().layer(from_fn(signed)).with_state(Arc::new(Desk { shell, agent }))
+}
+
+/// Puts the name of the token where the socket has that of the user.
+async fn signed(mut request: Request, next: Next) -> Response {
+    let name = request.extensions().get::<Caller>().and_then(Caller::name);
+    let Some(user) = name.map(|name| User(format!("token {name}"))) else {
+        return Denied(Trouble::new(403, "Permission denied")).into_response();
+    };
+    request.extensions_mut().insert(user);
+    next.run(request).await
+}
+
+fn routes() -> Router<Arc<Desk>> {
     Router::new()
         .route("/v1/sengu/status", get(status))
         .route("/v1/sengu/explain/{service}", get(explain))
         .route("/v1/sengu/history/{service}", get(history))
         .route("/v1/sengu/request/{service}", post(place))
         .route("/v1/sengu/request/{service}/{id}", get(track).delete(remove))
-        .route("/v1/sengu/events", get(events))
         .route("/v1/sengu/records", get(records))
         .route("/v1/sengu/checks", get(checks))
         .route("/v1/sengu/templates", get(templates))
         .route("/v1/sengu/guard", get(guard))
         .route("/v1/sengu/reload", post(reload))
+}
+
+fn router(desk: Arc<Desk>) -> Router {
+    let audit = Arc::clone(&desk.shell.context.audit);
+    routes()
+        .route("/v1/sengu/events", get(events))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(admit))
@@ -283,7 +302,7 @@ async fn place(
     let asking: Asking = serde_json::from_slice(&bytes)
         .map_err(|error| Trouble::bad(format!("the request cannot be read: {error}")))?;
     let by = request::asker(&asking.by, &user, &desk.shell.context.place.host)?;
-    let _turn = desk.one_at_a_time.lock().await;
+    let _turn = desk.shell.context.placing.lock().await;
     for _ in 0..ATTEMPTS {
         let catalog = known(&desk, &service).await?;
         let now = clock::now();
@@ -354,7 +373,7 @@ async fn remove(
     UrlPath((service, id)): UrlPath<(String, String)>,
 ) -> Reply {
     let service = service_of(&service)?;
-    let _turn = desk.one_at_a_time.lock().await;
+    let _turn = desk.shell.context.placing.lock().await;
     for _ in 0..ATTEMPTS {
         let catalog = desk.shell.catalog()?;
         if catalog.service(&service).is_none() {

@@ -20,6 +20,7 @@ mod layout;
 mod mysql;
 mod mysql_rig;
 mod operator;
+mod security;
 mod signals;
 mod store;
 mod storm;

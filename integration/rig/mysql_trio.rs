@@ -162,6 +162,17 @@ impl MysqlTrio {
         });
     }
 
+    /// Waits until another could take over without loss, whatever else is still copied or replayed.
+    ///
+    /// # Panics
+    /// If that does not come in time.
+    #[track_caller]
+    pub fn until_replaceable(&self, within: Duration) {
+        self.agent.until_status(SERVICE, "another could take over", within, |status| {
+            status["state"] == "serving" && !status["ranking"].as_array().is_none_or(Vec::is_empty)
+        });
+    }
+
     /// Asks for a switchover that must be done.
     ///
     /// # Panics

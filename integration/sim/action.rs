@@ -79,6 +79,7 @@ impl World {
                 self.watch_process(at, db, boot_id);
             }
             Action::Wake(when) => {
+                self.agents[at.host].ticked += 1;
                 let wait = self.clock(at.host).truth(when).saturating_sub(self.now);
                 if self.life(at).is_some_and(|life| life.wakes.insert(when)) {
                     self.plan(wait, Happening::Wake { life: at, when });

@@ -45,6 +45,8 @@ pub(crate) struct Agent {
     pub(crate) asked: usize,
     /// Commands to databases that it sent since the last audit.
     pub(crate) commanded: usize,
+    /// Ticks that its core asked for since then.
+    pub(crate) ticked: usize,
     /// It runs a newer version, whose records have a field that others do not know.
     pub(crate) newer: bool,
     /// Its file says `failover = "manual"` now, whatever the others' say.
@@ -131,6 +133,7 @@ impl Agent {
             watch_late: 0,
             asked: 0,
             commanded: 0,
+            ticked: 0,
             newer: false,
             manual: false,
             forgotten: BTreeSet::new(),

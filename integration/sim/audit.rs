@@ -21,6 +21,8 @@ const PENDING: usize = 60;
 const HISTORY: usize = 101;
 /// Txns that an agent sends between two audits: beats, and what else changes.
 const TXNS: usize = 120;
+/// Ticks that an agent's core asks for between two audits, besides the regular ones.
+const TICKS: usize = 200;
 /// Commands that an agent sends to databases between two audits.
 const COMMANDS: usize = 120;
 /// Histories that a master record remembers.
@@ -37,6 +39,9 @@ impl World {
         for host in 0..self.agents.len() {
             let asked = std::mem::take(&mut self.agents[host].asked);
             self.tell(Fact::Size { what: "txns of one agent in 2 s", size: asked, bound: TXNS });
+            let ticked = std::mem::take(&mut self.agents[host].ticked);
+            let what = "ticks that one agent asked for in 2 s";
+            self.tell(Fact::Size { what, size: ticked, bound: TICKS });
             let commanded = std::mem::take(&mut self.agents[host].commanded);
             let what = "commands of one agent in 2 s";
             self.tell(Fact::Size { what, size: commanded, bound: COMMANDS });

@@ -17,6 +17,10 @@ use integration::sim::{
     shrink, tell, tell_crash, tell_lines,
 };
 
+/// Worlds make and drop small things all the time; with it they live a good deal quicker.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// So many runs a shrinking may take.
 const SHRINK_RUNS: u64 = 2000;
 
@@ -192,8 +196,9 @@ fn many(arguments: &Arguments) -> bool {
     let (runs, lived) = (search.runs, search.lived.as_secs());
     println!(
         "# {broken} of {runs} seeds broke a rule: {lived} s of cluster life in {seconds:.1} s, \
-         {:.1} seeds per second",
-        runs as f64 / seconds
+         {:.1} seeds per second; all that happened: {:016x}",
+        runs as f64 / seconds,
+        search.print
     );
     let limits = if arguments.limits { " --limits" } else { "" };
     println!(
@@ -224,6 +229,8 @@ struct Search {
     limits: BTreeMap<&'static str, u64>,
     runs: u64,
     lived: Duration,
+    /// Over all that happened in all runs, in whatever order they ended.
+    print: u64,
 }
 
 impl Search {
@@ -234,6 +241,7 @@ impl Search {
         }
         self.runs += 1;
         self.lived += outcome.lasted;
+        self.print = self.print.wrapping_add(outcome.hash);
     }
 }
 

@@ -25,6 +25,7 @@ mod ledger;
 mod member;
 mod mend;
 pub mod model;
+mod numbered;
 mod options;
 mod output;
 mod person;

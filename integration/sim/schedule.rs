@@ -18,10 +18,22 @@ pub(crate) const SECOND: Micros = 1_000_000;
 /// The events still to come.
 #[derive(Debug)]
 pub(crate) struct Schedule<E> {
-    heap: BinaryHeap<Reverse<(Micros, u64, usize)>>,
+    /// Keys: see [`key`].
+    heap: BinaryHeap<Reverse<u128>>,
     events: Vec<Option<E>>,
     free: Vec<usize>,
     sequence: u64,
+}
+
+/// The bits of a place in the slab.
+const PLACES: u128 = (1 << 32) - 1;
+
+/// Time, order of planning and place in one number, which compares without a branch: 48 bits of
+/// microseconds are nine years (what comes later never comes), and 2^48 events are more than a life
+/// has.
+fn key(at: Micros, sequence: u64, place: usize) -> u128 {
+    debug_assert!(sequence < 1 << 48 && (place as u128) <= PLACES, "out of range");
+    u128::from(at.min((1 << 48) - 1)) << 80 | u128::from(sequence) << 32 | place as u128
 }
 
 impl<E> Default for Schedule<E> {
@@ -41,15 +53,16 @@ impl<E> Schedule<E> {
             self.events.push(Some(event));
             self.events.len() - 1
         };
-        self.heap.push(Reverse((at, self.sequence, place)));
+        self.heap.push(Reverse(key(at, self.sequence, place)));
     }
 
     /// Takes the next event, if it comes no later than `until`.
     pub(crate) fn next(&mut self, until: Micros) -> Option<(Micros, E)> {
-        if self.heap.peek()?.0.0 > until {
+        if self.heap.peek()?.0 >> 80 > u128::from(until) {
             return None;
         }
-        let Reverse((at, _, place)) = self.heap.pop()?;
+        let Reverse(key) = self.heap.pop()?;
+        let (at, place) = ((key >> 80) as Micros, (key & PLACES) as usize);
         self.free.push(place);
         self.events[place].take().map(|event| (at, event))
     }

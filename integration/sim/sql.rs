@@ -122,17 +122,11 @@ impl Sql {
     }
 
     fn position(&self, of: &BTreeMap<usize, u64>) -> Position {
-        let list = |write: &dyn Fn(usize, u64) -> String| {
-            let parts: Vec<String> = of.iter().map(|(at, number)| write(*at, *number)).collect();
-            parts.join(",")
-        };
         if self.family == Family::Mariadb {
-            let text = list(&|at, number| format!("0-{}-{number}", number_of(at)));
-            let state = text.parse().expect("a good position");
+            let state = of.iter().map(|(at, number)| ((0, number_of(*at)), *number)).collect();
             return Position::Mariadb(MariadbPosition { server: number_of(self.server), state });
         }
-        let text = list(&|at, number| format!("{}:1-{number}", uuid(at)));
-        let set = text.parse().expect("a good set");
+        let set = of.iter().map(|(at, number)| (uuid(*at), (1, *number))).collect();
         Position::Mysql(MysqlPosition { server: uuid(self.server), set })
     }
 

@@ -29,6 +29,7 @@ use super::invariants::{Judges, Violation};
 use super::layout::{lay_databases, lay_out};
 use super::member::Members;
 use super::mend::Mend;
+use super::numbered::Numbered;
 use super::options::Options;
 use super::random::Random;
 use super::schedule::{MILLI, Micros, SECOND, Schedule};
@@ -173,9 +174,9 @@ pub(crate) struct World {
     pub(crate) databases: Vec<Database>,
     pub(crate) agents: Vec<Agent>,
     pub(crate) clients: Vec<Client>,
-    pub(crate) calls: BTreeMap<u64, Caller>,
+    pub(crate) calls: Numbered<Caller>,
     /// When the last message of each session arrives.
-    pub(crate) arrivals: BTreeMap<u64, Micros>,
+    pub(crate) arrivals: Numbered<Micros>,
     pub(crate) addresses: BTreeMap<SocketAddr, usize>,
     /// Hosts without power.
     pub(crate) dark: BTreeSet<usize>,
@@ -247,8 +248,8 @@ impl World {
             databases,
             agents,
             clients: Vec::new(),
-            calls: BTreeMap::new(),
-            arrivals: BTreeMap::new(),
+            calls: Numbered::default(),
+            arrivals: Numbered::default(),
             dark: BTreeSet::new(),
             doubled: false,
             cut: BTreeSet::new(),

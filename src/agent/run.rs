@@ -112,7 +112,8 @@ async fn live(config: Config, file: PathBuf, fences: Handle, voice: Voice) -> an
         Checking::start(&config, &view, &store, &board, recording, &stopped);
     let (reads, end) = (Arc::clone(&view), ended(stopped.clone()));
     let dns = crate::dns::serve(&config.dns, &config.datacenter, reads, end).await?;
-    let http = http::serve(&config.http, Arc::clone(&context), ended(stopped.clone())).await?;
+    let gate = http::Gate::new(&config.http, &config.tokens);
+    let gate = Arc::new(gate.map_err(|error| anyhow::anyhow!("http: {error}"))?);
     let templates = RenderContext::of(&config, Arc::clone(&view));
     let templates = Arc::new(Shelf::start(config.templates.clone(), templates));
     let desk = Arc::new(Desk {
@@ -121,10 +122,13 @@ async fn live(config: Config, file: PathBuf, fences: Handle, voice: Voice) -> an
         folders,
         teller,
         templates: Arc::clone(&templates),
+        gate: Arc::clone(&gate),
         guard,
         voice: voice.clone(),
         reload: Mutex::new(Reload { file, running, assembly }),
     });
+    let (verbs, end) = (Arc::clone(&desk), ended(stopped.clone()));
+    let http = http::serve(&config.http, gate, Arc::clone(&context), Some(verbs), end).await?;
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
     tracing::info!(
         host = %config.host,
@@ -320,6 +324,7 @@ struct Desk {
     folders: Arc<Folders>,
     teller: Arc<Teller>,
     templates: Arc<Shelf>,
+    gate: Arc<http::Gate>,
     guard: Watch,
     voice: Voice,
     reload: Mutex<Reload>,
@@ -427,17 +432,22 @@ impl Desk {
     async fn read_again(&self) -> Result<String, String> {
         let mut reload = self.reload.lock().await;
         let fresh = Config::load(&reload.file).map_err(|error| error.render(false, 100))?;
-        let changes = reload.running.config.diff(&fresh);
-        if changes.is_empty() {
-            return Ok("nothing has changed".to_owned());
-        }
+        let mut changes = reload.running.config.diff(&fresh);
         self.refuse_reload(&reload.running.config, &fresh).await?;
+        let stays = |error| format!("http: {error}; the old configuration stays");
+        let door = http::Gate::prepare(&fresh.http, &fresh.tokens).map_err(stays)?;
+        if changes.is_empty() {
+            // Certificates are files of their own.
+            let told = self.gate.change(door);
+            return Ok(told.unwrap_or_else(|| "nothing has changed".to_owned()));
+        }
         let (reply, answer) = oneshot::channel();
         let parts = reload
             .assembly
             .parts(&fresh, Some(&reload.running))
             .map_err(|error| format!("{error:#}; the old configuration stays"))?;
         let instances = parts.instances.clone();
+        changes.extend(self.gate.change(door));
         self.teller.replace(Arc::clone(&parts.hooks));
         self.queries
             .send(Query::Configure(Box::new(parts), reply))
@@ -455,7 +465,7 @@ impl Desk {
 
     /// What a running agent cannot take over.
     async fn refuse_reload(&self, old: &Config, fresh: &Config) -> Result<(), String> {
-        let fixed: [(&str, bool); 10] = [
+        let fixed: [(&str, bool); 11] = [
             ("host", old.host != fresh.host),
             ("data_dir", old.data_dir != fresh.data_dir),
             ("socket", old.socket != fresh.socket),
@@ -464,7 +474,8 @@ impl Desk {
             ("store.lease", old.lease != fresh.lease),
             ("store", old.store != fresh.store),
             ("dns", old.dns != fresh.dns),
-            ("http", old.http != fresh.http),
+            ("http.listen", old.http.listen != fresh.http.listen),
+            ("http.limits", old.http.limits != fresh.http.limits),
             ("checks.http_scripts", old.checks.http_scripts != fresh.checks.http_scripts),
         ];
         if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {

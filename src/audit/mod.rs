@@ -68,6 +68,9 @@ pub struct Who {
     /// The address and port that it asked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
+    /// The name of the token that it showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 impl Who {
@@ -78,7 +81,8 @@ impl Who {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             Some(name.trim().chars().take(32).collect())
         });
-        Self { user: crate::operator::user_name(uid), uid: Some(uid), pid, program, address: None }
+        let user = crate::operator::user_name(uid);
+        Self { user, uid: Some(uid), pid, program, ..Self::default() }
     }
 
     /// This process and its user.
@@ -88,7 +92,7 @@ impl Who {
         Self::user(rustix::process::getuid().as_raw(), Some(pid))
     }
 
-    /// In words: `root (pid 812, curl)`, or an address.
+    /// In words: `root (pid 812, curl)`, `token deploy (10.0.0.5:4711)`, or an address.
     #[must_use]
     pub fn words(&self) -> String {
         let uid = self.uid.map(|uid| format!("uid {uid}"));
@@ -98,6 +102,10 @@ impl Who {
             (Some(pid), None) => format!(" (pid {pid})"),
             (None, _) => String::new(),
         };
+        if let Some(token) = &self.token {
+            let address = self.address.map(|address| format!(" ({address})"));
+            return format!("token {token}{}", address.unwrap_or_default());
+        }
         match (name, self.address) {
             (Some(name), _) => format!("{name}{process}"),
             (None, Some(address)) => address.to_string(),

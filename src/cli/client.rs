@@ -1,4 +1,4 @@
-//! The way to the agent: HTTP over its unix socket, which only root may open.
+//! The way to the agent: HTTP over its unix socket, which only root may open, or over TCP.
 //!
 //! Every call has a deadline and every answer a largest size. A proxy in the environment is never
 //! used. What the agent refuses comes back in its own words.
@@ -13,6 +13,8 @@ use reqwest::{Method, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
+
+use super::access::Access;
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -74,11 +76,12 @@ impl Client {
     }
 
     /// To an HTTP server, as `http://127.0.0.1:8500`. Nothing is sent yet.
-    pub(super) fn http(url: &str) -> anyhow::Result<Self> {
+    pub(super) fn http(url: &str, access: &Access) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/').to_owned();
         let base = if base.contains("://") { base } else { format!("http://{base}") };
         let place = base.clone();
-        Ok(Self { runtime: runtime()?, http: builder()?.build()?, base, place, socket: false })
+        let http = access.on(builder()?)?.build()?;
+        Ok(Self { runtime: runtime()?, http, base, place, socket: false })
     }
 
     /// Asks for something.
@@ -223,7 +226,9 @@ impl Client {
 fn builder() -> anyhow::Result<reqwest::ClientBuilder> {
     // The first of the process wins; all install the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Ok(reqwest::Client::builder().no_proxy().connect_timeout(PATIENCE))
+    // A redirect would carry the token elsewhere.
+    let redirect = reqwest::redirect::Policy::none();
+    Ok(reqwest::Client::builder().no_proxy().redirect(redirect).connect_timeout(PATIENCE))
 }
 
 fn runtime() -> io::Result<Runtime> {

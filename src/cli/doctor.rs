@@ -126,8 +126,11 @@ fn names(config: &Config, masters: &Masters) -> Vec<Finding> {
     }
     findings.extend(host::system_names(config, masters));
     for address in &config.http.listen {
-        findings.push(host::http(*address));
+        let beyond = !crate::config::is_loopback(address);
+        let encrypted = config.http.tls.as_ref().is_some_and(|tls| tls.loopback || beyond);
+        findings.push(host::http(*address, encrypted));
     }
+    findings.extend(host::certificate(config));
     findings
 }
 

@@ -104,6 +104,7 @@ pub(super) fn explained(report: ServiceReport) -> Explanation {
         doubted_ms: None,
         beat_ms: None,
         record: None,
+        sync: None,
         instances: BTreeMap::new(),
         finals: BTreeMap::new(),
         unreadable: BTreeMap::new(),

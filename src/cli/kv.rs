@@ -11,13 +11,9 @@ use serde_json::Value;
 use super::client::{self, Client, ClientError};
 use super::print;
 use super::{Exit, Global};
-use crate::config::Config;
 
 /// The longest value, as Consul bounds it, in bytes.
 const MAX_VALUE: u64 = 512 << 10;
-
-/// Where the agent listens by default.
-const HTTP_PORT: u16 = 8500;
 
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -69,12 +65,7 @@ enum Verb {
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
-    let url = options.http.clone().unwrap_or_else(|| {
-        let listen = Config::load(&global.config).ok();
-        let listen = listen.and_then(|config| config.http.listen.first().copied());
-        format!("http://{}", client::reachable(listen, HTTP_PORT))
-    });
-    let client = Client::http(&url)?;
+    let client = global.http(options.http.as_ref())?;
     match &options.verb {
         Verb::Get { key } => get(global, &client, key),
         Verb::Put { key, value, cas } => {

@@ -3,6 +3,7 @@
 //!
 //! Commands decide nothing about databases: they ask, and the agents act.
 
+mod access;
 mod adopt;
 mod agent;
 mod audit;
@@ -41,6 +42,7 @@ mod services;
 mod status;
 mod store;
 mod switchover;
+mod token;
 mod top;
 mod undrain;
 mod words;
@@ -52,8 +54,12 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
+use access::Access;
 use client::{Client, ClientError};
 pub use exit::{Exit, PluginExit};
+
+/// Where the agent's HTTP server listens by default.
+const HTTP_PORT: u16 = 8500;
 
 /// Publishes who is master of each replicated database, once, and moves mastership safely
 #[derive(Debug, Parser)]
@@ -91,12 +97,32 @@ struct Global {
     /// Print JSON, for programs
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
+    #[command(flatten)]
+    access: Access,
 }
 
 impl Global {
-    /// The agent of this host.
+    /// The agent of this host, or the one that was named.
     fn agent(&self) -> anyhow::Result<Client> {
-        Client::agent(&client::socket(self.socket.clone(), &self.config))
+        match &self.access.agent {
+            Some(url) => Client::http(url, &self.access),
+            None => Client::agent(&client::socket(self.socket.clone(), &self.config)),
+        }
+    }
+
+    /// The HTTP server: the one that was named, else the first that the configuration has.
+    fn http(&self, told: Option<&String>) -> anyhow::Result<Client> {
+        let url = told.or(self.access.agent.as_ref()).cloned().unwrap_or_else(|| {
+            let http = self.configuration().map(|config| config.http).ok();
+            let listen = http.as_ref().and_then(|http| http.listen.first().copied());
+            let encrypted = http.is_some_and(|http| {
+                let beyond = listen.is_some_and(|at| !crate::config::is_loopback(&at));
+                http.tls.is_some_and(|tls| tls.loopback || beyond)
+            });
+            let scheme = if encrypted { "https" } else { "http" };
+            format!("{scheme}://{}", client::reachable(listen, HTTP_PORT))
+        });
+        Client::http(&url, &self.access)
     }
 
     /// The configuration file, read and checked.
@@ -134,6 +160,7 @@ enum Command {
     Config(config::Options),
     Reload(reload::Options),
     Store(store::Options),
+    Token(token::Options),
     Completions(completions::Options),
     Man(man::Options),
 }
@@ -189,6 +216,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(options) => config::run(global, &options),
         Command::Reload(options) => reload::run(global, &options),
         Command::Store(options) => store::run(global, &options),
+        Command::Token(options) => token::run(global, &options),
         Command::Completions(options) => completions::run(&options),
         Command::Man(options) => man::run(&options),
     };

@@ -5,13 +5,10 @@ use comfy_table::{ContentArrangement, Table};
 use sengu_core::consul::overview::Overview;
 use serde_json::Value;
 
-use super::client::{self, Client, segment};
+use super::client::segment;
 use super::print::{self, Look};
 use super::{Exit, Global};
-use crate::config::{Config, count};
-
-/// Where the agent listens by default.
-const HTTP_PORT: u16 = 8500;
+use crate::config::count;
 
 /// List the services of the catalog and how they stand, or the entries of one
 ///
@@ -36,12 +33,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
-    let url = options.http.clone().unwrap_or_else(|| {
-        let listen = Config::load(&global.config).ok();
-        let listen = listen.and_then(|config| config.http.listen.first().copied());
-        format!("http://{}", client::reachable(listen, HTTP_PORT))
-    });
-    let client = Client::http(&url)?;
+    let client = global.http(options.http.as_ref())?;
     let Some(name) = &options.name else {
         let rows: Vec<Overview> = client.get("/v1/sengu/services")?;
         if global.json {

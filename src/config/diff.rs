@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::{Config, HookCall, ServiceConfig, StoreConfig};
+use super::{Config, HookCall, HttpConfig, ServiceConfig, StoreConfig};
 use crate::duration::format;
 
 /// One line for each difference: `+` new, `-` gone, `~` changed.
@@ -30,6 +30,12 @@ pub(super) fn lines(old: &Config, new: &Config) -> Vec<String> {
             lines.push(format!("~ service.{name}.credentials (not shown)"));
         }
     }
+    for (name, token) in &new.tokens {
+        let hashes = old.tokens.get(name).map(|old| &old.hashes);
+        if hashes.is_some_and(|hashes| *hashes != token.hashes) {
+            lines.push(format!("~ token.{name} (not shown)"));
+        }
+    }
     lines
 }
 
@@ -50,7 +56,14 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
     put("dns.recursors".into(), list(&config.dns.recursors));
     let clients = config.dns.recursion_clients.iter().map(|(net, bits)| format!("{net}/{bits}"));
     put("dns.recursion_clients".into(), list(clients.collect::<Vec<_>>()));
-    put("http.listen".into(), list(&config.http.listen));
+    put("dns.responses_per_second".into(), config.dns.responses_per_second.to_string());
+    put("dns.connections".into(), config.dns.connections.to_string());
+    let each = config.dns.connections_per_address.to_string();
+    put("dns.connections_per_address".into(), each);
+    spell_http(&mut put, &config.http);
+    for (name, token) in &config.tokens {
+        put(format!("token.{name}.scope"), token.scope.to_string());
+    }
     put("checks.folder".into(), config.checks.folder.display().to_string());
     put("checks.services".into(), config.checks.services.display().to_string());
     put("checks.scripts".into(), config.checks.scripts.to_string());
@@ -95,6 +108,36 @@ fn spelled(config: &Config) -> BTreeMap<String, String> {
         put(key, value);
     }
     lines
+}
+
+fn spell_http(put: &mut impl FnMut(String, String), http: &HttpConfig) {
+    put("http.listen".into(), list(&http.listen));
+    put("http.plaintext".into(), http.plaintext.to_string());
+    put("http.health_without_token".into(), http.health_without_token.to_string());
+    put("http.loopback_without_token".into(), http.loopback_without_token.to_string());
+    if let Some(tls) = &http.tls {
+        put("http.tls.certificate".into(), tls.certificate.display().to_string());
+        put("http.tls.key".into(), tls.key.display().to_string());
+        let none = || "none".to_owned();
+        let client_ca = tls.client_ca.as_ref().map_or_else(none, |ca| ca.display().to_string());
+        put("http.tls.client_ca".into(), client_ca);
+        put("http.tls.loopback".into(), tls.loopback.to_string());
+    }
+    let limits = &http.limits;
+    for (key, value) in [
+        ("connections", limits.connections.to_string()),
+        ("connections_per_address", limits.connections_per_address.to_string()),
+        ("waiting", limits.waiting.to_string()),
+        ("streams", limits.streams.to_string()),
+        ("requests_per_second", limits.requests_per_second.to_string()),
+        ("header", format(limits.header)),
+        ("header_bytes", limits.header_bytes.to_string()),
+        ("body", format(limits.body)),
+        ("stall", format(limits.stall)),
+        ("idle", format(limits.idle)),
+    ] {
+        put(format!("http.limits.{key}"), value);
+    }
 }
 
 fn set(there: bool) -> String {

@@ -197,7 +197,19 @@ pub const DNS: Section = Section {
         fixed(
             "recursion_clients",
             "[\"127.0.0.0/8\", \"::1/128\"]",
-            "Who may ask other names, as networks.",
+            "Who may ask other names, as networks of 8 bits and more.",
+        ),
+        fixed(
+            "responses_per_second",
+            "1000",
+            "Answers over UDP to one network beyond this host (IPv4 /24, IPv6 /56) in a second: 1 \
+             to 1000000. Beyond them clients are sent to TCP, or not answered.",
+        ),
+        fixed("connections", "256", "TCP connections at a time: 1 to 10000."),
+        fixed(
+            "connections_per_address",
+            "64",
+            "Of one address beyond this host (IPv6: of one /64): 1 to 10000.",
         ),
     ],
 };
@@ -207,11 +219,134 @@ pub const HTTP: Section = Section {
     path: "http",
     header: "[http]",
     about: "The HTTP server: Consul's dialect, health answers for load balancers.",
-    keys: &[fixed(
-        "listen",
-        "[\"127.0.0.1:8500\"]",
-        "Where it listens; loopback addresses only. An empty list: nowhere.",
-    )],
+    keys: &[
+        fixed(
+            "listen",
+            "[\"127.0.0.1:8500\"]",
+            "Where it listens; beyond loopback only with tokens, and with TLS or `plaintext`. An \
+             empty list: nowhere.",
+        ),
+        fixed(
+            "plaintext",
+            "false",
+            "May it listen beyond loopback without TLS? Tokens and values then cross the network \
+             for all to read.",
+        ),
+        fixed(
+            "health_without_token",
+            "true",
+            "Are `/health`, `/master/…`, `/replica/…` and `/check/…` answered without a token, \
+             for load balancers that send none?",
+        ),
+        fixed(
+            "loopback_without_token",
+            "false",
+            "Where there are tokens: may clients on this host read and write without one, as they \
+             may where there is none?",
+        ),
+    ],
+};
+
+/// `[http.tls]`.
+pub const HTTP_TLS: Section = Section {
+    path: "http.tls",
+    header: "[http.tls]",
+    about: "TLS for listeners beyond loopback. The files are read again when they change, and by \
+            `sengu reload`; a pair that is wrong or expired leaves the one before in force.",
+    keys: &[
+        found(
+            "certificate",
+            "\"/etc/sengu/server.pem\"",
+            "no TLS",
+            "PEM file with the server's certificate, and those between it and its root; together \
+             with `key`.",
+        ),
+        found(
+            "key",
+            "\"/etc/sengu/server.key\"",
+            "no TLS",
+            "PEM file with its private key, which others than its owner and group cannot read.",
+        ),
+        found(
+            "client_ca",
+            "\"/etc/sengu/clients.pem\"",
+            "no certificate is asked for",
+            "PEM file with the certificates that those of clients must come from. They are asked \
+             for beside tokens, not in their place.",
+        ),
+        fixed("loopback", "false", "Is TLS spoken on loopback addresses, too?"),
+    ],
+};
+
+/// `[http.limits]`.
+pub const HTTP_LIMITS: Section = Section {
+    path: "http.limits",
+    header: "[http.limits]",
+    about: "Bounds of the HTTP server. Those of one address do not hold for clients on this host.",
+    keys: &[
+        fixed("connections", "8192", "Open connections: 16 to 100000."),
+        fixed(
+            "connections_per_address",
+            "1024",
+            "Open connections of one address (IPv6: of one /64): 1 to 100000.",
+        ),
+        found(
+            "waiting",
+            "6144",
+            "three quarters of `connections`, which is the most",
+            "Reads that wait for a change: 1 to 75000. What is left of the connections is for \
+             others.",
+        ),
+        found(
+            "streams",
+            "1024",
+            "an eighth of `connections`, which is the most",
+            "Readers of the event stream: 1 to 12500.",
+        ),
+        fixed(
+            "requests_per_second",
+            "1000",
+            "Requests of one address (IPv6: of one /64) in a second, with as many on top at once: \
+             1 to 1000000.",
+        ),
+        fixed("header", "\"10s\"", "How long a request's header may take: 100ms to 5m."),
+        fixed("header_bytes", "32768", "Bytes of a request's line and header: 8192 to 1048576."),
+        fixed("body", "\"30s\"", "How long a request's body may take: 100ms to 10m."),
+        fixed(
+            "stall",
+            "\"30s\"",
+            "How long a client may take nothing of its answer: 100ms to 10m.",
+        ),
+        fixed("idle", "\"2m\"", "How long a connection may be idle: 1s to 1h."),
+    ],
+};
+
+/// `[token.NAME]`.
+pub const TOKEN: Section = Section {
+    path: "token.NAME",
+    header: "[token.grafana]",
+    about: "Who may use the HTTP server; NAME, one DNS label, stands in the audit. `sengu token \
+            new` makes one. Changed by `sengu reload`.",
+    keys: &[
+        required(
+            "scope",
+            "\"read\"",
+            "What for: `read`, `write` (also keys, sessions, registrations) or `operate` (also \
+             what the operator's socket takes).",
+        ),
+        required(
+            "hash",
+            "\"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"",
+            "The hash of the token. Or a `file` in its place.",
+        ),
+        found(
+            "file",
+            "\"/etc/sengu/grafana.token\"",
+            "none",
+            "File with up to four lines, each a hash or a token, all of which count: the old and \
+             the new one while it is changed. Only its owner may be able to read it.",
+        ),
+    ],
 };
 
 /// `[checks]`.
@@ -236,8 +371,8 @@ pub const CHECKS: Section = Section {
         fixed(
             "http_scripts",
             "false",
-            "May checks that clients register over HTTP run programs? Whoever reaches the port \
-             then runs them as the agent.",
+            "May checks that clients register over HTTP run programs, as the agent? Where there are \
+             tokens, those of scope `operate`; else whoever reaches the port.",
         ),
     ],
 };
@@ -484,8 +619,23 @@ pub const HOOK: Section = Section {
 };
 
 /// All sections, in the order in which they are shown.
-pub const SECTIONS: [Section; 12] =
-    [TOP, STORE, STORE_TLS, DNS, HTTP, CHECKS, SERVICE, COOLDOWN, TLS, INSTANCE, TEMPLATE, HOOK];
+pub const SECTIONS: [Section; 15] = [
+    TOP,
+    STORE,
+    STORE_TLS,
+    DNS,
+    HTTP,
+    HTTP_TLS,
+    HTTP_LIMITS,
+    TOKEN,
+    CHECKS,
+    SERVICE,
+    COOLDOWN,
+    TLS,
+    INSTANCE,
+    TEMPLATE,
+    HOOK,
+];
 
 impl Section {
     /// Whether it is named by the operator or may stand several times, and so has no place in a

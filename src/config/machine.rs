@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::token::{self, Hash};
+
 /// The longest secret file, in bytes.
 const MAX_SECRET: u64 = 64 << 10;
 
@@ -31,6 +33,13 @@ pub trait Machine {
     /// # Errors
     /// Why it cannot be used, with the way out and without its content.
     fn secret(&self, path: &Path) -> Result<String, String>;
+    /// The hashes of the tokens in a file.
+    ///
+    /// # Errors
+    /// Why it cannot be used, with the way out and without its content.
+    fn tokens(&self, path: &Path) -> Result<Vec<Hash>, String> {
+        token::parse_file(&self.secret(path)?)
+    }
 }
 
 /// Any machine: what depends on the one that the file is for is taken for good.
@@ -61,6 +70,11 @@ impl Machine for Elsewhere {
 
     fn secret(&self, _: &Path) -> Result<String, String> {
         Ok("user = not-read\npassword = not-read\n".to_owned())
+    }
+
+    fn tokens(&self, path: &Path) -> Result<Vec<Hash>, String> {
+        // Different for each file, as tokens are.
+        Ok(vec![Hash::of(&path.display().to_string())])
     }
 }
 

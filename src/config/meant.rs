@@ -15,9 +15,12 @@ use super::machine::Machine;
 use super::parts::{self, Part};
 use super::problem::ConfigError;
 use super::{
-    ChecksConfig, Config, DEFAULT_DATA_DIR, DEFAULT_SOCKET, DnsConfig, HttpConfig, outputs,
-    services, store,
+    ChecksConfig, Config, DEFAULT_DATA_DIR, DEFAULT_SOCKET, DnsConfig, http, outputs, services,
+    store, tokens,
 };
+
+/// A network of fewer bits is more than anybody's own.
+const OPEN: u8 = 8;
 
 /// What every part of the reading needs beside its table.
 pub(super) struct Setting<'a> {
@@ -74,7 +77,8 @@ fn whole(top: &Table<'_>, setting: &Setting<'_>) -> Option<Config> {
     let guard = top.flag("guard").unwrap_or_default();
     let (lease, store) = store::read(top, setting);
     let dns = dns(top);
-    let http = http(top);
+    let tokens = tokens::read(top, setting);
+    let http = http::read(top, setting, !tokens.is_empty());
     let checks = checks(top, setting);
     let services = services::read(top, setting);
     let templates = outputs::templates(top, setting);
@@ -90,6 +94,7 @@ fn whole(top: &Table<'_>, setting: &Setting<'_>) -> Option<Config> {
         store,
         dns,
         http,
+        tokens,
         services: services.into_iter().map(|(name, found)| (name, found.value)).collect(),
         templates,
         hooks,
@@ -137,7 +142,24 @@ fn dns(top: &Table<'_>) -> DnsConfig {
         dns.recursors = values(recursors);
     }
     if let Some(clients) = table.each("recursion_clients", network) {
+        for client in clients.iter().filter(|client| client.value.1 < OPEN) {
+            let (network, bits) = client.value;
+            let message = format!("{network}/{bits} would make this an open resolver");
+            let help = "whoever forges an address could aim it at others: name your own networks";
+            table.note(&client.at, message, "here", Some(help));
+        }
         dns.recursion_clients = values(clients);
+    }
+    if let Some(responses) = table.whole("responses_per_second", 1..=1_000_000) {
+        dns.responses_per_second = responses.value;
+    }
+    for (name, place) in [
+        ("connections", &mut dns.connections),
+        ("connections_per_address", &mut dns.connections_per_address),
+    ] {
+        if let Some(found) = table.whole(name, 1..=10_000) {
+            *place = usize::try_from(found.value).unwrap_or(*place);
+        }
     }
     table.finish();
     dns
@@ -147,24 +169,6 @@ fn dns(top: &Table<'_>) -> DnsConfig {
 fn same(own: &SocketAddr, target: &SocketAddr) -> bool {
     own.port() == target.port()
         && (own.ip() == target.ip() || own.ip().is_unspecified() && target.ip().is_loopback())
-}
-
-fn http(top: &Table<'_>) -> HttpConfig {
-    let mut http = HttpConfig::default();
-    let Some(table) = top.table("http", &keys::HTTP) else { return http };
-    if let Some(listen) = table.each("listen", socket_address) {
-        for address in &listen {
-            if !address.value.ip().is_loopback() {
-                let message = format!("{} is not a loopback address", address.value);
-                let help = "beyond loopback nothing listens without tokens, which do not exist \
-                            yet; listen on 127.0.0.1";
-                table.note(&address.at, message, "here", Some(help));
-            }
-        }
-        http.listen = values(listen);
-    }
-    table.finish();
-    http
 }
 
 fn checks(top: &Table<'_>, setting: &Setting<'_>) -> ChecksConfig {
@@ -200,13 +204,10 @@ impl Default for DnsConfig {
                 (IpAddr::from([127, 0, 0, 0]), 8),
                 (IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
             ],
+            responses_per_second: 1000,
+            connections: 256,
+            connections_per_address: 64,
         }
-    }
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 8500))] }
     }
 }
 

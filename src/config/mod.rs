@@ -8,6 +8,7 @@ mod blot;
 mod credentials;
 mod diff;
 mod file;
+mod http;
 pub mod keys;
 mod machine;
 mod meant;
@@ -19,6 +20,7 @@ pub mod schema;
 mod services;
 mod store;
 mod suggest;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +32,9 @@ pub use sengu_core::policy::OnError;
 use sengu_core::policy::{self, DatabaseKind, InstanceConfig, Judge, Policy};
 use sengu_core::record::Phase;
 
+use crate::token::{Hash, Scope};
+
+pub(crate) use http::is_loopback;
 pub use machine::{Elsewhere, Here, Machine};
 pub use parts::folder;
 pub(crate) use problem::count;
@@ -67,6 +72,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// The HTTP server.
     pub http: HttpConfig,
+    /// Who may use it, by the name of the token.
+    pub tokens: BTreeMap<String, TokenConfig>,
     /// Services with instances on this host.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
     /// Files to render.
@@ -117,13 +124,95 @@ pub struct DnsConfig {
     pub recursors: Vec<SocketAddr>,
     /// Who may ask other names, as networks (`127.0.0.0/8`). Default loopback.
     pub recursion_clients: Vec<(IpAddr, u8)>,
+    /// Answers over UDP to one network beyond this host (IPv4 /24, IPv6 /56) in a second; beyond
+    /// them clients are sent to TCP. Default 1000.
+    pub responses_per_second: u32,
+    /// TCP connections at a time. Default 256.
+    pub connections: usize,
+    /// Of one address beyond this host. Default 64.
+    pub connections_per_address: usize,
 }
 
 /// The HTTP server: Consul's dialect, health answers for balancers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
-    /// Where it listens; loopback only. Default `127.0.0.1:8500`.
+    /// Where it listens; beyond loopback only with tokens. Default `127.0.0.1:8500`.
     pub listen: Vec<SocketAddr>,
+    /// May it listen beyond loopback without TLS? Default no.
+    pub plaintext: bool,
+    /// Do the answers for balancers need no token? Default yes.
+    pub health_without_token: bool,
+    /// Does a client on this host need no token, though there are some? Default no.
+    pub loopback_without_token: bool,
+    /// The server's side of TLS.
+    pub tls: Option<HttpTls>,
+    /// Its bounds.
+    pub limits: HttpLimits,
+}
+
+/// The server's side of TLS. PEM files; they are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTls {
+    /// The certificate, and those between it and the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Whose certificates clients must have; none: no certificate is asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Is TLS spoken on loopback addresses, too? Default no.
+    pub loopback: bool,
+}
+
+/// Bounds of the HTTP server. Those for each address do not hold for clients on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Open connections at once. Default 8192.
+    pub connections: usize,
+    /// Of one address (IPv6: of one /64). Default 1024.
+    pub connections_per_address: usize,
+    /// Reads that wait for a change, at once. Default three quarters of `connections`.
+    pub waiting: usize,
+    /// Readers of the event stream. Default an eighth of `connections`.
+    pub streams: usize,
+    /// Requests of one address in a second, with as many on top at once. Default 1000.
+    pub requests_per_second: u32,
+    /// For a whole header, from its first byte or the connection's start. Default 10 s.
+    pub header: Duration,
+    /// Bytes of a request's line and header. Default 32 KiB.
+    pub header_bytes: usize,
+    /// For a whole body. Default 30 s.
+    pub body: Duration,
+    /// How long a client may take nothing of an answer. Default 30 s.
+    pub stall: Duration,
+    /// How long a connection may be idle between two requests. Default 2 min.
+    pub idle: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            connections: 8192,
+            connections_per_address: 1024,
+            waiting: 6144,
+            streams: 1024,
+            requests_per_second: 1000,
+            header: seconds(10),
+            header_bytes: 32 * 1024,
+            body: seconds(30),
+            stall: seconds(30),
+            idle: seconds(120),
+        }
+    }
+}
+
+/// Who may use the HTTP server. Its name stands in the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenConfig {
+    /// For what.
+    pub scope: Scope,
+    /// What is kept of the token; several while it is changed.
+    pub hashes: Vec<Hash>,
 }
 
 /// One service.

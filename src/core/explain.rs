@@ -14,6 +14,7 @@ use crate::kv::Revision;
 use crate::name::{InstanceName, Term};
 use crate::record::{FinalRecord, InstanceRecord, MasterRecord};
 use crate::report::ServiceReport;
+use crate::sync::SyncRecord;
 
 /// Everything about one service; in JSON one object that begins as `status` has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +120,9 @@ pub struct Inputs {
     pub beat_ms: Option<u64>,
     /// `master/S`, and the revision at which it stands.
     pub record: Option<(Revision, MasterRecord)>,
+    /// `sync/S`, and the revision at which it stands; only with `loss = "none"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<(Revision, SyncRecord)>,
     /// `instances/S/*`.
     pub instances: BTreeMap<InstanceName, InstanceInput>,
     /// `finals/S/TERM/*` of the current term.

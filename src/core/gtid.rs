@@ -54,7 +54,21 @@ impl GtidSet {
     /// Does it hold every transaction of the other?
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
-        other.minus(self).is_empty()
+        other.count_beyond(self) == 0
+    }
+
+    /// How many transactions the other does not have.
+    #[must_use]
+    pub fn count_beyond(&self, other: &Self) -> u64 {
+        let counts = self.sources.iter().map(|(source, intervals)| {
+            let taken = other.sources.get(source).map_or(&[][..], Vec::as_slice);
+            if taken == intervals {
+                return 0;
+            }
+            let left = intervals.iter().flat_map(|interval| cut(*interval, taken));
+            left.map(|(from, to)| (to - from).saturating_add(1)).sum()
+        });
+        counts.sum()
     }
 
     /// All transactions of both.
@@ -136,6 +150,18 @@ fn cut((mut from, to): (u64, u64), taken: &[(u64, u64)]) -> Vec<(u64, u64)> {
     }
     left.push((from, to));
     left
+}
+
+/// From intervals by source, both ends included.
+impl FromIterator<(String, (u64, u64))> for GtidSet {
+    fn from_iter<I: IntoIterator<Item = (String, (u64, u64))>>(intervals: I) -> Self {
+        let mut set = Self::default();
+        for (source, interval) in intervals {
+            set.sources.entry(source).or_default().push(interval);
+        }
+        set.sources.values_mut().for_each(normalize);
+        set
+    }
 }
 
 impl FromStr for GtidSet {
@@ -228,6 +254,9 @@ impl From<GtidSet> for String {
     }
 }
 
+/// The last sequence number of one (domain, server).
+type Entry = ((u32, u32), u64);
+
 /// MariaDB's binlog state: the last sequence number of each (domain, server)
 /// (knowledge base: `gtid_binlog_state`).
 ///
@@ -248,7 +277,7 @@ impl GtidState {
     /// Does it hold every transaction of the other?
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
-        other.lacked_by(self).is_empty()
+        other.lacked(self).next().is_none()
     }
 
     /// The later of both, for each (domain, server).
@@ -276,12 +305,21 @@ impl GtidState {
     /// says that it has theirs, too.
     #[must_use]
     pub fn lacked_by(&self, other: &Self) -> Self {
-        self.beyond(|writer, number| match other.last.get(&writer) {
-            Some(known) => *known < number,
+        Self { last: self.lacked(other).collect() }
+    }
+
+    fn lacked<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = Entry> + 'a {
+        self.entries().filter(|(writer, number)| match other.last.get(writer) {
+            Some(known) => known < number,
             None => {
-                !other.begins_after(writer.0, number) || !self.shares_after(other, writer.0, number)
+                !other.begins_after(writer.0, *number)
+                    || !self.shares_after(other, writer.0, *number)
             }
         })
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.last.iter().map(|(writer, number)| (*writer, *number))
     }
 
     /// With those entries of an earlier state that this one has, though it does not tell: strict
@@ -301,8 +339,7 @@ impl GtidState {
     }
 
     fn beyond(&self, is_beyond: impl Fn((u32, u32), u64) -> bool) -> Self {
-        let beyond = self.last.iter().filter(|(writer, number)| is_beyond(**writer, **number));
-        Self { last: beyond.map(|(writer, number)| (*writer, *number)).collect() }
+        self.entries().filter(|(writer, number)| is_beyond(*writer, *number)).collect()
     }
 
     /// Does it tell of nothing as early as this number?
@@ -323,35 +360,41 @@ impl GtidState {
     /// it would use their numbers again.
     #[must_use]
     pub fn would_repeat(&self, other: &Self, server: u32) -> Self {
-        let reached = |domain: u32| {
-            let of_domain = self.last.iter().filter(|((of, _), _)| *of == domain);
-            of_domain.map(|(_, number)| *number).max().unwrap_or(0)
-        };
-        other.beyond(|writer, number| writer.1 == server && number > reached(writer.0))
+        other.beyond(|writer, number| writer.1 == server && number > self.reached(writer.0))
     }
 
     /// Without the transactions that this server wrote, in any domain.
     #[must_use]
     pub fn without_server(&self, server: u32) -> Self {
-        let others = self.last.iter().filter(|((_, writer), _)| *writer != server);
-        Self { last: others.map(|(writer, number)| (*writer, *number)).collect() }
+        self.entries().filter(|((_, writer), _)| *writer != server).collect()
     }
 
     /// How many transactions this holds beyond the other, as the numbers of each domain tell it:
     /// at least one wherever an entry goes beyond.
     #[must_use]
     pub fn count_beyond(&self, other: &Self) -> u64 {
-        let beyond = self.lacked_by(other);
-        let domains: std::collections::BTreeSet<u32> =
-            beyond.last.keys().map(|(domain, _)| *domain).collect();
-        let reached = |state: &Self, domain: u32| {
-            let of_domain = state.last.iter().filter(|((of, _), _)| *of == domain);
-            of_domain.map(|(_, number)| *number).max().unwrap_or(0)
-        };
-        domains
-            .into_iter()
-            .map(|domain| reached(self, domain).saturating_sub(reached(other, domain)).max(1))
-            .sum()
+        let (mut counted, mut last) = (0, None);
+        for ((domain, _), _) in self.lacked(other) {
+            // In the order of domains: each is counted once.
+            if last != Some(domain) {
+                let ahead = self.reached(domain).saturating_sub(other.reached(domain));
+                counted += ahead.max(1);
+                last = Some(domain);
+            }
+        }
+        counted
+    }
+
+    /// The highest number of a domain, whoever wrote it; 0: none.
+    fn reached(&self, domain: u32) -> u64 {
+        let of_domain = self.last.range((domain, 0)..=(domain, u32::MAX));
+        of_domain.map(|(_, number)| *number).max().unwrap_or(0)
+    }
+}
+
+impl FromIterator<Entry> for GtidState {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        Self { last: entries.into_iter().collect() }
     }
 }
 

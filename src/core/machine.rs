@@ -6,6 +6,7 @@
 
 mod rehearse;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -65,6 +66,9 @@ enum Route {
     Node,
     Service(ServiceName),
 }
+
+/// However a wait was counted, a tick comes no sooner than this: a loop must not turn for nothing.
+const SOONEST: Duration = Duration::from_millis(1);
 
 /// How long a txn may take before its outcome counts as unknown.
 const TXN_WITHIN: Duration = Duration::from_secs(5);
@@ -139,7 +143,11 @@ impl Machine {
         }
         self.started.get_or_insert(now.time);
         self.out.wake = None;
+        let fresh = matches!(event, Event::Fresh { .. });
         let touched = self.absorb(now, event);
+        if fresh && self.nothing_due(now.time) {
+            return Vec::new();
+        }
         if self.config.is_some() && !self.ended {
             for name in &self.names(touched) {
                 self.decide(now, name);
@@ -154,10 +162,21 @@ impl Machine {
         std::mem::take(&mut self.out.actions)
     }
 
+    /// Does a picture that is only known to be fresh for longer change nothing? No beat is due, and
+    /// the tick that was asked for is still to come.
+    fn nothing_due(&self, now: Time) -> bool {
+        let Some(config) = &self.config else { return true };
+        let beats = match config.judge {
+            Judge::Alone { .. } => true,
+            Judge::Shared { .. } => now < self.beats.next,
+        };
+        beats && self.woken.is_some_and(|wake| wake > now)
+    }
+
     /// Asks for the next tick, unless an earlier one is on its way: that one looks at everything,
     /// and asks anew for what it does not do.
     fn ask_to_be_woken(&mut self, now: Time) {
-        let Some(wake) = self.out.wake.take() else { return };
+        let Some(wake) = self.out.wake.take().map(|wake| wake.max(now + SOONEST)) else { return };
         if self.woken.is_some_and(|before| before > now && before <= wake) {
             return;
         }
@@ -528,7 +547,10 @@ impl Machine {
                 .iter()
                 .any(|(name, term)| !beats.acknowledged(name, *term) && beats.hurry(name, *term));
         if self.beats.busy.is_some() || (now.time < self.beats.next && !grown) {
-            self.out.wake(self.beats.next);
+            // One that is under way for longer ends by an event.
+            if now.time < self.beats.next {
+                self.out.wake(self.beats.next);
+            }
             return;
         }
         if self.beats.revision == 0
@@ -568,9 +590,16 @@ impl Machine {
             self.beats.own = true;
             let lease = config.judge.lease();
             for ((name, term), result) in naming.iter().zip(&reply.results[1..]) {
-                if let OpResult::Got(found) = result
-                    && let Some(entry) = found.first()
-                    && let Ok(record) = MasterRecord::decode(&entry.value)
+                let OpResult::Got(found) = result else { continue };
+                let Some(entry) = found.first() else { continue };
+                // The view has read this revision already, as a rule.
+                let view = self.catalog.service(name).and_then(|view| view.master.as_ref());
+                let known = view.filter(|at| at.revision == entry.modified);
+                let read = match known {
+                    Some(at) => Ok(Cow::Borrowed(&at.record)),
+                    None => MasterRecord::decode(&entry.value).map(Cow::Owned),
+                };
+                if let Ok(record) = read
                     && record.term == *term
                     && record.promise != Promise::None
                     && self.services.get(name).is_some_and(|own| own.keeps(&record, &config))

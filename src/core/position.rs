@@ -81,7 +81,7 @@ impl Position {
         match (self, other) {
             (Self::Redis(mine), Self::Redis(theirs)) => mine.covers(theirs),
             (Self::Mysql(mine), Self::Mysql(theirs)) => {
-                counted(theirs.set.minus(&mine.set).count(), || mine.set.minus(&theirs.set).count())
+                counted(theirs.set.count_beyond(&mine.set), || mine.set.count_beyond(&theirs.set))
             }
             (Self::Mariadb(mine), Self::Mariadb(theirs)) => {
                 counted(theirs.state.count_beyond(&mine.state), || {
@@ -153,7 +153,7 @@ impl Position {
     pub fn would_repeat(&self, other: &Self) -> Option<String> {
         match (self, other) {
             (Self::Mysql(mine), Self::Mysql(theirs)) => {
-                let again = theirs.set.minus(&mine.set).of_server(&mine.server);
+                let again = theirs.set.of_server(&mine.server).minus(&mine.set);
                 (!again.is_empty()).then(|| again.to_string())
             }
             (Self::Mariadb(mine), Self::Mariadb(theirs)) => {

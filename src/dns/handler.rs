@@ -22,6 +22,7 @@ use sengu_core::kv::Revision;
 use tokio::sync::Semaphore;
 
 use super::forward::Forwarder;
+use super::rates::{Rates, Share};
 use super::wire::{self, Response};
 use crate::clock;
 use crate::view::View;
@@ -38,13 +39,19 @@ struct Desk {
     view: Arc<View>,
     forwarder: Option<Forwarder>,
     datagrams: Semaphore,
+    rates: Rates,
     seed: AtomicU64,
     directory: ArcSwapOption<(Revision, Arc<Directory>)>,
 }
 
 impl Handler {
     /// Answers from `view`; without a forwarder names of others are refused.
-    pub(super) fn new(settings: Settings, view: Arc<View>, forwarder: Option<Forwarder>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        view: Arc<View>,
+        forwarder: Option<Forwarder>,
+        rates: Rates,
+    ) -> Self {
         // No secret hangs on the order of addresses; without entropy it starts alike each time.
         let seed = getrandom::u64().unwrap_or(0);
         Self(Arc::new(Desk {
@@ -52,6 +59,7 @@ impl Handler {
             view,
             forwarder,
             datagrams: Semaphore::new(DATAGRAMS),
+            rates,
             seed: AtomicU64::new(seed),
             directory: ArcSwapOption::empty(),
         }))
@@ -77,7 +85,24 @@ impl RequestHandler for Handler {
         };
         let limit = wire::limit(request.protocol(), request.edns.as_ref());
         let edns = request.edns.as_ref().map(|edns| wire::edns(edns, limit));
-        let mut response = self.0.respond(request, metadata, edns).await;
+        let share = match request.protocol() {
+            Protocol::Udp => self.0.rates.take(request.src().ip(), began),
+            _ => Share::Answered,
+        };
+        let mut response = match share {
+            Share::Answered => self.0.respond(request, metadata, edns).await,
+            Share::Sent => {
+                limited("sent-to-tcp");
+                let mut response = Response::empty(metadata, edns);
+                response.metadata.truncation = true;
+                response
+            }
+            Share::Dropped => {
+                limited("dropped");
+                metadata.response_code = ResponseCode::ServFail;
+                return info(metadata);
+            }
+        };
         response.fit(&request.queries, limit);
 
         let metadata = response.metadata;
@@ -94,6 +119,11 @@ impl RequestHandler for Handler {
             info(metadata)
         })
     }
+}
+
+/// Counts what went beyond a bound.
+pub(super) fn limited(what: &'static str) {
+    crate::metrics::get().dns_limited.get_or_create(&[("what", what)]).inc();
 }
 
 fn counted(protocol: Protocol, code: ResponseCode, took: std::time::Duration) {
@@ -136,6 +166,13 @@ impl Desk {
                     response.metadata.response_code = ResponseCode::NXDomain;
                 }
                 response.fill(&reply, &query.name);
+                let here = request.src().ip().to_canonical().is_loopback();
+                if query.query_type == RecordType::ANY
+                    && request.protocol() == Protocol::Udp
+                    && !here
+                {
+                    response.least();
+                }
             }
             Answer::Unknown => response.metadata.response_code = ResponseCode::ServFail,
             Answer::Elsewhere => match allowed {

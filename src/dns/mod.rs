@@ -4,12 +4,14 @@
 //! reads the clock itself, so a stale picture stops naming masters without any timer here. Names
 //! of others go to the configured recursors, for the configured clients only. Everything is
 //! bounded: datagrams in work, connections, their idle time, queries on their way to recursors,
-//! and the size of each answer (512 bytes, or what EDNS allows up to 1232). It never caches an
+//! answers over UDP to each network, and the size of each (512 bytes, or what EDNS allows up to
+//! 1232). It never caches an
 //! answer, and nothing that comes over the network stops it.
 
 mod forward;
 mod handler;
 mod listen;
+mod rates;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -24,16 +26,14 @@ use std::time::Duration;
 use hickory_server::Server;
 use sengu_core::dns::Settings;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::DnsConfig;
 use crate::view::View;
 use forward::Forwarder;
 use handler::Handler;
-
-/// TCP connections at a time, over all listen addresses; one more is closed at once.
-const CONNECTIONS: usize = 256;
+use rates::Rates;
+use tcp::Room;
 
 /// How long the end may take.
 const SHUTDOWN: Duration = Duration::from_secs(2);
@@ -110,33 +110,38 @@ pub async fn serve(
         sockets.push(listen::bind(*address)?);
     }
     let addresses: Vec<SocketAddr> = sockets.iter().map(|socket| socket.address).collect();
-    let settings = Settings::new(&config.domains, datacenter, config.ttl);
-    let forwarder = Forwarder::new(&config.recursors, &config.recursion_clients);
-    let handler = Handler::new(settings, view, forwarder);
+    let handler = handler_of(config, datacenter, view);
     let mut server = Server::new(handler.clone());
     let mut listeners = Vec::new();
     for socket in sockets {
         server.register_socket(socket.udp);
         listeners.push(socket.tcp);
     }
-    let task = tokio::spawn(run(server, listeners, handler, shutdown));
+    let room = Room::new(config.connections, config.connections_per_address);
+    let task = tokio::spawn(run(server, listeners, (handler, room), shutdown));
     Ok(DnsServer { addresses, task })
+}
+
+fn handler_of(config: &DnsConfig, datacenter: &str, view: Arc<View>) -> Handler {
+    let settings = Settings::new(&config.domains, datacenter, config.ttl);
+    let forwarder = Forwarder::new(&config.recursors, &config.recursion_clients);
+    Handler::new(settings, view, forwarder, Rates::new(config.responses_per_second))
 }
 
 async fn run(
     mut server: Server<Handler>,
     listeners: Vec<TcpListener>,
-    handler: Handler,
+    (handler, room): (Handler, Room),
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), DnsError> {
     if listeners.is_empty() {
         shutdown.await;
         return Ok(());
     }
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Arc::new(room);
     let mut loops = JoinSet::new();
     for listener in listeners {
-        loops.spawn(tcp::accept(listener, handler.clone(), Arc::clone(&slots)));
+        loops.spawn(tcp::accept(listener, handler.clone(), Arc::clone(&room)));
     }
     tokio::select! {
         () = shutdown => {

@@ -20,11 +20,12 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponse;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::handler::Handler;
+use super::handler::{Handler, limited};
+use crate::crowd::{Crowd, Origin, Place};
 
 /// A client has so long for each whole request, and for taking each answer.
 const IDLE: Duration = Duration::from_secs(10);
@@ -36,8 +37,27 @@ const ACCEPT_FAILED: Duration = Duration::from_millis(100);
 /// Length of a header; nothing shorter is a message.
 const HEADER: usize = 12;
 
+/// Connections at a time, over all listeners and for each address.
+pub(super) struct Room {
+    slots: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
+    each: usize,
+}
+
+impl Room {
+    /// So many in all, and of one address beyond this host.
+    pub(super) fn new(all: usize, each: usize) -> Self {
+        Self { slots: Arc::new(Semaphore::new(all)), crowd: Arc::default(), each }
+    }
+
+    fn enter(&self, client: SocketAddr) -> Option<(OwnedSemaphorePermit, Place)> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        Some((slot, self.crowd.enter(Origin::of(client.ip()), self.each)?))
+    }
+}
+
 /// Accepts for ever; ends only by being dropped, and its connections with it.
-pub(super) async fn accept(listener: TcpListener, handler: Handler, slots: Arc<Semaphore>) {
+pub(super) async fn accept(listener: TcpListener, handler: Handler, room: Arc<Room>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -49,13 +69,14 @@ pub(super) async fn accept(listener: TcpListener, handler: Handler, slots: Arc<S
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+        let Some(seat) = room.enter(client) else {
             tracing::debug!(%client, "dns has too many connections: one was closed");
+            limited("tcp");
             continue;
         };
         let handler = handler.clone();
         connections.spawn(async move {
-            let _slot = slot;
+            let _seat = seat;
             if let Err(error) = converse(stream, client, &handler).await {
                 tracing::debug!(%client, %error, "dns connection ended");
             }
@@ -91,8 +112,18 @@ async fn read(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
 
 /// The answer's bytes; `None` closes the connection.
 async fn answer(bytes: Vec<u8>, client: SocketAddr, handler: &Handler) -> Option<Vec<u8>> {
+    answer_over(Protocol::Tcp, bytes, client, handler).await
+}
+
+/// The same, as if it had come over that.
+pub(super) async fn answer_over(
+    protocol: Protocol,
+    bytes: Vec<u8>,
+    client: SocketAddr,
+    handler: &Handler,
+) -> Option<Vec<u8>> {
     let id = u16::from_be_bytes([bytes[0], bytes[1]]);
-    let request = match Request::from_bytes(bytes, client, Protocol::Tcp) {
+    let request = match Request::from_bytes(bytes, client, protocol) {
         Ok(request) if request.metadata.message_type == MessageType::Response => return None,
         Ok(request) => request,
         Err(error) => {

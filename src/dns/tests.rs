@@ -1,5 +1,6 @@
 //! The server on real sockets, spoken to in raw packets.
 
+mod exposed;
 mod fixture;
 mod forwarding;
 
@@ -15,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::{CONNECTIONS, DnsError, serve};
+use super::{DnsError, serve};
 use crate::clock;
 use crate::view::View;
 use fixture::{
@@ -324,7 +325,7 @@ async fn malformed_requests_are_told_so_and_responses_are_not_answered() {
 async fn connections_are_capped() {
     let running = Running::start(&config()).await;
     let mut open = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..config().connections {
         let mut stream = TcpStream::connect(running.address()).await.expect("connected");
         exchange(&mut stream, &query(MASTER, RecordType::A)).await;
         open.push(stream);

@@ -48,6 +48,13 @@ impl Response {
         self.additional = encode(&reply.additional);
     }
 
+    /// Keeps one kind of record: all that ANY gets where it could be aimed at others (RFC 8482).
+    pub(super) fn least(&mut self) {
+        let first = self.answers.first().map(Record::record_type);
+        self.answers.retain(|record| Some(record.record_type()) == first);
+        self.additional.clear();
+    }
+
     /// Leaves out what does not fit into `limit` bytes: additional records first, without a
     /// word; then answers from the end, which sets TC.
     pub(super) fn fit(&mut self, queries: &Queries, limit: u16) {

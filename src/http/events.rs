@@ -20,13 +20,11 @@ use tokio::sync::watch;
 use super::Shell;
 use super::answer::{Trouble, json as json_answer};
 use super::query::Params;
-use super::server::stopped;
+use super::server::{refused, stopped};
 use crate::clock;
 use crate::journal::{Cursor, Entry, Journal, Kind};
 use crate::metrics;
 
-/// Readers at one time.
-const READERS: usize = 64;
 /// Events sent in one piece.
 const PIECE: usize = 128;
 /// A silent stream says so often that it is still there.
@@ -70,14 +68,15 @@ impl Wanted {
 struct Seat(Arc<AtomicUsize>);
 
 impl Seat {
-    fn take(readers: &Arc<AtomicUsize>) -> Result<Self, Trouble> {
+    fn take(readers: &Arc<AtomicUsize>, most: usize) -> Result<Self, Trouble> {
         let taken = readers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
-            (count < READERS).then_some(count + 1)
+            (count < most).then_some(count + 1)
         });
         if taken.is_err() {
+            refused("streams");
             return Err(Trouble::new(
                 429,
-                format!("{READERS} readers follow the events already; end one of them first"),
+                format!("{most} readers follow the events already; end one of them first"),
             ));
         }
         metrics::get().event_readers.inc();
@@ -120,7 +119,7 @@ pub(crate) async fn events(shell: &Shell, headers: &HeaderMap, params: &Params) 
         let limit = params.number("limit")?.unwrap_or(LIMIT).min(LIMIT);
         return Ok(kept(journal, &wanted, cursor, usize::try_from(limit).unwrap_or(0)));
     }
-    let seat = Seat::take(&shell.readers)?;
+    let seat = Seat::take(&shell.readers, shell.streams)?;
     let mut first = VecDeque::from(["retry: 1000\n\n".to_owned()]);
     if other_life {
         let text = "the agent was started again since, or does not know that id; here is all that \

@@ -2,23 +2,28 @@
 //!
 //! Reads are views of the newest catalog at the moment of answering; writes are plans that
 //! [`crate::core::consul`] makes, done by the store, and answered only once this agent's own
-//! catalog has them. Nothing here decides about mastership, and nothing listens beyond loopback:
-//! there are no tokens yet, so whoever reaches the port may write the key-value store.
+//! catalog has them. Nothing here decides about mastership. Beyond loopback nothing listens without
+//! tokens, and takes none in the clear unless the configuration says so; where there are tokens,
+//! the operator's verbs are served here, too.
 
+pub(crate) mod access;
 mod agent;
 pub(crate) mod answer;
 mod balancer;
 pub(crate) mod body;
 mod catalog;
 mod check;
+mod descriptors;
 pub(crate) mod events;
 mod kv;
+mod pace;
 pub(crate) mod query;
 pub(crate) mod read;
 mod registration;
 pub(crate) mod server;
 mod session;
 pub(crate) mod signals;
+mod tls;
 mod txn;
 pub(crate) mod write;
 
@@ -43,18 +48,20 @@ use sengu_core::catalog::Catalog;
 use sengu_core::consul::directory::Place;
 use sengu_core::kv::Revision;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::audit::Audit;
 use crate::board::Board;
-use crate::config::{Config, HttpConfig};
+use crate::config::{Config, HttpConfig, HttpLimits, is_loopback};
 use crate::journal::Journal;
+use crate::operator;
 use crate::probe::{Checks, Registered, Scripts};
 use crate::store::Store;
 use crate::view::View;
+pub use access::{Change, Gate};
 use answer::Trouble;
 use query::Params;
-use server::{Limits, Listener, Server};
+use server::{Listener, Server};
 
 /// How long a writer waits until this agent's catalog has what it wrote.
 const REACH: Duration = Duration::from_secs(5);
@@ -79,6 +86,8 @@ pub struct Context {
     pub registered: Arc<Registered>,
     /// The checks, where any run.
     pub checks: Option<Arc<Checks>>,
+    /// Held while an operator's request is placed: each sees the one before, whichever way it came.
+    pub placing: tokio::sync::Mutex<()>,
 }
 
 /// What records what happens, beside the servers.
@@ -123,6 +132,7 @@ impl Context {
             audit: recorders.audit,
             registered: Arc::new(registered),
             checks: recorders.checks,
+            placing: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -139,9 +149,16 @@ pub enum HttpError {
     /// Listening there would let other hosts write.
     #[error(
         "http cannot listen on {0}: beyond loopback nothing listens without tokens, and there \
-         are none yet; set http.listen to 127.0.0.1:{port} or [::1]:{port}", port = .0.port()
+         are none; make one with `sengu token new`, or set http.listen to 127.0.0.1:{port}",
+        port = .0.port()
     )]
     BeyondLoopback(SocketAddr),
+    /// Tokens would cross the network for all to read.
+    #[error(
+        "http cannot listen on {0}: tokens would cross the network for all to read; set \
+         `certificate` and `key` in [http.tls], or say `plaintext = true` in [http]"
+    )]
+    InTheClear(SocketAddr),
     /// The system refused.
     #[error("http cannot listen on {address}: {error}")]
     Bind {
@@ -167,26 +184,25 @@ impl HttpServer {
     }
 }
 
-/// Starts the server; it ends when `shutdown` does, within 2 s.
+/// Starts the server; it ends when `shutdown` does, within 2 s. With `agent` it serves the
+/// operator's verbs to those with a token.
 ///
 /// # Errors
 /// [`HttpError`], before anything listens or serves.
 pub async fn serve(
     config: &HttpConfig,
+    gate: Arc<Gate>,
     context: Arc<Context>,
+    agent: Option<Arc<dyn operator::Agent>>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<HttpServer, HttpError> {
-    serve_within(config, context, shutdown, Limits::default()).await
-}
-
-async fn serve_within(
-    config: &HttpConfig,
-    context: Arc<Context>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-    limits: Limits,
-) -> Result<HttpServer, HttpError> {
-    if let Some(beyond) = config.listen.iter().find(|at| !at.ip().to_canonical().is_loopback()) {
-        return Err(HttpError::BeyondLoopback(*beyond));
+    if let Some(beyond) = config.listen.iter().find(|at| !is_loopback(at)) {
+        if !gate.has_tokens() {
+            return Err(HttpError::BeyondLoopback(*beyond));
+        }
+        if !gate.has_tls() && !config.plaintext {
+            return Err(HttpError::InTheClear(*beyond));
+        }
     }
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
@@ -194,9 +210,18 @@ async fn serve_within(
         let bind = |error| HttpError::Bind { address: *address, error };
         let listener = TcpListener::bind(address).await.map_err(bind)?;
         addresses.push(listener.local_addr().map_err(bind)?);
-        listeners.push(Listener::Tcp(listener));
+        let (beyond, gate) = (!is_loopback(address), Arc::clone(&gate));
+        listeners.push(Listener::Tcp { listener, beyond, gate });
     }
-    let start = |stopping| router(Arc::new(Shell::new(context, stopping)));
+    let limits = descriptors::within(config.limits);
+    let start = |stopping: watch::Receiver<bool>| {
+        tokio::spawn(Arc::clone(&gate).follow(stopping.clone()));
+        let verbs = agent.map(|agent| {
+            let shell = Shell::new(Arc::clone(&context), stopping.clone(), &limits);
+            operator::verbs(shell, agent)
+        });
+        router(Arc::new(Shell::new(context, stopping, &limits)), gate, verbs)
+    };
     Ok(HttpServer { addresses, server: Server::start(listeners, start, shutdown, limits) })
 }
 
@@ -207,6 +232,10 @@ pub(crate) struct Shell {
     pub(crate) stopping: watch::Receiver<bool>,
     /// Readers of the event stream.
     pub(crate) readers: Arc<AtomicUsize>,
+    /// So many of them at most.
+    pub(crate) streams: usize,
+    /// Seats of reads that wait.
+    pub(crate) waits: Semaphore,
     clock: Mutex<ClockSigns>,
 }
 
@@ -225,8 +254,19 @@ struct Sign {
 }
 
 impl Shell {
-    pub(crate) fn new(context: Arc<Context>, stopping: watch::Receiver<bool>) -> Self {
-        Self { context, stopping, readers: Arc::default(), clock: Mutex::default() }
+    pub(crate) fn new(
+        context: Arc<Context>,
+        stopping: watch::Receiver<bool>,
+        limits: &HttpLimits,
+    ) -> Self {
+        Self {
+            context,
+            stopping,
+            readers: Arc::default(),
+            streams: limits.streams,
+            waits: Semaphore::new(limits.waiting),
+            clock: Mutex::default(),
+        }
     }
 
     /// The newest catalog; without one, what Consul says without a leader.
@@ -285,7 +325,7 @@ impl Shell {
     }
 }
 
-fn router(shell: Arc<Shell>) -> Router {
+fn router(shell: Arc<Shell>, gate: Arc<Gate>, verbs: Option<Router>) -> Router {
     let audit = Arc::clone(&shell.context.audit);
     let kv = || get(kv::get).put(kv::put).delete(kv::delete);
     Router::new()
@@ -331,11 +371,14 @@ fn router(shell: Arc<Shell>) -> Router {
         .route("/v1/sengu/events", get(follow))
         .route("/v1/sengu/services", get(catalog::overview))
         .merge(registration::routes())
+        .with_state(shell)
+        .merge(verbs.unwrap_or_default())
         .fallback(answer::unknown_path)
         .method_not_allowed_fallback(answer::wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&gate), access::admit))
         .layer(from_fn_with_state(audit, signals::audited))
+        .layer(from_fn_with_state(gate, access::identify))
         .layer(from_fn(signals::count))
-        .with_state(shell)
 }
 
 /// The journal, as a stream.

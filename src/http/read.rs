@@ -15,11 +15,12 @@ use sengu_core::consul::directory::{Directory, KINDS};
 use sengu_core::kv::{Op, Revision, Txn};
 use sengu_core::time::Time;
 use serde::Serialize;
+use tokio::sync::SemaphorePermit;
 
 use super::Shell;
 use super::answer::{Meta, Trouble, json};
 use super::query::{Blocking, Consistency, Params};
-use super::server::stopped;
+use super::server::{refused, stopped};
 use crate::{clock, metrics};
 
 /// What a view is made of.
@@ -116,7 +117,7 @@ pub(crate) async fn read<T>(
         }
         let seen = (topic.stamp(&catalog), look.count);
         drop(found);
-        let _waiting = Waiting::begin();
+        let _waiting = Waiting::begin(shell)?;
         // Until something that the view is made of has changed.
         let mut until = look.until;
         drop(catalog);
@@ -137,16 +138,25 @@ pub(crate) async fn read<T>(
 }
 
 /// Counts a reader that waits, for as long as it does.
-struct Waiting;
+struct Waiting<'a> {
+    _seat: SemaphorePermit<'a>,
+}
 
-impl Waiting {
-    fn begin() -> Self {
+impl<'a> Waiting<'a> {
+    /// Those who wait have seats of their own, fewer than there are connections: what is left is
+    /// for those who do not.
+    fn begin(shell: &'a Shell) -> Result<Self, Trouble> {
+        let Ok(_seat) = shell.waits.try_acquire() else {
+            refused("waiting");
+            let words = "too many reads wait already; read without `index`, or try again later";
+            return Err(Trouble::new(429, words));
+        };
         metrics::get().http_waiting.inc();
-        Self
+        Ok(Self { _seat })
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         metrics::get().http_waiting.dec();
     }

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
+use axum::{Extension, Router};
 use sengu_core::consul::agent::{self, Health, Origin};
 use sengu_core::consul::directory::{CONSUL, Directory};
 use sengu_core::consul::filter;
@@ -25,6 +25,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Shell;
+use super::access::Caller;
 use super::answer::{self, Trouble};
 use super::query::Params;
 use super::write::write;
@@ -67,19 +68,23 @@ async fn done(
     Ok(StatusCode::OK.into_response())
 }
 
-fn client(shell: &Shell) -> Origin {
-    Origin::Client { scripts: shell.context.registered.scripts().clients }
+/// Where the configuration lets clients have programs run as the agent, that is an operator's
+/// right as soon as there are tokens.
+fn client(shell: &Shell, caller: &Caller) -> Origin {
+    let scripts = shell.context.registered.scripts().clients && caller.runs_programs();
+    Origin::Client { scripts }
 }
 
 async fn register_service(
     State(shell): State<Arc<Shell>>,
+    Extension(caller): Extension<Caller>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Reply {
     let replace = Params::of(&uri)?.truth("replace-existing-checks")?;
     let request = decode(&super::body::read(&headers, body).await?)?;
-    let origin = client(&shell);
+    let origin = client(&shell, &caller);
     done(&shell, |directory| agent::register_service(directory, &request, replace, origin)).await
 }
 
@@ -87,9 +92,14 @@ async fn deregister_service(State(shell): State<Arc<Shell>>, Path(id): Path<Stri
     done(&shell, |directory| agent::deregister_service(directory, &id)).await
 }
 
-async fn register_check(State(shell): State<Arc<Shell>>, headers: HeaderMap, body: Body) -> Reply {
+async fn register_check(
+    State(shell): State<Arc<Shell>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
     let request = decode(&super::body::read(&headers, body).await?)?;
-    let origin = client(&shell);
+    let origin = client(&shell, &caller);
     done(&shell, |directory| agent::register_check(directory, &request, origin)).await
 }
 

@@ -1,26 +1,36 @@
 //! Accepting and serving connections, over TCP and unix sockets.
 //!
 //! Not axum's own loop: that one sets no timer, so a client that sends its header slowly would
-//! hold its connection for ever, and it takes any number of connections.
+//! hold its connection for ever, and it takes any number of connections. Here each has a seat, of
+//! which there are so many in all and for each address; a TLS handshake is made in the
+//! connection's own task, within the header's time; and `pace.rs` cuts off who is slow.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
+
+use super::access::Gate;
+use super::answer;
+use super::pace::{self, Pace, Paced};
+use crate::config::HttpLimits;
+use crate::crowd::{Crowd, Origin, Rates};
+use crate::metrics;
 
 /// How long requests may go on after the end was asked for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -32,23 +42,9 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/pla
     content-length: 48\r\nconnection: close\r\n\r\n\
     this agent has too many open connections already";
 
-/// Bounds of a server.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Open connections at once, over all listeners.
-    pub(crate) connections: usize,
-    /// For a request's header. It also ends connections that were idle for so long, which
-    /// hyper cannot tell apart; hence not shorter.
-    pub(crate) header: Duration,
-    /// Bytes of a request's line and header.
-    pub(crate) header_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: 1024, header: Duration::from_secs(30), header_bytes: 32 * 1024 }
-    }
-}
+const CROWDED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: text/plain\r\n\
+    content-length: 50\r\nconnection: close\r\n\r\n\
+    your address has too many open connections already";
 
 /// Who is at the other end of a unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,25 +60,28 @@ pub(crate) struct PeerAddress(pub(crate) SocketAddr);
 /// Where connections come from.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    Tcp(TcpListener),
+    /// With what decides whether TLS is spoken there.
+    Tcp { listener: TcpListener, beyond: bool, gate: Arc<Gate> },
+    /// For this host's root.
     Unix(UnixListener),
 }
 
 enum Connection {
-    Tcp(TcpStream, PeerAddress),
+    Tcp(TcpStream, PeerAddress, Option<TlsAcceptor>),
     Unix(UnixStream, PeerUser),
 }
 
 impl Listener {
     async fn accept(&self) -> io::Result<Connection> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp { listener, beyond, gate } => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                // A client that takes nothing of its answer for a minute is gone.
+                // A host that says nothing any more is gone, whatever it was sent.
                 socket2::SockRef::from(&stream)
                     .set_tcp_user_timeout(Some(Duration::from_secs(60)))?;
-                Ok(Connection::Tcp(stream, PeerAddress(peer)))
+                let tls = gate.tls(*beyond).map(TlsAcceptor::from);
+                Ok(Connection::Tcp(stream, PeerAddress(peer), tls))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -106,13 +105,15 @@ impl Server {
         listeners: Vec<Listener>,
         router: impl FnOnce(watch::Receiver<bool>) -> Router,
         shutdown: impl Future<Output = ()> + Send + 'static,
-        limits: Limits,
+        limits: HttpLimits,
     ) -> Self {
         let (stop, stopping) = watch::channel(false);
         let router = router(stopping.clone());
         let doors = Arc::new(Doors {
             seats: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
+            crowd: Arc::default(),
+            rates: Rates::new(limits.requests_per_second),
             router,
             limits,
             stopping,
@@ -139,8 +140,10 @@ impl Server {
 struct Doors {
     seats: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
+    rates: Rates,
     router: Router,
-    limits: Limits,
+    limits: HttpLimits,
     stopping: watch::Receiver<bool>,
 }
 
@@ -173,38 +176,89 @@ impl Doors {
     }
 
     async fn connection(self: Arc<Self>, connection: Connection) {
+        let Ok(_seat) = Arc::clone(&self.seats).try_acquire_owned() else {
+            refused("connections");
+            return match connection {
+                Connection::Tcp(stream, _, None) => self.turn_away(stream, FULL).await,
+                // Before the handshake nothing can be said.
+                Connection::Tcp(_, _, Some(_)) => {}
+                Connection::Unix(stream, _) => self.turn_away(stream, FULL).await,
+            };
+        };
+        let _open = Open::begin();
         match connection {
-            Connection::Tcp(stream, peer) => self.seat(stream, peer).await,
-            Connection::Unix(stream, user) => self.seat(stream, user).await,
+            Connection::Unix(stream, user) => self.talk(stream, user, None).await,
+            Connection::Tcp(stream, peer, tls) => {
+                let origin = Origin::of(peer.0.ip());
+                let most = self.limits.connections_per_address;
+                let Some(_place) = self.crowd.enter(origin, most) else {
+                    refused("address");
+                    if tls.is_none() {
+                        self.turn_away(stream, CROWDED).await;
+                    }
+                    return;
+                };
+                match tls {
+                    None => self.talk(stream, peer, origin).await,
+                    Some(tls) => {
+                        let shaken = tokio::time::timeout(self.limits.header, tls.accept(stream));
+                        match shaken.await {
+                            Ok(Ok(stream)) => self.talk(stream, peer, origin).await,
+                            Ok(Err(error)) => {
+                                refused("tls");
+                                tracing::debug!(peer = %peer.0, "no tls: {error}");
+                            }
+                            Err(_) => {
+                                metrics::get().http_cut.get_or_create(&[("reason", "tls")]).inc();
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 
-    async fn seat<S, P>(&self, stream: S, peer: P)
+    async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, words: &[u8]) {
+        if let Ok(_refusal) = Arc::clone(&self.refusals).try_acquire_owned() {
+            refuse(stream, words).await;
+        }
+    }
+
+    async fn talk<S, P>(self: &Arc<Self>, stream: S, peer: P, origin: Option<Origin>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         P: Copy + Send + Sync + 'static,
     {
-        let Ok(_seat) = Arc::clone(&self.seats).try_acquire_owned() else {
-            if let Ok(_refusal) = Arc::clone(&self.refusals).try_acquire_owned() {
-                refuse(stream).await;
-            }
-            return;
-        };
-        let router = self.router.clone();
+        let pace = Pace::new(self.limits);
+        let (doors, course) = (Arc::clone(self), Arc::clone(&pace));
         let service = tower::service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(peer);
-            router.clone().oneshot(request)
+            course.asked();
+            let (doors, course) = (Arc::clone(&doors), Arc::clone(&course));
+            async move {
+                let response = match origin {
+                    Some(origin) if !doors.rates.take(origin, Instant::now()) => too_fast(),
+                    _ => {
+                        let within = doors.limits.body;
+                        let mut request = request.map(|body| pace::timed(body, within));
+                        request.extensions_mut().insert(peer);
+                        doors.router.clone().oneshot(request).await?
+                    }
+                };
+                Ok::<_, std::convert::Infallible>(response.map(|body| pace::answer(body, course)))
+            }
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header)
+            // The stream has timers of its own.
+            .header_read_timeout(None)
             .max_header_size(self.limits.header_bytes)
             .keep_alive(true)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+            .serve_connection(
+                TokioIo::new(Paced::new(stream, pace)),
+                TowerToHyperService::new(service),
+            );
         let mut connection = std::pin::pin!(connection);
         let mut stopping = self.stopping.clone();
-        let result = tokio::select! {
+        let result: Result<(), hyper::Error> = tokio::select! {
             result = connection.as_mut() => result,
             () = stopped(&mut stopping) => {
                 connection.as_mut().graceful_shutdown();
@@ -217,6 +271,36 @@ impl Doors {
     }
 }
 
+/// Counts a connection for as long as it is open.
+struct Open;
+
+impl Open {
+    fn begin() -> Self {
+        metrics::get().http_connections.inc();
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::get().http_connections.dec();
+    }
+}
+
+/// Counts what was refused.
+pub(super) fn refused(reason: &'static str) {
+    metrics::get().http_refused.get_or_create(&[("reason", reason)]).inc();
+}
+
+/// What an address is told that asks too often, in Consul's words.
+fn too_fast() -> Response {
+    refused("rate");
+    let words = "rate limit exceeded, try again later or against a different server";
+    let mut response = answer::text(StatusCode::TOO_MANY_REQUESTS, words.to_owned());
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// Waits until the server is to end.
 pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // An error means that the sender is gone, which is the same.
@@ -224,9 +308,9 @@ pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
 }
 
 /// Tells a client that there is no room, and waits a moment for it to read that.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, words: &[u8]) {
     let tell = async {
-        stream.write_all(FULL).await?;
+        stream.write_all(words).await?;
         stream.shutdown().await?;
         let mut rest = [0; 4096];
         while stream.read(&mut rest).await? > 0 {}

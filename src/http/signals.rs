@@ -4,7 +4,7 @@
 //! [`Note`] on its response, with words that are better than the path alone.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -13,10 +13,14 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Shell;
+use super::access::Caller;
 use super::query::Params;
 use super::server::{PeerAddress, PeerUser};
 use crate::audit::{Audit, Deed, Via, Who};
 use crate::{clock, metrics};
+
+/// Lines of the audit about refused strangers at once.
+const STRANGERS: u32 = 100;
 
 /// What a handler says of its answer, for the audit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,6 +67,7 @@ pub(crate) async fn audited(
     let path = request.uri().path().to_owned();
     let user = request.extensions().get::<PeerUser>().copied();
     let address = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
+    let caller = request.extensions().get::<Caller>().cloned();
     let asked = asked(&method, &path, request.uri().query(), request.headers());
     let (at, began) = (clock::wall(), Instant::now());
     let response = next.run(request).await;
@@ -70,10 +75,14 @@ pub(crate) async fn audited(
     if status.is_success() && sign_of_life(&path) {
         return response;
     }
+    let stranger = matches!(caller, Some(Caller::Stranger | Caller::Unknown));
+    if stranger && !strangers_have_room() {
+        return response;
+    }
     let note = response.extensions().get::<Note>().cloned().unwrap_or_default();
     let (via, who) = match user {
         Some(user) => (Via::Socket, Who::user(user.uid, user.pid)),
-        None => (Via::Http, who(address)),
+        None => (Via::Http, who(address, caller.as_ref().and_then(Caller::name))),
     };
     audit.note(Deed {
         at,
@@ -87,8 +96,25 @@ pub(crate) async fn audited(
     response
 }
 
-fn who(address: Option<SocketAddr>) -> Who {
-    Who { address, ..Who::default() }
+fn who(address: Option<SocketAddr>, token: Option<&str>) -> Who {
+    Who { address, token: token.map(str::to_owned), ..Who::default() }
+}
+
+/// Refusals of those who showed no good token are written down, but not so many that they push
+/// out what others did: one for each minute and [`STRANGERS`] on top. The metric counts all.
+fn strangers_have_room() -> bool {
+    static LEFT: Mutex<Option<(Instant, u32)>> = Mutex::new(None);
+    let mut left = LEFT.lock().expect("nothing panics while it holds this");
+    let now = Instant::now();
+    let (since, count) = left.get_or_insert((now, STRANGERS));
+    let minutes = now.saturating_duration_since(*since).as_secs() / 60;
+    if minutes > 0 {
+        *since = now;
+        *count = count.saturating_add(u32::try_from(minutes).unwrap_or(STRANGERS)).min(STRANGERS);
+    }
+    let room = *count > 0;
+    *count = count.saturating_sub(1);
+    room
 }
 
 fn words(status: StatusCode) -> String {

@@ -24,13 +24,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::server::Limits;
-use super::{Context, HttpServer, serve_within};
+use super::{Context, Gate, HttpServer, serve};
 use crate::audit::Audit;
 use crate::board::Board;
 use crate::clock;
-use crate::config::HttpConfig;
+use crate::config::{HttpConfig, HttpLimits, TokenConfig};
 use crate::journal::Journal;
+use crate::operator;
 use crate::probe::{Registered, Scripts};
 use crate::store::{Batch, Store, StoreError, Watch};
 use crate::view::View;
@@ -190,6 +190,15 @@ pub(crate) struct Rig {
 impl Rig {
     /// Host `db1` at 10.0.0.1; the store counts as fresh for an hour.
     pub(crate) fn new() -> Self {
+        Self::with(Scripts { files: true, clients: false })
+    }
+
+    /// One whose clients may have programs run.
+    pub(crate) fn scripted() -> Self {
+        Self::with(Scripts { files: true, clients: true })
+    }
+
+    fn with(scripts: Scripts) -> Self {
         let (batches, mut incoming) = mpsc::unbounded_channel::<Batch>();
         let store = Arc::new(MapStore {
             state: Mutex::new((0, BTreeMap::new())),
@@ -217,7 +226,6 @@ impl Rig {
             lease: Duration::from_secs(6),
         };
         let writes = Arc::clone(&store) as Arc<dyn Store>;
-        let scripts = Scripts { files: true, clients: false };
         let registered =
             Registered::new(Arc::clone(&view), Arc::clone(&writes), place.clone(), scripts);
         let context = Arc::new(Context {
@@ -230,6 +238,7 @@ impl Rig {
             audit: Arc::new(Audit::off()),
             registered: Arc::new(registered),
             checks: None,
+            placing: tokio::sync::Mutex::default(),
         });
         Self { store, context, catalog }
     }
@@ -260,26 +269,39 @@ impl Rig {
     }
 
     pub(crate) async fn server(&self) -> Running {
-        self.server_within(Limits::default()).await
+        self.server_within(HttpLimits::default()).await
     }
 
-    pub(crate) async fn server_within(&self, limits: Limits) -> Running {
-        let config = HttpConfig { listen: vec!["127.0.0.1:0".parse().expect("an address")] };
+    pub(crate) async fn server_within(&self, limits: HttpLimits) -> Running {
+        let config = HttpConfig { limits, ..HttpConfig::default() };
+        self.server_with(config, BTreeMap::new(), None).await
+    }
+
+    /// On a free port, whatever the configuration says.
+    pub(crate) async fn server_with(
+        &self,
+        mut config: HttpConfig,
+        tokens: BTreeMap<String, TokenConfig>,
+        agent: Option<Arc<dyn operator::Agent>>,
+    ) -> Running {
+        config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
+        let gate = Arc::new(Gate::new(&config, &tokens).expect("good certificates"));
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async {
             // Dropped or sent: both end the server.
             let _ = stopped.await;
         };
-        let server = serve_within(&config, Arc::clone(&self.context), shutdown, limits)
-            .await
-            .expect("it listens");
-        Running { address: server.addresses[0], stop, server }
+        let context = Arc::clone(&self.context);
+        let server =
+            serve(&config, Arc::clone(&gate), context, agent, shutdown).await.expect("it listens");
+        Running { address: server.addresses[0], gate, stop, server }
     }
 }
 
 /// A server under test; it ends when this is dropped.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) gate: Arc<Gate>,
     stop: oneshot::Sender<()>,
     server: HttpServer,
 }

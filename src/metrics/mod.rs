@@ -58,10 +58,20 @@ pub struct Metrics {
     render_seconds: Histograms<Open<1>>,
     dns: Family<Fixed<2>, Counter>,
     dns_seconds: Histogram,
+    /// Questions that went beyond a bound of the DNS server.
+    pub dns_limited: Family<Fixed<1>, Counter>,
     http: Family<Open<3>, Counter>,
     http_seconds: Histograms<Open<2>>,
     /// Blocking reads that wait now.
     pub http_waiting: Gauge,
+    /// Open connections of the HTTP server.
+    pub http_connections: Gauge,
+    /// What the HTTP server refused, by its reason.
+    pub http_refused: Family<Fixed<1>, Counter>,
+    /// Connections that the HTTP server cut off, by what was too slow.
+    pub http_cut: Family<Fixed<1>, Counter>,
+    /// Until when its certificate is valid, in seconds since 1970.
+    pub http_certificate_until: Gauge,
     store: Histograms<Fixed<1>>,
     probes: Family<Fixed<1>, Counter>,
     /// Lines of the audit, by where they came from.
@@ -100,9 +110,14 @@ impl Metrics {
             render_seconds: Family::new_with_constructor(measured),
             dns: Family::default(),
             dns_seconds: histogram(),
+            dns_limited: Family::default(),
             http: Family::default(),
             http_seconds: Family::new_with_constructor(measured),
             http_waiting: Gauge::default(),
+            http_connections: Gauge::default(),
+            http_refused: Family::default(),
+            http_cut: Family::default(),
+            http_certificate_until: Gauge::default(),
             store: Family::new_with_constructor(measured),
             probes: Family::default(),
             audit: Family::default(),
@@ -121,9 +136,15 @@ impl Metrics {
         register(&mut registry, "sengu_render_seconds", &metrics.render_seconds);
         register(&mut registry, "sengu_dns_requests", &metrics.dns);
         register(&mut registry, "sengu_dns_request_seconds", &metrics.dns_seconds);
+        register(&mut registry, "sengu_dns_limited", &metrics.dns_limited);
         register(&mut registry, "sengu_http_requests", &metrics.http);
         register(&mut registry, "sengu_http_request_seconds", &metrics.http_seconds);
         register(&mut registry, "sengu_http_waiting", &metrics.http_waiting);
+        register(&mut registry, "sengu_http_connections", &metrics.http_connections);
+        register(&mut registry, "sengu_http_refused", &metrics.http_refused);
+        register(&mut registry, "sengu_http_cut", &metrics.http_cut);
+        let until = &metrics.http_certificate_until;
+        register(&mut registry, "sengu_http_certificate_until_seconds", until);
         register(&mut registry, "sengu_store_write_seconds", &metrics.store);
         register(&mut registry, "sengu_probes", &metrics.probes);
         register(&mut registry, "sengu_audit_lines", &metrics.audit);

@@ -113,6 +113,11 @@ pub const TABLE: &[Row] = &[
     counter("sengu_dns_requests", &["protocol", "code"], "Answers of the DNS server."),
     histogram("sengu_dns_request_seconds", &[], "From a question to its answer."),
     counter(
+        "sengu_dns_limited",
+        &["what"],
+        "Beyond a bound: questions over UDP `sent-to-tcp` or `dropped`, connections over `tcp`.",
+    ),
+    counter(
         "sengu_http_requests",
         &["method", "route", "code"],
         "Answers of the HTTP server and the socket; `route` is the pattern, not the path.",
@@ -123,6 +128,24 @@ pub const TABLE: &[Row] = &[
         "From a request to its answer; reads that were asked to wait are left out.",
     ),
     gauge("sengu_http_waiting", &[], "Blocking reads that wait now."),
+    gauge("sengu_http_connections", &[], "Open connections, those of the socket included."),
+    counter(
+        "sengu_http_refused",
+        &["reason"],
+        "Refused by the server itself: `connections`, `address` (its connections), `rate`, \
+         `waiting`, `streams`; `token` (none, or unknown), `scope`; `tls` (a handshake failed).",
+    ),
+    counter(
+        "sengu_http_cut",
+        &["reason"],
+        "Clients that were too slow: `header`, `body`, `stall` (took nothing of an answer), \
+         `idle`, `tls`.",
+    ),
+    gauge(
+        "sengu_http_certificate_until_seconds",
+        &[],
+        "Until when its certificate is valid, in seconds since 1970; 0 without TLS.",
+    ),
     histogram(
         "sengu_store_write_seconds",
         &["outcome"],

@@ -23,7 +23,7 @@ use crate::http::testing::{Answer, Rig, call, service};
 use crate::template::TemplateStatus;
 
 /// Knows one service, and refuses to reload.
-struct Fixed;
+pub(crate) struct Fixed;
 
 fn report() -> ServiceReport {
     ServiceReport {
@@ -64,6 +64,7 @@ impl Agent for Fixed {
             doubted_ms: None,
             beat_ms: None,
             record: None,
+            sync: None,
             instances: BTreeMap::new(),
             finals: BTreeMap::new(),
             unreadable: BTreeMap::new(),

@@ -90,7 +90,6 @@ fn all_killed(flavour: Flavour) {
 
 for_both!(all_killed:
     mariadb_degrades_when_all_replicas_are_gone_and_returns,
-    #[ignore = "under a steady writer the copies are in sync again only after more than 20 s"]
     mysql_degrades_when_all_replicas_are_gone_and_returns);
 
 /// Degraded, the master alone has what it acknowledged: nobody else may take over.

@@ -38,22 +38,23 @@ impl NamedIsServing {
         let Fact::Named { host, life, instance, term, serving, beat_age, fresh_age } = *fact else {
             return Ok(());
         };
-        let who = format!("the agent of h{} named {instance} (term {term})", host + 1);
+        let who = || format!("the agent of h{} named {instance} (term {term})", host + 1);
         if !serving {
-            return Err(format!("{who}, which is not serving in what it was given"));
+            return Err(format!("{}, which is not serving in what it was given", who()));
         }
         if let Some(age) = beat_age.filter(|age| *age >= self.lease) {
-            return Err(format!("{who} {} ms after the last beat it was given", age / MILLI));
+            return Err(format!("{} {} ms after the last beat it was given", who(), age / MILLI));
         }
         if fresh_age >= self.lease {
             return Err(format!(
-                "{who} {} ms after the send of its last answered request",
+                "{} {} ms after the send of its last answered request",
+                who(),
                 fresh_age / MILLI
             ));
         }
         let newest = self.newest.entry((host, life, instance.service)).or_insert(term);
         if *newest > term {
-            return Err(format!("{who} after it had named one of term {newest}"));
+            return Err(format!("{} after it had named one of term {newest}", who()));
         }
         *newest = term;
         Ok(())

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use integration::sim::model::{Bounds, search};
 
+/// Worlds make and drop small things all the time; with it they live a good deal quicker.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Search every order of events, up to a depth.
 #[derive(Debug, Parser)]
 struct Arguments {

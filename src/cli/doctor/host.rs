@@ -15,6 +15,7 @@ use super::super::client;
 use super::super::dns;
 use super::{Finding, Masters};
 use crate::config::{Config, HookCall, TemplateConfig};
+use crate::http::Gate;
 
 /// The longest wait for an answer on this host.
 const WAIT: Duration = Duration::from_secs(3);
@@ -232,15 +233,44 @@ fn resolved(name: &str) -> Vec<IpAddr> {
     answer.recv_timeout(WAIT).unwrap_or_default()
 }
 
-/// Does the HTTP server answer?
-pub(super) fn http(address: SocketAddr) -> Finding {
+/// Can the certificate of the HTTP server be used, and until when?
+pub(super) fn certificate(config: &Config) -> Option<Finding> {
+    config.http.tls.as_ref()?;
+    let about = "http certificate";
+    Some(match Gate::new(&config.http, &config.tokens) {
+        Ok(gate) if gate.ends_soon() => Finding::warning(
+            about,
+            format!("it is valid until {} only", gate.valid_until().unwrap_or_default()),
+            "renew it: the agent takes new files by itself",
+        ),
+        Ok(gate) => {
+            let until = gate.valid_until().unwrap_or_default();
+            Finding::good(about, format!("it is valid until {until}"))
+        }
+        Err(error) => {
+            let mend = "mend the files of [http.tls]: the agent does not start with these";
+            Finding::wrong(about, error, mend)
+        }
+    })
+}
+
+/// Does the HTTP server answer? Where it speaks TLS, that it takes connections must do.
+pub(super) fn http(address: SocketAddr, encrypted: bool) -> Finding {
     let address = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
         _ => address,
     };
     let about = format!("http {address}");
-    match health(address) {
+    let answered = if encrypted {
+        TcpStream::connect_timeout(&address, WAIT).map(|_| " 200 over TLS".to_owned())
+    } else {
+        health(address)
+    };
+    match answered {
         Ok(line) if line.contains(" 200 ") => Finding::good(about, "it answers"),
+        Ok(line) if line.contains(" 403 ") => {
+            Finding::good(about, "it answers, and asks for a token")
+        }
         Ok(line) => Finding::wrong(
             about,
             format!("/health answers {}", line.trim()),

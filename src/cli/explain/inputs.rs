@@ -3,8 +3,9 @@
 
 use sengu_core::explain::{Inputs, InstanceInput};
 use sengu_core::name::ServiceName;
-use sengu_core::observation::Verdict;
+use sengu_core::observation::{SemiSync, Verdict};
 use sengu_core::record::{FinalRecord, Lag, MasterRecord, Promise};
+use sengu_core::sync::{Standing, SyncRecord};
 
 use crate::cli::print::Look;
 use crate::cli::words::seconds;
@@ -14,6 +15,9 @@ pub(super) fn lines(service: &ServiceName, inputs: &Inputs, look: &Look) -> Vec<
     let mut lines = vec![store(inputs)];
     if let Some((revision, record)) = &inputs.record {
         lines.push(format!("master/{service} (revision {revision}): {}", master(record, look)));
+    }
+    if let Some((revision, record)) = &inputs.sync {
+        lines.push(format!("sync/{service} (revision {revision}): {}", sync(record)));
     }
     for (name, input) in &inputs.instances {
         lines.push(format!("instance {name} (revision {}): {}", input.revision, instance(input)));
@@ -72,6 +76,50 @@ fn master(record: &MasterRecord, look: &Look) -> String {
     line
 }
 
+/// Who may acknowledge commits, as far as the others know.
+fn sync(record: &SyncRecord) -> String {
+    let known = if record.complete {
+        "the copies together hold every acknowledged write"
+    } else {
+        "the holder alone is known to hold every acknowledged write"
+    };
+    let mut line = format!(
+        "term {}, {known}; a commit waits for {}",
+        record.term,
+        crate::config::count(record.acks as usize, "acknowledgement")
+    );
+    let copy = |(name, standing): (_, &Standing)| format!("{name} {}", standing.word());
+    let copies: Vec<String> = record.copies.iter().map(copy).collect();
+    if !copies.is_empty() {
+        line += &format!("; {}", copies.join(", "));
+    }
+    if let Some(position) = &record.position {
+        line += &format!("; a joining copy must hold {position}");
+    }
+    line
+}
+
+/// Both sides of semi-synchronous replication, where there is something to tell.
+fn semi_sync(semi: &SemiSync) -> Option<String> {
+    let mut parts = Vec::new();
+    if semi.awaits > 0 {
+        parts.push(format!("commits wait for {}", semi.awaits));
+    }
+    if semi.clients > 0 {
+        parts.push(format!(
+            "{} acknowledging",
+            crate::config::count(semi.clients as usize, "copy").replace("copys", "copies")
+        ));
+    }
+    if semi.waiting > 0 {
+        parts.push(format!("{} waiting", semi.waiting));
+    }
+    if semi.acknowledges {
+        parts.push("acknowledges".to_owned());
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
 fn instance(input: &InstanceInput) -> String {
     let record = &input.record;
     let lag = match record.lag {
@@ -96,6 +144,7 @@ fn instance(input: &InstanceInput) -> String {
         verdict("starts fenced", &record.starts_fenced),
         verdict("can be ended", &record.killable),
     ];
+    parts.extend(record.semi_sync.as_ref().and_then(semi_sync));
     parts.extend(record.source.map(|source| format!("source {source}")));
     parts.extend(record.zone.as_ref().map(|zone| format!("zone {zone}")));
     parts.extend(record.quarantine.as_ref().map(|why| format!("quarantined: {why}")));

@@ -250,15 +250,15 @@ fn http_beyond_loopback() {
 listen = ["0.0.0.0:8500"]
 "#,
         r#"
-  x 0.0.0.0:8500 is not a loopback address
+  x 0.0.0.0:8500 is beyond loopback, and there are no tokens
    ,-[/etc/sengu/sengu.toml:2:11]
  1 | [http]
  2 | listen = ["0.0.0.0:8500"]
    :           ^^^^^^^|^^^^^^
    :                  `-- here
    `----
-  help: beyond loopback nothing listens without tokens, which do not exist yet; listen on
-        127.0.0.1
+  help: nothing listens there without tokens: `sengu token new NAME` makes one and prints its
+        lines for this file; or listen on 127.0.0.1
 /etc/sengu/sengu.toml has 1 mistake
 "#,
     );

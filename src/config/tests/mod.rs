@@ -1,6 +1,7 @@
 //! Configurations and what becomes of them: defaults, the table of keys, and every mistake with
 //! the exact message.
 
+mod http;
 mod mistakes;
 mod mysql;
 mod parts;
@@ -37,6 +38,10 @@ impl Machine for Fixed {
                 .into()),
             Some("/etc/sengu/etcd.secret") => Ok("user = sengu\npassword = hunter2\n".into()),
             Some("/etc/sengu/bare.secret") => Ok("hunter2\n".into()),
+            Some("/etc/sengu/two.token") => Ok(format!(
+                "# old, new\n{}\nhunter2-hunter2-hunter2\n",
+                Hash::of("an-older-token-of-theirs")
+            )),
             _ => Err(format!("cannot read {}: no such file", path.display())),
         }
     }
@@ -81,7 +86,7 @@ fn written(choose: impl Fn(&keys::Key) -> Option<&'static str>) -> String {
     for section in SECTIONS {
         text += &format!("{}\n", section.header);
         // They stand in the place of another key.
-        let apart = ["credentials_env", "url", "token"];
+        let apart = ["credentials_env", "url", "token", "file"];
         for key in section.keys.iter().filter(|key| !apart.contains(&key.name)) {
             if let Some(value) = choose(key) {
                 text += &format!("{} = {value}\n", key.name);

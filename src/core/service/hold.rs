@@ -231,7 +231,9 @@ impl Service {
             self.give_up(cx, at, "it could not be opened in time");
             return;
         }
-        cx.out.wake(patience);
+        if cx.now.time < patience {
+            cx.out.wake(patience);
+        }
         if self.open_elsewhere(Some(&name)) {
             return;
         }

@@ -131,6 +131,8 @@ pub(crate) struct Service {
     parting_since: Option<Time>,
     /// Commits go on alone at least until then.
     alone_until: Time,
+    /// For so long, the last time.
+    alone_for: Duration,
     /// Since when a copy that may acknowledge is not fit to.
     unfit_since: BTreeMap<InstanceName, Time>,
     /// Since when the ranking of this incident stands, and of what.

@@ -360,6 +360,7 @@ impl Facts<'_> {
             doubted_ms: (self.doubted > Time::ZERO).then(|| millis(now, self.doubted)),
             beat_ms: self.view.kept_until().map(|_| millis(now, self.view.beat_received)),
             record,
+            sync: self.view.sync.as_deref().map(|at| (at.revision, at.record.clone())),
             instances,
             finals: self
                 .view

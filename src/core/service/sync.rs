@@ -23,8 +23,10 @@ use super::{Cx, Service, put};
 
 /// How long a change of the acknowledging side or the waiting side may take.
 const CHANGE_WITHIN: Duration = Duration::from_secs(2);
-/// Nobody is waited for again so soon after nobody answered.
+/// Nobody is waited for again so soon after those in sync did not answer.
 const ALONE_FOR: Duration = Duration::from_secs(30);
+/// The same after a try with copies that only join; twice as long each time in a row.
+const ALONE_AT_FIRST: Duration = Duration::from_secs(2);
 /// A commit that began before its server waited for acknowledgements is counted in its position by
 /// then.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -216,7 +218,7 @@ impl Service {
         let name = &at.record.holder.instance;
         let Some(own) = self.own.get(name) else { return };
         let Some(known) = own.known.as_ref().filter(|_| own.failing.is_none()) else { return };
-        let state = known.state.clone();
+        let (state, sent) = (known.state.clone(), known.sent);
         let surely = own.surely_awaits(current.acks);
         if !state.writable {
             return;
@@ -242,7 +244,7 @@ impl Service {
             (false, Some(_)) => self.awaiting = None,
             _ => {}
         }
-        let stuck = self.stuck(cx, current, state.held(), semi);
+        let stuck = self.stuck(cx, name, current, (state.held(), semi, sent));
         let strangers = self.strangers(cx, current, semi);
         let able = semi.clients.min(next.acknowledging());
         if current.complete && (!waits || stuck || strangers || self.too_few(cx, current, able)) {
@@ -309,32 +311,45 @@ impl Service {
         }
     }
 
-    /// Do commits wait, and has none been acknowledged for so long that a copy which seems attached
-    /// cannot be there? A host without power leaves its connection standing for minutes.
+    /// Do commits wait, and has none been acknowledged for so long that the copies which seem
+    /// attached cannot be there? A host without power leaves its connection standing for minutes.
+    /// While too few are attached it is [`Self::too_few`] that counts.
+    /// Two looks tell, the second one sent late enough: between them nothing is known.
     fn stuck(
         &mut self,
         cx: &mut Cx<'_>,
+        holder: &InstanceName,
         current: &SyncRecord,
-        held: &Position,
-        semi: SemiSync,
+        (held, semi, sent): (&Position, SemiSync, Time),
     ) -> bool {
-        if semi.waiting == 0 || semi.awaits == 0 {
+        if semi.waiting == 0 || semi.awaits == 0 || semi.clients < semi.awaits {
             self.stuck = None;
             return false;
         }
         let since = match &self.stuck {
             Some((at, since)) if at == held => *since,
-            _ => cx.now.time,
+            _ => sent,
         };
         self.stuck = Some((held.clone(), since));
         // Where nobody relies on the wait it is only tried.
         let policy = &cx.settings.policy;
         let due = since + if current.complete { policy.hung_after } else { policy.candidate_wait };
-        if cx.now.time < due {
-            cx.out.wake(due);
+        if sent < due {
+            match self.own.get(holder).filter(|_| cx.now.time >= due) {
+                Some(own) => own.observe(cx, holder),
+                None => cx.out.wake(due),
+            }
             return false;
         }
-        self.alone_until = cx.now.time + ALONE_FOR;
+        self.stuck = None;
+        let in_a_row = cx.now.time < self.alone_until + ALONE_FOR;
+        let longer = if in_a_row { self.alone_for * 2 } else { Duration::ZERO };
+        self.alone_for = match current.complete {
+            true => ALONE_FOR,
+            false => longer.clamp(ALONE_AT_FIRST, ALONE_FOR),
+        };
+        self.alone_until = cx.now.time + self.alone_for;
+        cx.out.wake(self.alone_until);
         true
     }
 

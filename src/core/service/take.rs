@@ -455,7 +455,11 @@ impl Service {
         let Some(name) = ranking.order[..=turn].iter().find(|name| self.own.contains_key(*name))
         else {
             self.doing = Some(format!("waiting for {} to take", ranking.order[turn]));
-            cx.out.wake(since + wait * (u32::try_from(turn).unwrap_or(u32::MAX) + 1));
+            let due = since + wait * (u32::try_from(turn).unwrap_or(u32::MAX) + 1);
+            // After the last one's turn only an event changes anything.
+            if due > cx.now.time {
+                cx.out.wake(due);
+            }
             return;
         };
         let name = name.clone();

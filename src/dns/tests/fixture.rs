@@ -113,7 +113,15 @@ pub(super) fn config() -> DnsConfig {
         ttl: Duration::ZERO,
         recursors: Vec::new(),
         recursion_clients: vec![("127.0.0.0".parse().expect("an address"), 8)],
+        ..DnsConfig::default()
     }
+}
+
+/// A view of the catalog, with 100 endpoints of `many`, good for an hour.
+pub(super) fn published() -> Arc<View> {
+    let view = Arc::new(View::default());
+    view.publish(catalog(1, clock::time() + Duration::from_secs(3600), 100));
+    view
 }
 
 /// A server that stops when this is dropped.
@@ -125,9 +133,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) async fn start(config: &DnsConfig) -> Self {
-        let view = Arc::new(View::default());
-        view.publish(catalog(1, clock::time() + Duration::from_secs(3600), 100));
-        Self::start_with(config, view).await
+        Self::start_with(config, published()).await
     }
 
     pub(super) async fn start_with(config: &DnsConfig, view: Arc<View>) -> Self {

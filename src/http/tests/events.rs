@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
+use crate::config::HttpLimits;
 use crate::http::testing::{Rig, Running, service};
 use crate::journal::{KEPT, Kind};
 
@@ -109,9 +110,10 @@ async fn what_was_missed_is_told() {
 #[tokio::test]
 async fn readers_are_bounded_and_the_end_of_the_agent_ends_them() {
     let rig = Rig::new();
-    let running = rig.server().await;
+    let limits = HttpLimits { streams: 8, ..HttpLimits::default() };
+    let running = rig.server_within(limits).await;
     let mut streams = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..8 {
         let mut stream = Stream::open(&running, "?after=now", None).await;
         assert!(stream.line().await.expect("a head").starts_with("HTTP/1.1 200"));
         streams.push(stream);

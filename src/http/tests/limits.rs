@@ -1,15 +1,15 @@
 //! Bounds of the server: who may connect, how many, how slowly, how much.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::config::HttpConfig;
-use crate::http::server::Limits;
+use crate::config::{HttpConfig, HttpLimits as Limits};
 use crate::http::testing::{Answer, Rig};
-use crate::http::{HttpError, serve};
+use crate::http::{Gate, HttpError, HttpServer, serve};
 
 async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -36,13 +36,18 @@ async fn one(stream: &mut TcpStream) -> Answer {
     }
 }
 
+async fn start(rig: &Rig, config: &HttpConfig) -> Result<HttpServer, HttpError> {
+    let gate = Arc::new(Gate::new(config, &BTreeMap::new()).expect("no certificates"));
+    serve(config, gate, Arc::clone(&rig.context), None, std::future::pending()).await
+}
+
 #[tokio::test]
 async fn nothing_listens_beyond_loopback() {
     let rig = Rig::new();
     for address in ["0.0.0.0:0", "10.1.2.3:8500", "[::]:8500", "[::ffff:10.1.2.3]:8500"] {
         let listen = vec!["127.0.0.1:0".parse().expect("good"), address.parse().expect("good")];
-        let config = HttpConfig { listen };
-        let refused = serve(&config, Arc::clone(&rig.context), std::future::pending()).await;
+        let config = HttpConfig { listen, ..HttpConfig::default() };
+        let refused = start(&rig, &config).await;
         let error = refused.expect_err("refused");
         assert!(matches!(error, HttpError::BeyondLoopback(_)), "{error}");
         assert!(error.to_string().contains("set http.listen to 127.0.0.1"), "{error}");
@@ -53,8 +58,8 @@ async fn nothing_listens_beyond_loopback() {
 async fn a_port_in_use_is_named() {
     let rig = Rig::new();
     let server = rig.server().await;
-    let config = HttpConfig { listen: vec![server.address] };
-    let refused = serve(&config, Arc::clone(&rig.context), std::future::pending()).await;
+    let config = HttpConfig { listen: vec![server.address], ..HttpConfig::default() };
+    let refused = start(&rig, &config).await;
     let error = refused.expect_err("in use").to_string();
     assert!(error.contains(&server.address.to_string()), "{error}");
 }

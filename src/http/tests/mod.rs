@@ -1,5 +1,6 @@
 //! A real server on a loopback port, one file for each part of the dialect.
 
+mod access;
 mod agent;
 mod blocking;
 mod catalog;
@@ -9,3 +10,5 @@ mod health;
 mod kv;
 mod limits;
 mod session;
+mod slow;
+mod tls;

@@ -298,6 +298,47 @@ fn commits_do_not_wait_for_ever_for_a_copy_that_seems_attached() {
     assert_eq!(world.database("db1").semi_sync.awaits, 0, "{:?}\n{}", world.sync(), world.tell());
 }
 
+/// Commits wait while no copy is attached: those that come back are waited for at once.
+#[test]
+fn a_copy_that_was_away_is_waited_for_as_soon_as_it_is_back() {
+    let mut world = World::mysql(Loss::None, 2);
+    let away = |world: &mut World, away: bool| {
+        for name in ["db2", "db3"] {
+            world.database_mut(name).linked = !away;
+        }
+        world.database_mut("db1").semi_sync.waiting = u32::from(away);
+    };
+    away(&mut world, true);
+    run(&mut world, 3);
+    assert!(!world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+    away(&mut world, false);
+    run(&mut world, 4);
+    assert!(world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+}
+
+/// In a new term the copy is attached and still receives what was written long ago: commits wait
+/// for it now and then, and for good as soon as it answers.
+#[test]
+fn commits_seldom_wait_for_a_copy_that_still_receives_old_writes() {
+    let mut world = World::mysql(Loss::None, 2);
+    world.database_mut("db2").position = transactions("db2", &[("db1", 101)]);
+    world.exit("db1");
+    run(&mut world, 8);
+    assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+    world.database_mut("db2").semi_sync.waiting = 1;
+    let mut waited = 0;
+    for _ in 0..600 {
+        world.run_checked(Duration::from_millis(100), holds);
+        waited += u32::from(world.database("db2").semi_sync.awaits > 0);
+    }
+    assert!((10..150).contains(&waited), "{waited} of 600 moments\n{}", world.tell());
+    assert!(!world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+    world.database_mut("db2").semi_sync.waiting = 0;
+    world.database_mut("db3").position = transactions("db3", &[("db1", 101)]);
+    run(&mut world, 35);
+    assert!(world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+}
+
 /// A copy that alone acknowledged a write is taken out of the configuration; it runs on, and
 /// acknowledges on.
 #[test]
@@ -383,4 +424,25 @@ fn a_set_that_never_becomes_complete_is_a_problem() {
     run(&mut world, 12);
     let said = world.problems().join("\n");
     assert!(said.contains("no copy could take over without loss"), "{said}");
+}
+
+/// A busy master in a new term, whose copy does not hold yet what it is asked for: in every look
+/// some commit waits, and between any two looks commits were acknowledged.
+#[test]
+fn commits_that_wait_for_a_moment_are_not_stuck_since_no_look_came_between() {
+    let mut world = World::mysql(Loss::None, 2);
+    let settings = world.config.services.get_mut(&crate::world::service()).expect("configured");
+    settings.policy.candidate_wait = Duration::from_millis(300); // shorter than between two looks
+    world.reload();
+    world.exit("db1");
+    world.run_for(Duration::from_millis(50));
+    assert_eq!(world.named().as_deref(), Some("db2"));
+    for last in 101..116 {
+        world.database_mut("db2").position = transactions("db2", &[("db1", last)]);
+        world.database_mut("db2").semi_sync.waiting = 1;
+        world.run_checked(Duration::from_millis(100), holds);
+    }
+    assert!(!world.sync().complete, "{:?}\n{}", world.sync(), world.tell());
+    let alone = world.tell().matches("Await { count: 0 }").count();
+    assert_eq!(alone, 0, "{}", world.tell());
 }
