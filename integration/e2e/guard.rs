@@ -3,6 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use integration::rig::agent::program;
@@ -10,7 +13,7 @@ use integration::rig::child::Child;
 use integration::rig::hosts::{Host, Hosts, Settings};
 use integration::rig::trio::{self, MASTER, SERVICE, Trio};
 use integration::rig::writer::{assert_one_master_at_a_time, gap};
-use integration::rig::{Agent, Place, Writer, until};
+use integration::rig::{Agent, Place, Supervision, Writer, until};
 use rustix::process::Signal;
 
 use crate::{LATER, SOON};
@@ -95,31 +98,30 @@ fn a_master_whose_agent_is_killed_is_fenced_by_the_guard_and_replaced() {
     let (mut hosts, _guard) = fences_when("agent killed", Agent::kill);
     // It comes back as a copy of the new one.
     hosts.hosts[0].agent.restart();
+    until_it_follows(&hosts);
+}
+
+/// The first host's server follows the named master, and is never opened on the way.
+fn until_it_follows(hosts: &Hosts) {
     let [old, reader, _] = &hosts.hosts[..] else { panic!("three hosts") };
-    let new = reader.agent.addresses(MASTER);
-    until("the old master follows", LATER * 2, || {
-        hosts.hosts[1..]
-            .iter()
-            .find(|host| new == [host.server.address.ip()])
-            .filter(|host| old.server.follows(host.server.address))
-            .map(|_| ())
+    let follows = integration::rig::soon(LATER * 2, || {
+        assert!(!old.server.is_master(), "it was opened again\n{}", old.agent.tail());
+        let named = reader.agent.addresses(MASTER);
+        let new = hosts.hosts.iter().find(|host| named == [host.server.address.ip()])?;
+        old.server.follows(new.server.address).then_some(())
     });
+    let told = || old.agent.sengu(&["explain", SERVICE]).all();
+    assert!(follows.is_some(), "it does not follow:\n{}\n{}", told(), old.agent.tail());
 }
 
 #[test]
 fn a_master_whose_agent_is_stopped_is_fenced_by_the_guard_and_stays_so_when_it_goes_on() {
     let (mut hosts, _guard) = fences_when("agent stopped", |agent| agent.signal(Signal::STOP));
+    // Its own fence is as late as it gets, and ends the process at once: what a supervisor starts
+    // in its place is fenced by its file.
+    hosts.hosts[0].server.supervise(Supervision::Restart);
     hosts.hosts[0].agent.signal(Signal::CONT);
-    let [old, reader, _] = &hosts.hosts[..] else { panic!("three hosts") };
-    let new = reader.agent.addresses(MASTER);
-    until("the old master follows", LATER * 2, || {
-        assert!(!old.server.is_master(), "it was opened again\n{}", old.agent.tail());
-        hosts.hosts[1..]
-            .iter()
-            .find(|host| new == [host.server.address.ip()])
-            .filter(|host| old.server.follows(host.server.address))
-            .map(|_| ())
-    });
+    until_it_follows(&hosts);
 }
 
 #[test]
@@ -174,8 +176,24 @@ fn with_an_embedded_store_the_guard_fences_nothing_and_keeps_files_true() {
     writer.until_acked_by(master, 50);
     let term = trio.agent.status(SERVICE)["term"].clone();
 
-    // Started again within the lease: the file keeps the name.
+    // Started again within the lease: the file keeps the name all the while.
+    let over = Arc::new(AtomicBool::new(false));
+    let (watched, ends) = (file.clone(), Arc::clone(&over));
+    let watcher = thread::spawn(move || {
+        let mut missed = 0;
+        while !ends.load(Ordering::SeqCst) {
+            let text = fs::read_to_string(&watched).unwrap_or_default();
+            missed += u32::from(!text.contains(MASTER));
+            thread::sleep(Duration::from_millis(1));
+        }
+        missed
+    });
     trio.agent.restart();
+    until("the agent looked at everything", SOON, || {
+        (trio.agent.addresses(MASTER) == [master.ip()]).then_some(())
+    });
+    over.store(true, Ordering::SeqCst);
+    assert_eq!(watcher.join().expect("it watches"), 0, "{}", trio.agent.tail());
     trio.agent.kill();
     let killed = Instant::now();
     until("the master leaves the file", LEASE + LATER, || {

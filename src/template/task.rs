@@ -12,6 +12,7 @@ use std::time::Duration;
 use sengu_core::catalog::Catalog;
 use sengu_core::debounce::Debounce;
 use sengu_core::kv::Revision;
+use sengu_core::record::MasterState;
 use sengu_core::time::{Time, Wall};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
@@ -43,6 +44,10 @@ const CHECK: Duration = Duration::from_secs(60);
 /// emptied it and be about to fill it.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// A master that the file names from an earlier life of the agent, and whose record still stands, may
+/// wait so long for this life's first look at it: a restart takes no line out and puts it back.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
 /// Waited for at most so often, so that a file that is written all the time holds nothing back.
 const SETTLE_WAITS: u32 = 5;
 
@@ -60,6 +65,8 @@ pub(crate) struct Task {
     touched: Arc<Notify>,
     debounce: Debounce,
     seen: Option<Seen>,
+    /// When there was a catalog for the first time.
+    began: Option<Time>,
     /// The masters whose end is urgent: those in the file, less those whose removal just failed.
     shown: Masters,
     memory: Memory,
@@ -115,6 +122,7 @@ impl Task {
             files,
             touched,
             seen: None,
+            began: None,
             shown: Masters::new(),
             memory: Memory::default(),
             memory_error: None,
@@ -162,6 +170,10 @@ impl Task {
         let mut bell = self.context.view.bell();
         loop {
             let now = clock::time();
+            if self.awaits_first_look(now) {
+                clock::sleep_until(now + POLL / 10).await;
+                continue;
+            }
             self.look(now);
             if self.retry.due(now) {
                 self.debounce.urgent(now);
@@ -201,6 +213,26 @@ impl Task {
     /// The catalog, if it was read and was ever fresh.
     fn catalog(&self) -> Option<Arc<Catalog>> {
         self.context.view.catalog().filter(|catalog| catalog.valid_until > Time::ZERO)
+    }
+
+    /// Just started, is a master of the file not named only because it was not looked at yet?
+    fn awaits_first_look(&mut self, now: Time) -> bool {
+        let (None, Some(catalog)) = (&self.seen, self.catalog()) else { return false };
+        if now.since(*self.began.get_or_insert(now)) >= FIRST_LOOK || now >= catalog.valid_until {
+            return false;
+        }
+        let named = masters(&catalog, now);
+        self.memory.masters.iter().any(|(service, (instance, address))| {
+            let stands = catalog.service(service).is_some_and(|view| {
+                let kept = view.kept_until().is_none_or(|until| now < until);
+                kept && view.managed_record().is_some_and(|record| {
+                    let holder = &record.holder;
+                    record.state == MasterState::Serving
+                        && (&holder.instance, &holder.address) == (instance, address)
+                })
+            });
+            stands && !named.contains_key(service)
+        })
     }
 
     /// Turns what changed in the view into what is to be done, and when.
