@@ -130,14 +130,9 @@ async fn live(config: Config, file: PathBuf, fences: Handle, voice: Voice) -> an
     let (verbs, end) = (Arc::clone(&desk), ended(stopped.clone()));
     let http = http::serve(&config.http, gate, Arc::clone(&context), Some(verbs), end).await?;
     let socket = operator::serve(&config.socket, context, desk, ended(stopped.clone())).await?;
-    tracing::info!(
-        host = %config.host,
-        services = config.services.len(),
-        dns = ?dns.addresses,
-        http = ?http.addresses,
-        socket = %socket.path.display(),
-        "the agent runs"
-    );
+    let (dns, web, path) = (dns.addresses, &http.addresses, socket.path.display());
+    let (host, services) = (&config.host, config.services.len());
+    tracing::info!(%host, services, ?dns, http = ?web, socket = %path, "the agent runs");
     tokio::spawn(tell_ready(voice.clone(), view));
 
     let result = until_told(&mut broken, &mut turning).await;
