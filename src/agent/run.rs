@@ -101,19 +101,14 @@ async fn live(config: Config, file: PathBuf, fences: Handle, voice: Voice) -> an
     let turner = turner.telling(Pulse::new(voice.clone()), slate(&config)?);
     let guard = Watch::start(config.guard, &config.socket);
     let mut turning = tokio::spawn(turner.run(received, asked));
-    if matches!(config.store, StoreConfig::Etcd(_)) {
-        let (store, view, events) = (Arc::clone(&store), Arc::clone(&view), events.clone());
-        tokio::spawn(storing::freshen(store, view, events, config.lease));
-    }
-    tokio::spawn(storing::follow(Arc::clone(&store), events));
+    follow_store(&config, &store, &view, events);
 
     let recording = (journal, Arc::clone(&audit));
     let Checking { checks, context, folders } =
         Checking::start(&config, &view, &store, &board, recording, &stopped);
     let (reads, end) = (Arc::clone(&view), ended(stopped.clone()));
     let dns = crate::dns::serve(&config.dns, &config.datacenter, reads, end).await?;
-    let gate = http::Gate::new(&config.http, &config.tokens);
-    let gate = Arc::new(gate.map_err(|error| anyhow::anyhow!("http: {error}"))?);
+    let gate = gate_of(&config)?;
     let templates = RenderContext::of(&config, Arc::clone(&view));
     let templates = Arc::new(Shelf::start(config.templates.clone(), templates));
     let desk = Arc::new(Desk {
@@ -146,6 +141,26 @@ async fn live(config: Config, file: PathBuf, fences: Handle, voice: Voice) -> an
     audit.end();
     turning.abort();
     result
+}
+
+/// Follows the store's changes; a shared one is asked for its freshness, too.
+fn follow_store(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    view: &Arc<View>,
+    events: mpsc::Sender<Event>,
+) {
+    if matches!(config.store, StoreConfig::Etcd(_)) {
+        let (store, view, events) = (Arc::clone(store), Arc::clone(view), events.clone());
+        tokio::spawn(storing::freshen(store, view, events, config.lease));
+    }
+    tokio::spawn(storing::follow(Arc::clone(store), events));
+}
+
+/// Who may ask what over HTTP.
+fn gate_of(config: &Config) -> anyhow::Result<Arc<http::Gate>> {
+    let gate = http::Gate::new(&config.http, &config.tokens);
+    Ok(Arc::new(gate.map_err(|error| anyhow::anyhow!("http: {error}"))?))
 }
 
 /// Opens the record of what was done.

@@ -45,7 +45,7 @@ const CHECK: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// A master that the file names from an earlier life of the agent, and whose record still stands,
-/// may wait so long for this life's first look at it: a restart takes no line out and puts it back.
+/// may wait so long for this life's first look: a restart takes no line out and puts it back.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// Waited for at most so often, so that a file that is written all the time holds nothing back.
