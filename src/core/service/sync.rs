@@ -432,10 +432,12 @@ impl Service {
                 continue;
             }
             let since = *self.unfit_since.entry(name.clone()).or_insert(cx.now.time);
-            let wait = if fitness == Fitness::Barred {
-                Duration::ZERO
-            } else {
-                cx.settings.policy.candidate_wait
+            // One that begins to acknowledge connects anew, and a look at it must come between.
+            let wait = match fitness {
+                Fitness::Barred => Duration::ZERO,
+                Fitness::Fit | Fitness::Unfit => {
+                    cx.settings.policy.candidate_wait.max(CHANGE_WITHIN)
+                }
             };
             if cx.now.time < since + wait {
                 cx.out.wake(since + wait);
