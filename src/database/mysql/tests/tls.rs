@@ -115,6 +115,8 @@ async fn an_account_of_mariadbs_ed25519_logs_in_over_tls() {
     ))
     .await;
     root.exec("GRANT ALL ON *.* TO signer@'%'").await;
+    // Beside the agent's account it would be one that `read_only` does not bind.
+    root.exec("DROP USER sengu@'%'").await;
     let signer = driver(&server, "signer", TlsConfig { ca: Some(ca), identity: None });
     life(&signer).await;
     signer.rehearse().await.expect("all rungs are possible");
