@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::candidate::shortened;
 use crate::catalog::At;
 use crate::event::{Action, Command};
+use crate::lease::lapse_wait;
 use crate::name::{BootId, InstanceName};
+use crate::observation::InstanceState;
 use crate::policy::Rejoin;
 use crate::position::{Covering, Position};
 use crate::record::{Health, InstanceRecord, MasterRecord};
@@ -20,6 +22,10 @@ const COPY_PATIENCE: Duration = Duration::from_secs(60);
 /// One whose turn it is and that has not begun by then has no agent that would point it: the next
 /// one goes.
 const TURN_TAKEN: Duration = Duration::from_secs(10);
+/// A copy that was told to follow a master that is well and has had no link to it for so long is
+/// told again: the login that it was given may be out of date, its receiver may stand in a
+/// connection that nobody answers.
+const LINK_PATIENCE: Duration = Duration::from_secs(15);
 
 impl Service {
     /// Points the copies here at the master.
@@ -71,10 +77,11 @@ impl Service {
                 cx.out.wake(cx.now.time + Duration::from_millis(500));
             }
             let why = strays.filter(|_| transactions).map(|strays| apart(&strays));
+            let again = why.is_none() && closed && transactions && self.has_waited(cx, at, name);
             if let Some(own) = self.own.get_mut(name) {
                 own.quarantine = why;
             }
-            return Must::Nothing;
+            return if again { Must::Follow { full: empty } } else { Must::Nothing };
         }
         let Some(strays) = strays else {
             return if closed { Must::Follow { full: empty } } else { Must::Nothing };
@@ -98,6 +105,30 @@ impl Service {
             own.quarantine = Some(why);
         }
         Must::Nothing
+    }
+
+    /// Has a copy of a master that is well been without its link for so long that it is told again?
+    fn has_waited(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, name: &InstanceName) -> bool {
+        let holder = &at.record.holder;
+        let well = match self.own.get(&holder.instance) {
+            Some(own) => own.state().is_some() && own.failing.is_none(),
+            None => lapse_wait(&at.record.promise)
+                .is_none_or(|wait| cx.now.time < cx.view.beat_received + wait / 2),
+        };
+        let Some(own) = self.own.get_mut(name) else { return false };
+        // Who stopped an applier had a reason.
+        let stands =
+            |state: &InstanceState| state.link_up || state.syncing || state.applier_stopped;
+        if !well || own.state().is_none_or(stands) {
+            own.unlinked = None;
+            return false;
+        }
+        let since = *own.unlinked.get_or_insert(cx.now.time);
+        let waited = cx.now.time >= since + LINK_PATIENCE;
+        if waited {
+            own.unlinked = None;
+        }
+        waited
     }
 
     /// What a copy here holds that the master is not known to hold. A person may have applied on

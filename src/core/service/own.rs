@@ -69,6 +69,8 @@ pub(crate) struct Own {
     pub(crate) quarantine: Option<String>,
     /// The quarantine of an earlier life of the agent was read from the record.
     pub(crate) recalled: bool,
+    /// Told to follow the master, it has had no link to it since then.
+    pub(crate) unlinked: Option<Time>,
     /// The first position seen after a lapse.
     pub(crate) mark: Option<(Time, Position)>,
     /// The promotion of this term failed: why.
