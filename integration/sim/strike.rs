@@ -289,6 +289,7 @@ impl World {
             return;
         }
         if self.agents[host].forgotten.insert(id) {
+            self.tell(Fact::Configured { instance: id, configured: false });
             self.configure_again(host);
             self.plan(span, Happening::Mend(Mend::Configuration(host, id)));
         }

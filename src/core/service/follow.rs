@@ -10,7 +10,7 @@ use crate::name::{BootId, InstanceName};
 use crate::observation::InstanceState;
 use crate::policy::Rejoin;
 use crate::position::{Covering, Position};
-use crate::record::{Health, MasterRecord};
+use crate::record::{Health, InstanceRecord, MasterRecord};
 use crate::sabotage::sabotaged;
 
 use super::own::Own;
@@ -19,6 +19,9 @@ use super::{Cx, Service};
 const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
 /// A copy that has not got in step by then no longer holds up the next one.
 const COPY_PATIENCE: Duration = Duration::from_secs(60);
+/// One whose turn it is and that has not begun by then has no agent that would point it: the next
+/// one goes.
+const TURN_TAKEN: Duration = Duration::from_secs(10);
 /// A copy that was told to follow a master that is well and has had no link to it for so long is
 /// told again: the login that it was given may be out of date, its receiver may stand in a
 /// connection that nobody answers.
@@ -153,9 +156,9 @@ impl Service {
         cx.out.push(Action::Keep { instance, strays });
     }
 
-    /// Another copy that is being made, or comes first by name.
+    /// Another copy that is being made, or comes first by name and may still begin.
     fn copying(
-        &self,
+        &mut self,
         cx: &Cx<'_>,
         at: &At<MasterRecord>,
         name: &InstanceName,
@@ -171,18 +174,42 @@ impl Service {
                         state.syncing || (state.source == Some(master.address) && !state.link_up)
                     }))
         });
-        let elsewhere = cx.view.instances.iter().find(|(other, record)| {
-            let record = &record.record;
-            *other != name
+        let here = here.map(|(other, _)| other.clone());
+        let mut others = cx.view.instances.iter().filter(|(other, at)| {
+            **other != *name
                 && !self.own.contains_key(*other)
                 && **other != master.instance
-                && record.health == Health::Up
+                && at.record.health == Health::Up
                 && patient
-                // One that never had a copy says `syncing` too: it waits, as this one does.
-                && (record.syncing && record.source == Some(master.address)
-                    || (*other < name && !record.link_up && record.quarantine.is_none()))
         });
-        here.map(|(other, _)| other.clone()).or_else(|| elsewhere.map(|(other, _)| other.clone()))
+        let firsts = others.clone().filter(|(other, at)| {
+            **other < *name && !at.record.link_up && at.record.quarantine.is_none()
+        });
+        let firsts: Vec<&InstanceName> = firsts.map(|(other, _)| other).collect();
+        // One that never had a copy says `syncing` too: it waits, as this one does.
+        let made =
+            |record: &InstanceRecord| record.syncing && record.source == Some(master.address);
+        let made = here
+            .or_else(|| others.find(|(_, at)| made(&at.record)).map(|(other, _)| other.clone()));
+        if made.is_some() {
+            self.turn = None;
+            return made;
+        }
+        self.first_in_turn(cx, &firsts)
+    }
+
+    /// The first of these, or the next one where it let its turn pass.
+    fn first_in_turn(&mut self, cx: &Cx<'_>, firsts: &[&InstanceName]) -> Option<InstanceName> {
+        let now = cx.now.time;
+        let turn = self.turn.take().filter(|(_, since)| *since >= cx.view.master_received);
+        let next = firsts.iter().find(|other| {
+            turn.as_ref().is_none_or(|(last, since)| {
+                **other > last || (**other == last && now < *since + TURN_TAKEN)
+            })
+        });
+        let same = turn.clone().filter(|(last, _)| next.is_none_or(|next| *next == last));
+        self.turn = same.or_else(|| next.map(|next| ((*next).clone(), now)));
+        next.map(|next| (*next).clone())
     }
 
     /// A lapsed holder that came back and is fenced, or follows, or whose process is gone: its name

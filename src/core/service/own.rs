@@ -113,6 +113,11 @@ impl Own {
         self.known.as_ref().map(|known| &known.state)
     }
 
+    /// Does what it last told come from a look, or a command's answer, sent then or later?
+    pub(crate) fn seen_since(&self, time: Time) -> bool {
+        self.known.as_ref().is_some_and(|known| known.sent >= time)
+    }
+
     pub(crate) fn writable(&self) -> bool {
         self.state().is_some_and(|state| state.writable)
     }
