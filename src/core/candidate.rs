@@ -511,6 +511,36 @@ mod tests {
     }
 
     #[test]
+    fn a_later_life_of_one_that_was_alone_is_it_only_with_what_it_was_seen_with() {
+        let told = |held: Position, seen: Option<Position>| {
+            let back = Copy {
+                instance: InstanceName::new("a").expect("good"),
+                position: Ok(held.clone()),
+                unfit: None,
+                in_step: false,
+                major: None,
+                priority: 1,
+            };
+            let holder = back.instance.clone();
+            let copies = BTreeSet::new();
+            let in_sync = InSync { holder: &holder, seen: seen.as_ref(), copies, finals_needed: 0 };
+            let terms = Terms { in_sync: Some(in_sync), single: true, ..Terms::default() };
+            rank(&[back], &terms).refusals.into_values().next()
+        };
+        let mysql = |server: &str, last: u64| at(server, &format!("{A}:1-{last}"));
+        assert_eq!(told(mysql(A, 9), Some(mysql(A, 9))), None);
+        assert_eq!(told(mysql(A, 5), None), None, "nobody saw it");
+        assert_eq!(told(mysql(A, 8), Some(mysql(A, 9))), Some(Refusal::LacksSeen));
+        assert_eq!(told(mysql(B, 9), Some(mysql(A, 9))), Some(Refusal::Replaced));
+        let mariadb = |last: u64| {
+            let state = format!("0-1-{last}").parse().expect("good");
+            Position::Mariadb(crate::position::MariadbPosition { server: 1, state })
+        };
+        assert_eq!(told(mariadb(9), Some(mariadb(9))), None);
+        assert_eq!(told(mariadb(8), Some(mariadb(9))), Some(Refusal::LacksSeen));
+    }
+
+    #[test]
     fn a_server_that_was_set_back_never_writes_under_its_old_numbers() {
         let copy = |name: &str, server: &str, set: &str| Copy {
             instance: InstanceName::new(name).expect("good"),
