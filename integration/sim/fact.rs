@@ -249,6 +249,13 @@ pub(crate) enum Fact {
         /// Runs from now on.
         running: bool,
     },
+    /// A host's file names an instance from now on, or does not.
+    Configured {
+        /// Which instance.
+        instance: Id,
+        /// It is in the file.
+        configured: bool,
+    },
     /// An agent's loop hangs; its fence thread does not.
     Stalled {
         /// On which host.

@@ -290,6 +290,7 @@ impl World {
         }
         if self.agents[host].forgotten.insert(id) {
             self.part_from_forgotten(id.service);
+            self.tell(Fact::Configured { instance: id, configured: false });
             self.configure_again(host);
             self.plan(span, Happening::Mend(Mend::Configuration(host, id)));
         }

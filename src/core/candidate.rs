@@ -321,6 +321,7 @@ impl InSync<'_> {
             return Ok(());
         }
         if copy.instance == *self.holder {
+            holds_origin(position, terms)?;
             self.is_whole(position)?;
         } else if !self.copies.contains(&copy.instance) {
             return Err(Refusal::NotInSync(self.holder.clone()));
