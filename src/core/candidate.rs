@@ -502,7 +502,8 @@ mod tests {
             priority: 1,
         };
         let holder = InstanceName::new("a").expect("good");
-        let in_sync = InSync { holder: &holder, seen: None, copies: BTreeSet::new(), finals_needed: 0 };
+        let in_sync =
+            InSync { holder: &holder, seen: None, copies: BTreeSet::new(), finals_needed: 0 };
         let terms = Terms { histories: Some(&origins), in_sync: Some(in_sync), ..Terms::default() };
         let why = "it was restarted and lacks what the last master began its term with: its data \
                    was emptied or set back";

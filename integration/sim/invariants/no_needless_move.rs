@@ -109,7 +109,8 @@ impl NoNeedlessMove {
                     let before = self.stops.get(&instance).copied();
                     let unseen =
                         before.filter(|(_, end)| at < end.saturating_add(self.layout.look));
-                    self.stops.insert(instance, (unseen.map_or(at, |(since, _)| since), Micros::MAX));
+                    self.stops
+                        .insert(instance, (unseen.map_or(at, |(since, _)| since), Micros::MAX));
                 } else {
                     self.stopped.remove(&instance);
                     self.goes_on(at, instance);
