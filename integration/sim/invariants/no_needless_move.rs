@@ -156,7 +156,7 @@ impl NoNeedlessMove {
         let (since, end) = self.stops.get(&holder).copied().unwrap_or((at, at));
         let decided = self.fenced.get(&holder).copied().filter(|decided| *decided >= since);
         let at = decided.unwrap_or(at);
-        let stood = at.min(end).saturating_sub(since);
+        let stood = if at <= end { at.saturating_sub(since) } else { 0 };
         let woke = self.hung.get(&holder).is_some_and(|end| at <= *end + self.layout.look);
         if stood >= HUNG || woke {
             return Ok(());
