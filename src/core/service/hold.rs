@@ -98,7 +98,8 @@ impl Service {
         }
         let Some(own) = self.own.get(&name) else { return };
         let policy = &cx.settings.policy;
-        if own.hung(cx.now.time, policy.hung_after) {
+        own.look_whether_hung(cx, &name, policy.hung_after);
+        if own.hung(policy.hung_after) {
             let asked = self.failover_asked(cx, at);
             let paused = cx.view.standing().any(|ask| *ask == Ask::Pause);
             if (policy.failover == Failover::Auto && !paused) || asked {

@@ -12,6 +12,7 @@ mod failover;
 mod hand_over;
 mod histories;
 mod in_sync;
+mod later_life;
 mod parting;
 mod person;
 mod rehearsal;
