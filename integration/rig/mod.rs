@@ -7,7 +7,6 @@
 
 pub mod agent;
 pub mod child;
-pub mod consistency;
 pub mod disk;
 pub mod dns;
 pub mod etcd;
