@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod child;
+pub mod cluster;
 pub mod disk;
 pub mod dns;
 pub mod etcd;
@@ -14,8 +15,10 @@ pub mod hosts;
 pub mod http;
 pub mod mysql;
 pub mod mysql_trio;
+pub mod network;
 pub mod place;
 pub mod process;
+pub mod recorder;
 pub mod redis;
 pub mod resp;
 pub mod scene;
