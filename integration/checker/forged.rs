@@ -57,6 +57,7 @@ fn clean() -> History {
         writes,
         logs: Default::default(),
         emptied: Default::default(),
+        outputs: vec!["dns of 1".into()],
         sightings: vec![
             saw("dns of 1", "a", 50 * MS, 9_990 * MS),
             saw("dns of 1", "", 10 * S, 10_390 * MS),
@@ -250,6 +251,12 @@ fn no_more_is_gone_than_was_said() {
 }
 
 #[test]
+fn an_output_that_nobody_looked_at_proves_nothing() {
+    let never = |verdict: &Verdict| matches!(verdict, Verdict::NeverLookedAt(_));
+    rejected(&forged(|it| it.outputs.push("dns of 2".into())), never, "dns of 2 was never");
+}
+
+#[test]
 fn two_in_one_answer_are_seen() {
     let two = |verdict: &Verdict| matches!(verdict, Verdict::TwoNamed(_));
     rejected(&forged(|it| it.sightings[0].said.push("b".into())), two, "a and b at");
@@ -286,6 +293,7 @@ fn one_that_does_not_serve_is_named_no_longer_than_the_bound() {
     // A file may lag behind.
     let file = |last: Micros| {
         forged(|it| {
+            it.outputs = vec!["hosts file".into()];
             it.sightings[0].output = "hosts file".into();
             it.sightings[0].last = last;
         })
@@ -335,6 +343,7 @@ fn standing_still_in_silence_is_seen() {
     rejected(&refused(10 * S, 11_999 * MS), silent, "nothing was said");
     let mut moved = long.clone();
     moved.terms[2].began = 16 * S;
+    moved.sightings[2].last = 17 * S;
     accepted(&moved);
 }
 

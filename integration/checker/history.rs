@@ -191,6 +191,8 @@ pub struct History {
     pub emptied: BTreeSet<String>,
     /// The writes that the last master has.
     pub kept: BTreeSet<WriteId>,
+    /// The outputs that were to be looked at.
+    pub outputs: Vec<String>,
     /// What outputs said, in the order of each output.
     pub sightings: Vec<Sighting>,
     /// When processes of instances ran.

@@ -15,6 +15,11 @@ type Stretch = (Micros, Micros);
 pub(super) fn judge(history: &History, verdicts: &mut Vec<Verdict>) -> Micros {
     let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
     let mut worst = 0;
+    for output in &history.outputs {
+        if !history.sightings.iter().any(|sighting| sighting.output == *output) {
+            verdicts.push(Verdict::NeverLookedAt(output.clone()));
+        }
+    }
     for sighting in &history.sightings {
         if sighting.said.len() > 1 {
             verdicts.push(Verdict::TwoNamed(sighting.clone()));
@@ -48,7 +53,7 @@ fn published<'a>(
     history: &'a History,
     said: &'a str,
 ) -> impl Iterator<Item = (&'a Term, Micros, Micros)> {
-    history.terms.iter().filter(move |term| term.holder == said).filter_map(|term| {
+    history.terms.iter().filter(move |term| term.holder == said).filter_map(move |term| {
         let end = history.terms.iter().filter(|next| next.term > term.term);
         let end = end.map(|next| next.began).min().unwrap_or(Micros::MAX);
         Some((term, term.served?, end))

@@ -269,6 +269,10 @@ impl<S: Member> Cluster<S> {
         }
         let cluster = Self { nodes, etcd, network, kind, place };
         cluster.adopt();
+        for node in &cluster.nodes {
+            // As every supervisor does; a fence may end a process that does not obey.
+            node.server.supervise(Supervision::Restart);
+        }
         cluster
     }
 

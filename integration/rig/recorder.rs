@@ -30,6 +30,8 @@ const QUICK: Duration = Duration::from_millis(1);
 const SLOW: Duration = Duration::from_millis(10);
 /// Between two looks at reasons for not acting, which takes a process each.
 const SELDOM: Duration = Duration::from_millis(500);
+/// What is looked at on each host.
+const OUTPUTS: [&str; 3] = ["dns", "/master", "file"];
 /// Looks that are further apart are not of one run.
 const APART: Micros = 40_000;
 
@@ -106,7 +108,18 @@ pub struct Recorder {
     refusals: Reader<Refusal>,
     faults: Vec<Fault>,
     lives: Vec<Life>,
-    over: Arc<AtomicBool>,
+    healed: Option<Micros>,
+    over: Over,
+}
+
+/// Ends the readers with the recording, however that ends.
+#[derive(Debug)]
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 fn taken<T: Clone>(seen: &Mutex<Vec<T>>) -> Vec<T> {
@@ -124,7 +137,9 @@ impl Recorder {
         }
         let refusals = refusals(cluster, clock, &over);
         let writers = clients.iter().map(|client| writer(cluster, round, *client)).collect();
-        Self { clock, writers, outputs, refusals, faults: vec![], lives: vec![], over }
+        let over = Over(over);
+        let (faults, lives, healed) = (vec![], vec![], None);
+        Self { clock, writers, outputs, refusals, faults, lives, healed, over }
     }
 
     /// Notes a fault.
@@ -160,6 +175,11 @@ impl Recorder {
         soon(within, || self.writers.iter().any(acked).then_some(())).is_some()
     }
 
+    /// Notes that the last fault is over.
+    pub fn healed(&mut self) {
+        self.healed = Some(self.clock.now());
+    }
+
     /// Faults are over: waits until all is steady, at most for so long, and ends the recording.
     ///
     /// # Panics
@@ -167,7 +187,7 @@ impl Recorder {
     #[must_use]
     #[track_caller]
     pub fn end<S: Member>(self, cluster: &Cluster<S>, within: Duration) -> History {
-        let healed = self.clock.now();
+        let healed = self.healed.unwrap_or_else(|| self.clock.now());
         let steady = soon(within, || cluster.steady().ok().map(|_| self.clock.now()));
         let missing = cluster.steady().err().unwrap_or_default();
         let names: BTreeMap<IpAddr, String> = cluster
@@ -187,7 +207,11 @@ impl Recorder {
             }));
         }
         let span = (self.clock.since, self.clock.now());
-        self.over.store(true, Ordering::SeqCst);
+        drop(self.over);
+        let names_of_outputs = cluster.nodes.iter().flat_map(|node| {
+            OUTPUTS.map(|what| format!("host {}: {what}", node.number))
+        });
+        let outputs = names_of_outputs.collect();
         let mut sightings = Vec::new();
         for reader in self.outputs {
             reader.thread.join().expect("a reader does not panic");
@@ -206,6 +230,7 @@ impl Recorder {
             logs: logs(cluster, &keys),
             emptied: Default::default(),
             kept,
+            outputs,
             sightings,
             lives: self.lives,
             refusals: taken(&self.refusals.seen),
@@ -308,9 +333,9 @@ fn readers<S: Member>(
     let of = |what: &str| format!("host {}: {what}", at.number);
     cluster.network.within(at.number, || {
         [
-            read(of("dns"), QUICK, clock, over, by_dns),
-            read(of("/master"), SLOW, clock, over, by_http),
-            read(of("file"), QUICK, clock, over, by_file),
+            read(of(OUTPUTS[0]), QUICK, clock, over, by_dns),
+            read(of(OUTPUTS[1]), SLOW, clock, over, by_http),
+            read(of(OUTPUTS[2]), QUICK, clock, over, by_file),
         ]
     })
 }
@@ -372,6 +397,7 @@ fn refusals<S: Member>(
     let (into, ended) = (Arc::clone(&seen), Arc::clone(over));
     let configs: Vec<PathBuf> =
         cluster.nodes.iter().map(|node| node.agent.config.clone()).collect();
+    let service = S::SERVICE;
     let thread = thread::spawn(move || {
         for config in configs.iter().cycle() {
             if ended.load(Ordering::SeqCst) {
@@ -382,7 +408,7 @@ fn refusals<S: Member>(
             let told: Value = serde_json::from_str(&told.out).unwrap_or_default();
             let own = told.as_array().into_iter().flatten();
             let problems = own
-                .filter(|report| report["service"] == S::SERVICE)
+                .filter(|report| report["service"] == service)
                 .filter(|report| report["problems"].as_array().is_some_and(|all| !all.is_empty()));
             let said = problems.map(|report| Refusal {
                 from,
