@@ -19,9 +19,9 @@ use super::place::Place;
 use super::process::Supervision;
 use super::redis::{self, Redis, Setup};
 use super::scene::Server;
+use super::soon;
 use super::trio::PORT;
 use super::writer::Writer;
-use super::soon;
 use crate::checker::{Loss, Micros, Term};
 
 /// How many hosts there are.

@@ -121,8 +121,7 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
         }
         Fault::Switchover(at) => {
             // It may be refused, for a reason that it says.
-            let told =
-                cluster.nodes[at].agent.sengu(&["switchover", S::SERVICE, "--wait", "15"]);
+            let told = cluster.nodes[at].agent.sengu(&["switchover", S::SERVICE, "--wait", "15"]);
             recorder.fault(format!("it answers: {}", told.all().trim()));
         }
     }

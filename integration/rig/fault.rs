@@ -139,9 +139,8 @@ fn deed(random: &mut Random, hosts: usize, master: usize) -> Deed {
     // Half of all faults hit the master.
     let host = if random.permille(500) { master } else { random.index(hosts) };
     let other = (host + 1 + random.index(hosts - 1)) % hosts;
-    let mut amount = |low: u64, high: u64| {
-        u16::try_from(random.between(low, high)).unwrap_or(u16::MAX)
-    };
+    let mut amount =
+        |low: u64, high: u64| u16::try_from(random.between(low, high)).unwrap_or(u16::MAX);
     let (millis, loss, rate) = (amount(5, 400), amount(5, 300), amount(20, 500));
     let fault = match random.below(16) {
         0 => Fault::Kill(host),

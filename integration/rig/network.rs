@@ -296,8 +296,7 @@ impl Inside {
 impl Drop for Inside {
     fn drop(&mut self) {
         // It was there before.
-        let _ =
-            move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network));
+        let _ = move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network));
     }
 }
 

@@ -169,9 +169,8 @@ impl Recorder {
     /// Waits until one of the clients has that many acknowledgements of one server.
     #[must_use]
     pub fn soon_acked_by(&self, ip: IpAddr, count: usize, within: Duration) -> bool {
-        let acked = |writer: &Writer| {
-            writer.acks().iter().filter(|ack| ack.by.ip() == ip).count() >= count
-        };
+        let acked =
+            |writer: &Writer| writer.acks().iter().filter(|ack| ack.by.ip() == ip).count() >= count;
         soon(within, || self.writers.iter().any(acked).then_some(())).is_some()
     }
 
@@ -208,9 +207,10 @@ impl Recorder {
         }
         let span = (self.clock.since, self.clock.now());
         drop(self.over);
-        let names_of_outputs = cluster.nodes.iter().flat_map(|node| {
-            OUTPUTS.map(|what| format!("host {}: {what}", node.number))
-        });
+        let names_of_outputs = cluster
+            .nodes
+            .iter()
+            .flat_map(|node| OUTPUTS.map(|what| format!("host {}: {what}", node.number)));
         let outputs = names_of_outputs.collect();
         let mut sightings = Vec::new();
         for reader in self.outputs {
@@ -305,9 +305,8 @@ fn readers<S: Member>(
         .iter()
         .map(|node| (node.server.address().ip().to_string(), node.server.name().to_owned()))
         .collect();
-    let who = move |ip: &str| {
-        known.get(ip).cloned().unwrap_or_else(|| format!("a stranger at {ip}"))
-    };
+    let who =
+        move |ip: &str| known.get(ip).cloned().unwrap_or_else(|| format!("a stranger at {ip}"));
     let (name, dns_at, http_at) = (Cluster::<S>::master_name(), at.agent.dns, at.agent.http);
     let (asked, known) = (name.clone(), who.clone());
     let by_dns = move || {

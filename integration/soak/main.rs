@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use integration::rig::cluster::{Cluster, Member, Sql};
+use integration::rig::episode;
 use integration::rig::isolation::{Tally, round};
 use integration::rig::mysql::{self, Mysql};
 use integration::rig::redis::{self, Redis};
-use integration::rig::episode;
 
 /// Real faults on real servers, judged by the checker.
 #[derive(Debug, Clone, Parser)]
