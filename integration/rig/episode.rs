@@ -10,7 +10,6 @@ use super::fault::{Deed, Fault, Schedule};
 use super::network::Quality;
 use super::process::Supervision;
 use super::recorder::{Client, Recorder};
-use super::scene::Server;
 use super::soon;
 use crate::checker::{Report, judge};
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::cluster::{Cluster, Member};
 use super::network::Quality;
 use super::recorder::{Client, Recorder};
-use super::scene::Server;
 use super::soon;
 use crate::checker::{Micros, Report, judge};
 

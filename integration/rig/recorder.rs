@@ -17,7 +17,6 @@ use serde_json::Value;
 
 use super::agent::sengu;
 use super::cluster::{Cluster, Member};
-use super::scene::Server;
 use super::writer::Writer;
 use super::{dns, http, soon};
 use crate::checker::{
