@@ -430,7 +430,7 @@ fn config<S: Member>(
          [http]\nlisten = [\"{}\"]\n[store]\nkind = \"etcd\"\nendpoints = {}\n\
          election = \"{ELECTION}ms\"\n\
          [service.{service}]\nfailover = \"auto\"\n{}\
-         [service.{service}.cooldown]\nfailovers = 1000\nwindow = \"1s\"\n\
+         [service.{service}.cooldown]\nfailovers = 100\nwindow = \"1s\"\n\
          [service.{service}.instance.{}]\naddress = \"{}\"\n\
          [[template]]\nsource = \"hosts.tera\"\ndestination = \"{}\"\n",
         place.address(number),
