@@ -217,14 +217,17 @@ impl Recorder {
             sightings.extend(taken(&reader.seen));
         }
         self.refusals.thread.join().expect("it does not panic");
-        let master = (0..cluster.nodes.len()).find_map(|node| cluster.named_by(node));
-        let kept = master.map(|master| kept(cluster, master, &keys)).unwrap_or_default();
+        let terms = cluster.terms(cluster.nodes.len() - 1);
+        let holder = terms.last().map(|term| term.holder.clone()).unwrap_or_default();
+        let master = cluster.nodes.iter().position(|node| node.server.name() == holder);
+        let master = master.expect("the last term is of one of the servers");
+        let kept = kept(cluster, master, &keys);
         History {
             service: format!("{} ({})", S::SERVICE, S::title(&cluster.kind)),
             lossless: S::lossless(&cluster.kind),
             bounds: BOUNDS,
             span,
-            terms: cluster.terms(cluster.nodes.len() - 1),
+            terms,
             writes,
             logs: logs(cluster, &keys),
             emptied: Default::default(),
