@@ -16,6 +16,7 @@ mod files;
 mod guard;
 mod hooks;
 mod incidents;
+mod isolation;
 mod layout;
 mod mysql;
 mod mysql_rig;
