@@ -254,3 +254,46 @@ for_each!(store_goes:
     a_redis_master_without_a_store_is_fenced_within_its_lease_and_opened_again_after,
     a_mariadb_master_without_a_store_is_fenced_within_its_lease_and_opened_again_after,
     a_mysql_master_without_a_store_is_fenced_within_its_lease_and_opened_again_after);
+
+/// Frozen: etcd stands still as a whole for longer than a lease, and the master goes on. Thawed, it
+/// is fenced as ever.
+#[test]
+fn a_frozen_master_outlives_its_store_and_is_fenced_again_once_thawed() {
+    let hosts = Hosts::adopted(&Settings::default());
+    let [master, reader, _] = &hosts.hosts[..] else { panic!("three hosts") };
+    let clients = hosts.writing(reader);
+    let term = hosts.term(master);
+    let told = reader.agent.sengu(&["freeze", "--all", "--for", "5m", "--comment", "etcd moves"]);
+    assert!(told.good().out.contains("frozen for 5m"));
+    assert!(reader.agent.sengu(&["status"]).good().out.contains("frozen"));
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.stop(member);
+    }
+    let since = Instant::now();
+    let open = || master.server.writable() && since.elapsed() < LEASE * 2;
+    let open = wait::holds(LEASE * 3 / 2, open);
+    assert!(open, "it was fenced\n{}", master.agent.tail());
+    // Names still go by what an agent knows.
+    reader.agent.until_name(&Hosts::<Redis>::master_name(), &[], SOON);
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.resume(member);
+    }
+    hosts.until_named(reader, master, LATER);
+    assert_eq!(hosts.term(reader), term, "nothing moved\n{}", master.agent.tail());
+    let gap = gap(&clients.pinned[0].acks());
+    assert!(gap < Duration::from_secs(1), "no write gap: {gap:?}");
+
+    reader.agent.sengu(&["thaw", "--all"]).good();
+    until("the usual promise is back", LATER, || {
+        let explained = reader.agent.sengu(&["explain", trio::SERVICE]).all();
+        explained.contains("within 6000 ms").then_some(())
+    });
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.stop(member);
+    }
+    let closed = soon(LEASE, || (!master.server.writable()).then_some(()));
+    assert!(closed.is_some(), "never fenced\n{}", master.agent.tail());
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.resume(member);
+    }
+}

@@ -363,7 +363,7 @@ impl Machine {
             }
             Some(Route::Service(name)) => {
                 if self.beats.busy == Some(id) {
-                    self.take_done(now, &outcome);
+                    self.take_done(now, &name, &outcome);
                 }
                 if let Some(service) = self.services.get_mut(&name) {
                     service.done(now, id, outcome);

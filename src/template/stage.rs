@@ -168,6 +168,7 @@ impl Stage {
             failed: Vec::new(),
             failovers: Vec::new(),
             external: None,
+            frozen: None,
             since: Wall(0),
             unknown: Default::default(),
         };

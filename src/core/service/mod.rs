@@ -11,6 +11,7 @@
 
 mod external;
 mod follow;
+pub mod freeze;
 mod hold;
 mod own;
 mod parting;
