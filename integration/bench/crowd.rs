@@ -35,7 +35,11 @@ pub(super) fn run(agents: u8, services: u16, rounds: usize) {
     let mut memory: Vec<u64> = crowd.readers.iter().map(Agent::resident).collect();
     memory.sort_unstable();
     let kib = |at: usize| memory[at] / 1024;
-    println!("memory of an agent: median {} MiB, most {} MiB", kib(memory.len() / 2), kib(memory.len() - 1));
+    println!(
+        "memory of an agent: median {} MiB, most {} MiB",
+        kib(memory.len() / 2),
+        kib(memory.len() - 1)
+    );
     moves(&crowd, rounds);
     println!("load average {}", load());
 }
@@ -116,7 +120,8 @@ fn asked(place: &Place) -> [f64; 4] {
             "process_cpu_seconds_total ",
         ]) {
             let lines = page.lines().filter(|line| line.starts_with(metric));
-            *sum += lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>();
+            *sum +=
+                lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>();
         }
     }
     sums
@@ -167,7 +172,11 @@ fn moves(crowd: &Crowd, rounds: usize) {
         shown(&times, 95),
         shown(&times, 100)
     );
-    println!("until those of all agents do: median {}, longest {}", shown(&whole, 50), shown(&whole, 100));
+    println!(
+        "until those of all agents do: median {}, longest {}",
+        shown(&whole, 50),
+        shown(&whole, 100)
+    );
 }
 
 /// When the new master was written down as serving: the same machine, the same clock.
@@ -186,8 +195,9 @@ fn published(agent: &Agent, service: &str, term: u64) -> u64 {
 fn named(agent: &Agent, service: &str, term: u64) -> Option<u64> {
     let path = format!("/v1/sengu/events?service={service}&kind=named&follow=false");
     let events: Value = serde_json::from_str(&http::get(agent.http, &path).ok()?.body).ok()?;
-    let found = events.as_array()?.iter().find(|event| {
-        event["data"]["term"] == term && !event["data"]["instance"].is_null()
-    })?;
+    let found = events
+        .as_array()?
+        .iter()
+        .find(|event| event["data"]["term"] == term && !event["data"]["instance"].is_null())?;
     found["at"].as_u64()
 }

@@ -75,7 +75,12 @@ fn main() {
         What::Failovers { database, rounds, tuned } => match database {
             Database::Redis => {
                 let lines = format!("failover = \"auto\"\n{}", trio::Settings::NO_COOLDOWN);
-                failovers("redis", &Settings::<Redis>::new(trio::Settings::service(&lines)), rounds, tuned);
+                failovers(
+                    "redis",
+                    &Settings::<Redis>::new(trio::Settings::service(&lines)),
+                    rounds,
+                    tuned,
+                );
             }
             Database::Mariadb => mysql("mariadb", Flavour::MariaDb, rounds, tuned),
             Database::Mysql => mysql("mysql", Flavour::mysql(), rounds, tuned),
@@ -137,7 +142,8 @@ impl Measured for Mysql {
 /// One death, timed, and the way back.
 fn round<S: Measured>(hosts: &mut Hosts<S>, death: Death) -> Duration {
     let name = Hosts::<S>::master_name();
-    let at = |hosts: &Hosts<S>, reader: usize| match hosts.hosts[reader].agent.addresses(&name)[..] {
+    let at = |hosts: &Hosts<S>, reader: usize| match hosts.hosts[reader].agent.addresses(&name)[..]
+    {
         [one] => hosts.hosts.iter().position(|host| host.server.address().ip() == one),
         _ => None,
     };

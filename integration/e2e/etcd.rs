@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use integration::rig::hosts::{Hosts, Settings};
 use integration::rig::trio::{self, MASTER, SERVICE};
 use integration::rig::writer::gap;
-use integration::rig::{Agent, Watcher, Writer, until};
+use integration::rig::{Agent, Redis, Watcher, Writer, until};
 
 use crate::{LATER, SOON};
 
@@ -54,7 +54,7 @@ fn a_leader_of_etcd_that_dies_or_stops_moves_nothing() {
 #[test]
 fn a_host_without_databases_names_the_master_and_never_beats() {
     let scene = trio::Settings { count: 2, ..trio::Settings::default() };
-    let settings = Settings::new(scene);
+    let settings = Settings::<Redis>::new(scene);
     let hosts = Hosts::adopted(&settings);
     let config = Hosts::config(&hosts.place, &hosts.etcd, &settings, 7, None);
     let mut reader = Agent::launch_on(&hosts.place, 7, &config);

@@ -11,8 +11,8 @@ use super::etcd::Etcd;
 use super::place::Place;
 use super::redis::Redis;
 use super::scene::{Server, settled};
-use super::writer::{self, Ack, Writer};
 use super::soon;
+use super::writer::{self, Ack, Writer};
 
 /// What several hosts ask of a kind of server, beside what a scene does.
 pub trait Hosted: Server + Sized {
@@ -216,7 +216,12 @@ impl<S: Hosted> Hosts<S> {
     /// # Panics
     /// If it does not in time.
     #[track_caller]
-    pub fn until_other(&self, at: &Host<S>, than: &Host<S>, within: Duration) -> (&Host<S>, Instant) {
+    pub fn until_other(
+        &self,
+        at: &Host<S>,
+        than: &Host<S>,
+        within: Duration,
+    ) -> (&Host<S>, Instant) {
         let old = than.server.address().ip();
         let named = soon(within, || match at.agent.addresses(&Self::master_name())[..] {
             [one] if one != old => Some((one, Instant::now())),

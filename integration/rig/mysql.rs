@@ -365,9 +365,7 @@ impl Mysql {
     /// If it has not within 10 s.
     pub fn until_has_all_of(&self, other: &Self) {
         let what = format!("{} has all that {} has", self.name, other.name);
-        until(&what, Duration::from_secs(10), || {
-            self.has_all_of(other).then_some(())
-        });
+        until(&what, Duration::from_secs(10), || self.has_all_of(other).then_some(()));
     }
 }
 

@@ -36,7 +36,7 @@ impl World {
             Wish::Pause(keep) => self.ask_for_a_while(service, Ask::Pause, *keep),
             Wish::Freeze(keep) => {
                 let within = i64::try_from(*keep / MILLI).unwrap_or(i64::MAX);
-                self.request(service, Ask::Freeze, None, Stand::Asked, within);
+                self.write_request(service, Ask::Freeze, None, Stand::Asked, within);
             }
             Wish::Drain(id, keep) => {
                 self.ask_for_a_while(service, Ask::Drain { instance: id.name() }, *keep);
@@ -48,11 +48,11 @@ impl World {
     pub(crate) fn ask(&mut self, service: usize, ask: Ask, standing: bool) -> Option<String> {
         let term = self.master(service).map(|record| record.term).filter(|_| !standing);
         let stand = if standing { Stand::Standing } else { Stand::Asked };
-        self.request(service, ask, term, stand, 20_000)
+        self.write_request(service, ask, term, stand, 20_000)
     }
 
     /// The same for this term, standing so, and counting for so many milliseconds.
-    fn request(
+    fn write_request(
         &mut self,
         service: usize,
         ask: Ask,

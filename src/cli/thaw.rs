@@ -19,9 +19,8 @@ pub(super) struct Options {
 
 pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
     let agent = global.agent()?;
-    let frozen = |report: &ServiceReport| {
-        report.requests.iter().any(|told| told.request.ask == Ask::Freeze)
-    };
+    let frozen =
+        |report: &ServiceReport| report.requests.iter().any(|told| told.request.ask == Ask::Freeze);
     let chosen = options.which.chosen(&agent, frozen)?;
     tell_each(global, &chosen, |service| {
         let path = format!("{}/{}", request::path(service), segment("freeze"));

@@ -70,7 +70,8 @@ impl Service {
         let sent = self.write_master(cx, Some(at), &record, when, then).is_some();
         if sent {
             let seconds = length.as_secs();
-            let text = format!("frozen for {seconds} s: the lease of term {} is longer", record.term);
+            let text =
+                format!("frozen for {seconds} s: the lease of term {} is longer", record.term);
             cx.out.say(cx.name, false, text);
         }
         sent
