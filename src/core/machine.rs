@@ -25,7 +25,7 @@ use crate::sabotage::sabotaged;
 use crate::service::{Cx, Facts, Service};
 use crate::time::{Now, Time};
 
-pub(crate) use beat::beat_txn;
+pub(crate) use beat::carried_beat;
 
 /// One agent's decisions. See the module. A clone is cheap and goes its own way.
 #[derive(Debug, Clone, Default)]

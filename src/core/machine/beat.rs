@@ -281,7 +281,7 @@ fn expect_fences(
 }
 
 /// The comparison and the write of the next beat.
-pub(crate) fn beat_txn(
+fn beat_txn(
     config: &Config,
     beats: &mut Beats,
     naming: &BTreeMap<ServiceName, Term>,
@@ -300,4 +300,18 @@ pub(crate) fn beat_txn(
     };
     let revision: Revision = beats.revision;
     (Compare::Modified(Arc::clone(&key), revision), Op::Put { key, value: beat.encode(), lease: 0 })
+}
+
+/// The beat that rides on a txn of this service: it names what this host keeps, and this term.
+pub(crate) fn carried_beat(cx: &mut Cx<'_>, term: Term) -> (Compare, Op) {
+    let mut naming: BTreeMap<_, _> =
+        cx.beats.kept.iter().map(|(name, kept)| (name.clone(), kept.term)).collect();
+    naming.insert(cx.name.clone(), term);
+    if cx.beats.revision == 0
+        && let Some(known) = cx.catalog.beat(cx.config.host.as_str())
+    {
+        cx.beats.revision = known.beat.revision;
+        cx.beats.counter = known.beat.record.counter;
+    }
+    beat_txn(cx.config, cx.beats, &naming, cx.now.time)
 }

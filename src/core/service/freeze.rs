@@ -12,12 +12,12 @@ use std::time::Duration;
 use crate::catalog::At;
 use crate::kv::{Compare, Op};
 use crate::lease::lease_of;
+use crate::machine::carried_beat;
 use crate::policy::Judge;
 use crate::record::{Ask, Frozen, MasterRecord, Promise, RequestRecord, Stand};
 use crate::time::Wall;
 
 use super::hold::request_key;
-use super::take::carried_beat;
 use super::{Cx, Service, put};
 
 /// The longest freeze.

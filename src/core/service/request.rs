@@ -296,6 +296,7 @@ impl Service {
         let mut record = at.record.clone();
         record.state = MasterState::Unmanaged;
         record.external = None;
+        record.frozen = None;
         record.since = cx.now.wall;
         let key = request_key(cx, &id);
         let mut done = asked.record.clone();

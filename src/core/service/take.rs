@@ -1,13 +1,12 @@
 //! Nobody has the term: look, detach, write finals, rank, take.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::candidate::{Copy, Ranking, Refusal, Terms, rank};
 use crate::catalog::{At, ServiceView};
 use crate::event::{Action, Command, LookOutcome};
 use crate::kv::{Compare, Op};
-use crate::machine::beat_txn;
+use crate::machine::carried_beat;
 use crate::name::{InstanceName, Term};
 use crate::observation::InstanceState;
 use crate::policy::{Failover, Judge, Loss};
@@ -786,18 +785,4 @@ impl Own {
                     && matches!(state.held().covers(position), Covering::Covers(_))
             })
     }
-}
-
-/// The beat that rides on a txn of this service: it names what this host keeps, and this term.
-pub(super) fn carried_beat(cx: &mut Cx<'_>, term: Term) -> (Compare, Op) {
-    let mut naming: BTreeMap<_, _> =
-        cx.beats.kept.iter().map(|(name, kept)| (name.clone(), kept.term)).collect();
-    naming.insert(cx.name.clone(), term);
-    if cx.beats.revision == 0
-        && let Some(known) = cx.catalog.beat(cx.config.host.as_str())
-    {
-        cx.beats.revision = known.beat.revision;
-        cx.beats.counter = known.beat.record.counter;
-    }
-    beat_txn(cx.config, cx.beats, &naming, cx.now.time)
 }
