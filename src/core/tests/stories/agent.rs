@@ -148,7 +148,7 @@ fn held() -> [MasterState; 6] {
         MasterState::Taken { cause: Cause::ProcessExited },
         MasterState::Serving,
         MasterState::Giving { to, position, request: "move".to_owned() },
-        MasterState::Vacant { proof: Proof::Fenced, cause: Cause::Hung, noticed },
+        MasterState::Vacant { proof: Proof::Fenced, cause: Cause::Hung, noticed, seen: None },
         MasterState::Lapsed,
         MasterState::FenceFailed { error: "the fence failed".to_owned() },
     ]
