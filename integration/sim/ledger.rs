@@ -5,8 +5,10 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sengu_core::kv::{Op, Revision, Txn, TxnReply};
+use sengu_core::lease::lease_of;
 use sengu_core::name::{BootId, InstanceName, Term};
 use sengu_core::record::{
     BeatRecord, FinalRecord, HistoryRecord, MasterRecord, MasterState, Record,
@@ -34,6 +36,8 @@ pub(crate) struct Kept {
     pub(crate) instance: Id,
     /// The term.
     pub(crate) term: Term,
+    /// The lease that its record promised then; none: nothing was promised.
+    pub(crate) lease: Option<Duration>,
 }
 
 impl World {
@@ -171,7 +175,7 @@ impl World {
                     MasterState::Taken { .. } | MasterState::Serving | MasterState::Giving { .. }
                 );
             if stands && let Some(instance) = Id::named(service, &record.holder.instance) {
-                kept.push(Kept { instance, term: *term });
+                kept.push(Kept { instance, term: *term, lease: lease_of(&record.promise) });
             }
             self.tell(Fact::Beat { service, term: *term });
         }

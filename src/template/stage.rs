@@ -169,6 +169,7 @@ impl Stage {
             failed: Vec::new(),
             failovers: Vec::new(),
             external: None,
+            frozen: None,
             since: Wall(0),
             unknown: Default::default(),
         };

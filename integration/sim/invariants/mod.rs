@@ -247,6 +247,7 @@ pub(crate) mod tests {
             failed: Vec::new(),
             failovers: Vec::new(),
             external: None,
+            frozen: None,
             since: Wall(0),
             unknown: serde_json::Map::new(),
         }

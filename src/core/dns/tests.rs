@@ -120,6 +120,7 @@ impl Store {
             failed: Vec::new(),
             failovers: Vec::new(),
             external: None,
+            frozen: None,
             since: Wall(0),
             unknown: serde_json::Map::new(),
         };

@@ -12,6 +12,7 @@
 
 mod external;
 mod follow;
+pub mod freeze;
 mod hold;
 mod loss;
 mod own;

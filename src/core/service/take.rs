@@ -1,14 +1,12 @@
 //! Nobody has the term: look, detach, write finals, rank, take.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::candidate::{Copy, Ranking, Refusal, Terms, rank};
 use crate::catalog::{At, ServiceView};
 use crate::event::{Action, Command, LookOutcome};
 use crate::kv::{Compare, Op};
-use crate::lease::Kept;
-use crate::machine::beat_txn;
+use crate::machine::carried_beat;
 use crate::name::{InstanceName, Term};
 use crate::observation::InstanceState;
 use crate::policy::{Failover, Judge, Loss};
@@ -106,10 +104,10 @@ impl Service {
                 by: Some(request.record.asker()),
             });
         }
-        if cx.view.standing().any(|ask| *ask == Ask::Pause) {
+        if let Some(held) = cx.view.held_back() {
             return Err(format!(
-                "paused: `sengu resume {}` lets it act, `sengu failover {}` moves it now",
-                cx.name, cx.name
+                "{}: `sengu {} {}` lets it act, `sengu failover {}` moves it now",
+                held.state, held.end, cx.name, cx.name
             ));
         }
         if self.attempts_spent(cx, record) {
@@ -497,9 +495,11 @@ impl Service {
         let sync = key::sync(cx.name);
         let revision = cx.revision(&sync);
         when.push(Compare::Modified(sync, revision));
-        let pause = super::hold::request_key(cx, "pause");
-        let revision = cx.revision(&pause);
-        when.push(Compare::Modified(pause, revision));
+        for held in ["pause", "freeze"] {
+            let held = super::hold::request_key(cx, held);
+            let revision = cx.revision(&held);
+            when.push(Compare::Modified(held, revision));
+        }
         if let Some((id, revision)) = &mandate.request {
             when.push(Compare::Modified(super::hold::request_key(cx, id), *revision));
         }
@@ -552,21 +552,11 @@ impl Service {
         }
         self.trim_history(cx, &mut then);
         if shared {
-            let mut naming: BTreeMap<_, _> =
-                cx.beats.kept.iter().map(|(name, kept)| (name.clone(), kept.term)).collect();
-            naming.insert(cx.name.clone(), record.term);
-            if cx.beats.revision == 0
-                && let Some(known) = cx.catalog.beat(cx.config.host.as_str())
-            {
-                cx.beats.revision = known.beat.revision;
-                cx.beats.counter = known.beat.record.counter;
-            }
             if record.state == MasterState::Serving && record.promise != Promise::None {
                 let deadline = cx.now.time + cx.config.judge.lease();
-                let kept = Kept { term: record.term, deadline, acknowledged: false };
-                cx.beats.taking = Some((cx.name.clone(), name.clone(), kept));
+                cx.beats.take(cx.name, name, record.term, deadline);
             }
-            let (compare, beat) = beat_txn(cx.config, cx.beats, &naming, cx.now.time);
+            let (compare, beat) = carried_beat(cx, record.term);
             when.push(compare);
             then.push(beat);
         }
