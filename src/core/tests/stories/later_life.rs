@@ -8,8 +8,8 @@ use sengu_core::record::MasterState;
 
 use crate::world::{Database, World, service, transactions};
 
-/// `db1` serves with `loss = "none"`, is alone, has written 50 transactions more than `db2` got, was
-/// looked at since, and has exited.
+/// `db1` serves with `loss = "none"`, is alone, has written 50 transactions more than `db2` got,
+/// was looked at since, and has exited.
 fn alone() -> World {
     let mut world = World::mysql(Loss::None, 1);
     let at = transactions("db2", &[("db1", 100)]);
