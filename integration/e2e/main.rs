@@ -17,6 +17,7 @@ mod guard;
 mod hooks;
 mod hosts;
 mod incidents;
+mod isolation;
 mod layout;
 mod mysql;
 mod mysql_rig;

@@ -101,6 +101,7 @@ impl World {
                 self.adopted(service, record.as_deref());
                 self.note_master(service, record.as_deref());
                 self.tell(Fact::Master { service, record });
+                self.part_from_forgotten(service);
             }
             ("finals", Some(service), Some(value)) => {
                 let parts: Vec<&str> = rest.split('/').collect();
@@ -128,6 +129,16 @@ impl World {
                 self.store.beats.insert(revision, Rc::new(beat));
             }
             _ => {}
+        }
+    }
+
+    /// What a person takes out of the configuration is no copy of the service any more, once a
+    /// master serves without it. While nobody serves it is: its agent only forgot it.
+    pub(crate) fn part_from_forgotten(&mut self, service: usize) {
+        let serves = |record: Rc<MasterRecord>| record.state == MasterState::Serving;
+        if self.master(service).is_some_and(serves) {
+            let forgotten = self.agents.iter().flat_map(|agent| &agent.forgotten);
+            self.parted.extend(forgotten.filter(|id| id.service == service));
         }
     }
 

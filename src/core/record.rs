@@ -133,6 +133,10 @@ pub enum MasterState {
         cause: Cause,
         /// When that was noticed.
         noticed: Wall,
+        /// What its agent last saw the last holder have as the master, in the life that held the
+        /// term; for a hand-over what was carried. A later life that lacks it lost data.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<Position>,
     },
     /// The holder's beats ran out.
     Lapsed,

@@ -143,6 +143,7 @@ impl Stage {
             proof: Proof::Exited,
             cause: Cause::ProcessExited,
             noticed: Wall(0),
+            seen: None,
         };
         self.master(now, of, name, address, false, state);
     }

@@ -218,6 +218,7 @@ pub(crate) mod tests {
             lease: 4 * SECOND,
             files: std::collections::BTreeSet::from([r(3)]),
             quiet: true,
+            look: SECOND,
             patience: 3 * SECOND,
         }
     }

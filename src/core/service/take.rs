@@ -479,12 +479,7 @@ impl Service {
             (Cause::Lapsed, record.since)
         };
         let mut story = Story::new(cause, Some(record.holder.instance.clone()));
-        let none = super::sync::counts(cx, record) && !mandate.lossy;
-        story.loss = if none || sabotaged!(LossIsNothing) {
-            "nothing: it holds every acknowledged write".to_owned()
-        } else {
-            self.loss(cx, record, name)
-        };
+        story.loss = self.loss(cx, record, name, mandate.lossy);
         story.ranking = ranking;
         story.asked_by.clone_from(&mandate.by);
         story.steps = vec![
@@ -676,56 +671,6 @@ impl Service {
             None => self.doing = Some(format!("fencing {name}")),
         }
         true
-    }
-
-    /// What a failover may have lost, in words.
-    fn loss(&self, cx: &Cx<'_>, record: &MasterRecord, name: &InstanceName) -> String {
-        let Some(taken) = cx.view.finals.get(&(record.term, name.clone())) else {
-            return "unknown".to_owned();
-        };
-        let position = &taken.record.received;
-        if let Some(before) = cx.view.history.get(&record.term)
-            && before.record.cause != Cause::Adopted
-            && !before.record.steps.iter().any(|step| step.name == "serving")
-        {
-            // That term never served: what was lost, was lost to the one before it. A later life of
-            // the one that took it may have less than it had then.
-            let same = taken.record.boot_id == record.holder.boot_id;
-            return if before.record.to == *name && same {
-                before.record.loss.clone()
-            } else {
-                "unknown: the move before this one failed".to_owned()
-            };
-        }
-        // A later life of it may have less than what was acknowledged, and so may one that
-        // somebody pointed at another server before sengu fenced it.
-        let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
-        let closed_by_hand =
-            matches!(record.state, MasterState::Vacant { cause: Cause::NotWritable, .. });
-        let same_life = last.filter(|own| own.record.boot_id == record.holder.boot_id);
-        if let Some(own) = same_life.filter(|_| !closed_by_hand) {
-            return match position.covers(&own.record.received) {
-                Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
-                Covering::Lacks(units) => {
-                    format!("{units} {} of the old master's writes", position.unit())
-                }
-                Covering::Incomparable => "unknown: the histories cannot be compared".to_owned(),
-            };
-        }
-        let trail = self.own.get(&record.holder.instance).map(|own| &own.trail);
-        let level = trail.and_then(|trail| {
-            trail
-                .iter()
-                .rev()
-                .find(|(_, seen)| matches!(position.covers(seen), Covering::Covers(_)))
-        });
-        match level {
-            Some((at, _)) => {
-                let ms = record.since.0.saturating_sub(at.0).max(0);
-                format!("unknown, at most the writes of the last {ms} ms before it was withdrawn")
-            }
-            None => "unknown: the old master's last position was not seen".to_owned(),
-        }
     }
 }
 

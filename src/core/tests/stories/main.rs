@@ -13,6 +13,7 @@ mod freeze;
 mod hand_over;
 mod histories;
 mod in_sync;
+mod later_life;
 mod parting;
 mod person;
 mod rehearsal;
