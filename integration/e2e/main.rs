@@ -15,6 +15,7 @@ mod failover;
 mod files;
 mod guard;
 mod hooks;
+mod hosts;
 mod incidents;
 mod isolation;
 mod layout;

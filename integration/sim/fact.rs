@@ -61,6 +61,8 @@ pub(crate) struct Layout {
     pub(crate) files: BTreeSet<Id>,
     /// No request and no answer of the store is lost unless a deed says so.
     pub(crate) quiet: bool,
+    /// From the beginning of one look at an instance to the end of the next, at most.
+    pub(crate) look: Micros,
     /// How long an agent may need to see and end what should not be, when nothing hinders it.
     pub(crate) patience: Micros,
 }
@@ -246,6 +248,13 @@ pub(crate) enum Fact {
         host: usize,
         /// Runs from now on.
         running: bool,
+    },
+    /// A host's file names an instance from now on, or does not.
+    Configured {
+        /// Which instance.
+        instance: Id,
+        /// It is in the file.
+        configured: bool,
     },
     /// An agent's loop hangs; its fence thread does not.
     Stalled {

@@ -208,6 +208,8 @@ pub(crate) struct World {
     pub(crate) acknowledged: Vec<u64>,
     /// Writes that an instance acknowledged after its file or somebody's hand had opened it.
     pub(crate) outside: BTreeSet<u64>,
+    /// Instances that are out of the configuration, and a master served meanwhile.
+    pub(crate) parted: BTreeSet<Id>,
     /// Processes that agents ended.
     pub(crate) kills: usize,
     pub(crate) trace: Trace,
@@ -264,6 +266,7 @@ impl World {
             coverage: Coverage::default(),
             acknowledged: Vec::new(),
             outside: BTreeSet::new(),
+            parted: BTreeSet::new(),
             kills: 0,
             trace: Trace::new(trace),
             judges: Judges::new(&layout),

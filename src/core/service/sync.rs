@@ -54,6 +54,10 @@ pub(super) fn in_sync<'a>(view: &'a ServiceView, record: &'a MasterRecord) -> In
     let known = of_term(view, record).map(|at| &at.record).filter(|sync| sync.complete);
     InSync {
         holder: &record.holder.instance,
+        seen: match &record.state {
+            MasterState::Vacant { seen, .. } => seen.as_ref(),
+            _ => None,
+        },
         copies: known.map(|sync| sync.copies.keys().collect()).unwrap_or_default(),
         finals_needed: known.map_or(0, SyncRecord::finals_needed),
     }
@@ -147,8 +151,13 @@ impl Service {
             if own.is_exited() || own.restarted {
                 // Started again by its own file it acknowledges nothing. It comes back when the
                 // record has said so: that could come true after it was told to acknowledge again.
+                // While its own record says that it is well the holder lets it in again at once:
+                // that it exited is said there first.
                 let record = cx.view.instances.get(name).map(|at| &at.record);
-                let quiet = record.is_some_and(|record| record.lossless.is_good());
+                let quiet = record.is_some_and(|record| {
+                    record.lossless.is_good()
+                        && (!own.is_exited() || record.health == Health::Exited)
+                });
                 if quiet && standing.is_some_and(|standing| standing != Standing::Off) {
                     leave(next, name);
                     continue;
@@ -271,9 +280,11 @@ impl Service {
         let enough = next.acknowledging() >= next.acks;
         let asked = self.asking(cx, current);
         let settled = self.awaiting.is_some_and(|since| known.sent >= since.max(asked) + SETTLED);
+        // Who leaves in this very decision may have acknowledged since the last look.
+        let stands = current.position.is_none() && current.copies == next.copies;
         if next.position.is_none() && surely && enough {
-            // Read after the last one that left: what it alone had is in it.
-            if settled {
+            // Read after the last one that left stood so: what it alone had is in it.
+            if settled && stands {
                 next.position = Some(known.state.held().clone());
             } else {
                 let due = cx.now.time + SETTLED;
@@ -461,7 +472,11 @@ impl Service {
     /// Do more copies acknowledge than stand in the record? What such a one alone has, nobody asks
     /// for.
     fn strangers(&mut self, cx: &mut Cx<'_>, current: &SyncRecord, semi: SemiSync) -> bool {
-        let known = u32::try_from(current.copies.len()).unwrap_or(u32::MAX);
+        // Of one that a person took out of the configuration no agent saw that it stopped.
+        let known = current.copies.iter().filter(|(name, standing)| {
+            **standing != Standing::Off || cx.view.instances.contains_key(*name)
+        });
+        let known = u32::try_from(known.count()).unwrap_or(u32::MAX);
         if semi.clients <= known {
             self.strange_since = None;
             return false;

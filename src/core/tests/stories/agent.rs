@@ -55,6 +55,30 @@ fn a_restarted_agent_that_cannot_beat_fences() {
     );
 }
 
+/// Shared store, and two agents of one host: this one fenced the master while the store did not
+/// answer; the other one opened it again under the next term. What was seen before that term served
+/// does not end it.
+#[test]
+fn a_fence_from_before_a_term_does_not_end_it() {
+    let mut world = World::single_shared();
+    world.start_agent();
+    world.run_for(Duration::from_secs(3));
+    world.store_does = Store::FailsAtOnce;
+    world.database_mut("cache1").open = false;
+    world.run_for(Duration::from_secs(2));
+    assert!(world.was_fenced("cache1"), "it was closed by hand\n{}", world.tell());
+    world.write_master(2, MasterState::Serving, "cache1", &[position("first", 0)]);
+    world.database_mut("cache1").open = true;
+    world.store_does = Store::Answers;
+    world.forget();
+    world.pass(Duration::from_millis(100));
+    world.drain();
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.master().term, Term(2), "it is open\n{}", world.tell());
+    assert_eq!(world.named().as_deref(), Some("cache1"), "{}", world.tell());
+    assert!(!world.was_fenced("cache1"), "{}", world.tell());
+}
+
 /// The master exits and comes back while the agent is down; the agent starts again and has not
 /// looked yet.
 #[test]
@@ -124,7 +148,7 @@ fn held() -> [MasterState; 6] {
         MasterState::Taken { cause: Cause::ProcessExited },
         MasterState::Serving,
         MasterState::Giving { to, position, request: "move".to_owned() },
-        MasterState::Vacant { proof: Proof::Fenced, cause: Cause::Hung, noticed },
+        MasterState::Vacant { proof: Proof::Fenced, cause: Cause::Hung, noticed, seen: None },
         MasterState::Lapsed,
         MasterState::FenceFailed { error: "the fence failed".to_owned() },
     ]
@@ -204,6 +228,27 @@ fn a_taker_that_is_not_configured_can_be_released() {
     world.run_for(Duration::from_secs(70));
     let stand = world.stand("release");
     assert_eq!(world.state(), MasterState::Unmanaged, "{stand:?}\n{}", world.tell());
+}
+
+/// Another host has taken the term and does not open its master: what is waited for is said.
+#[test]
+fn the_wait_for_another_host_is_said() {
+    let copy = Database::replica(1, "cache1", position("first", 100));
+    let mut world = World::new(Failover::Auto, shared(), &[("cache2", copy)]);
+    let taken = MasterState::Taken { cause: Cause::ProcessExited };
+    world.adopted(1, taken, "cache1", &[position("first", 0)]);
+    let mut record = world.master();
+    (record.holder.host, record.holder.agent) =
+        (HostName::new("db3").expect("a good name"), "other".to_owned());
+    world.put_record(key::master(&service()), &record);
+    world.start_agent();
+    world.run_for(Duration::from_secs(1));
+    let told = world.tell();
+    assert!(told.contains("waiting for host db3 to open cache1"), "{told}");
+    world.txns_take = Duration::from_secs(20);
+    world.run_for(Duration::from_secs(9));
+    let told = world.tell();
+    assert!(told.contains("ending term 1: host db3 beats no more"), "{told}");
 }
 
 /// The old master's host beats no more; this host cannot look at it, and another one can.
