@@ -2,9 +2,8 @@
 //!
 //! `SENGU_ISOLATION_ROUNDS` sets how many rounds there are.
 
-use integration::rig::cluster::{Cluster, Member, Sql};
+use integration::rig::cluster::{Cluster, Member};
 use integration::rig::isolation::{Tally, round};
-use integration::rig::mysql::{Flavour, Mysql};
 use integration::rig::redis::{self, Redis};
 
 fn rounds(otherwise: u32) -> u32 {
@@ -27,9 +26,4 @@ fn isolations<S: Member>(kind: S::Kind, rounds: u32) {
 #[test]
 fn an_isolated_redis_master_acknowledges_nothing_after_the_next_one() {
     isolations::<Redis>(redis::Flavour::Redis, rounds(2));
-}
-
-#[test]
-fn an_isolated_mariadb_master_acknowledges_nothing_after_the_next_one() {
-    isolations::<Mysql>(Sql { flavour: Flavour::MariaDb, lossless: true }, rounds(1));
 }
