@@ -16,6 +16,7 @@ use crate::name::{BootId, HostName, InstanceName, ServiceName, Term};
 use crate::observation::{Process, Role, SemiSync, Verdict};
 use crate::policy::{DatabaseKind, Policy};
 use crate::position::Position;
+use crate::sabotage::sabotaged;
 use crate::time::{Time, Wall};
 
 /// The format that this version writes.
@@ -31,14 +32,52 @@ pub trait Record: Serialize + DeserializeOwned {
         serde_json::to_vec(self).expect("records hold only what JSON can say").into()
     }
 
+    /// The format that it was written in. See [`FORMAT`].
+    fn format(&self) -> u32;
+
     /// Reads it back.
     ///
     /// # Errors
-    /// The parser's message if the bytes are not such a record.
+    /// The parser's message if the bytes are not such a record; of one in a newer format, which may
+    /// mean something else by the same words, that it is.
     fn decode(bytes: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+        match serde_json::from_slice::<Self>(bytes) {
+            Ok(record) if record.format() <= FORMAT || sabotaged!(NewerFormatRead) => Ok(record),
+            Ok(record) => Err(newer(record.format())),
+            Err(error) => Err(newer_format(bytes).map_or_else(|| error.to_string(), newer)),
+        }
     }
 }
+
+/// The format of a record that this version must neither act on nor write over: a newer one than
+/// [`FORMAT`]. `None`: it is none, or no record at all.
+#[must_use]
+pub fn newer_format(bytes: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Head {
+        format: u32,
+    }
+    let head: Option<Head> = serde_json::from_slice(bytes).ok();
+    head.map(|head| head.format).filter(|format| *format > FORMAT && !sabotaged!(NewerFormatRead))
+}
+
+fn newer(format: u32) -> String {
+    format!(
+        "it has format {format}, and this sengu knows up to {FORMAT}: run the newer one here, too"
+    )
+}
+
+/// Says in which format each kind of record is written.
+macro_rules! formatted {
+    ($($record:ty),+ $(,)?) => {
+        $(impl $crate::record::Record for $record {
+            fn format(&self) -> u32 {
+                self.format
+            }
+        })+
+    };
+}
+pub(crate) use formatted;
 
 /// Who is master of a service: `master/S`. No clock ever deletes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -732,9 +771,9 @@ pub enum Owner {
     Agent,
 }
 
-impl Record for MasterRecord {}
-impl Record for BeatRecord {}
-impl Record for InstanceRecord {}
+formatted!(MasterRecord, BeatRecord, InstanceRecord, FinalRecord, RequestRecord, HistoryRecord);
+formatted!(ToldRecord, NodeRecord);
+
 impl InstanceRecord {
     /// The first number of its version.
     #[must_use]
@@ -742,12 +781,6 @@ impl InstanceRecord {
         self.version.as_deref()?.split('.').next()?.parse().ok()
     }
 }
-
-impl Record for FinalRecord {}
-impl Record for RequestRecord {}
-impl Record for HistoryRecord {}
-impl Record for ToldRecord {}
-impl Record for NodeRecord {}
 
 impl MasterState {
     /// One word, as `status` and the diagram show it.

@@ -157,7 +157,8 @@ impl Service {
     pub(super) fn end_holder(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, cause: Cause) {
         let name = at.record.holder.instance.clone();
         let Some(own) = self.own.get_mut(&name) else { return };
-        if own.is_fenced() {
+        let believed = sabotaged!(FailedFenceCounts) && own.fence_failed.is_some();
+        if own.is_fenced() || believed {
             self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, None);
             return;
         }

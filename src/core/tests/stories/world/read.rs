@@ -1,5 +1,7 @@
 //! What a story may ask about the world: records, what is named, what databases were told.
 
+use std::sync::Arc;
+
 use sengu_core::catalog::Named;
 use sengu_core::event::Command;
 use sengu_core::explain::Explanation;
@@ -44,6 +46,11 @@ impl World {
     pub(crate) fn open(&self) -> Vec<&str> {
         let open = self.databases.iter().filter(|(_, database)| database.open);
         open.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// The bytes that stand there.
+    pub(crate) fn value(&self, key: &str) -> Arc<[u8]> {
+        Arc::clone(&self.kv.get(key).expect("a record stands there").value)
     }
 
     /// Does the master record stand?
