@@ -8,6 +8,7 @@ use std::time::Duration;
 use sengu_core::event::{ActionId, Armed, ControlOutcome, Event, Outcome};
 use sengu_core::name::{BootId, Term};
 
+use super::above::UNBOUND;
 use super::agent::micros;
 use super::database::{Ask, Reply};
 use super::deed::Back;
@@ -31,6 +32,8 @@ pub(crate) struct Fence {
     kill: bool,
     call: u64,
     boot_id: Option<BootId>,
+    /// Only the end of the process is a fence: read-only does not bind all.
+    unbound: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,10 +65,17 @@ impl World {
         let last = running.seen.iter().rfind(|(seen, _)| *seen == db).map(|(_, boot)| boot.clone());
         let gone = boot_id.is_none();
         let boot_id = boot_id.or(last);
-        let fence = Fence { db, origin, decided, kill, call: 0, boot_id };
+        let unbound = self.knows_above(at, db);
+        let Some(running) = self.life(at) else { return };
+        let fence = Fence { db, origin, decided, kill, call: 0, boot_id, unbound };
         running.fences.insert(run, fence);
         if gone {
             self.plan(MILLI, Happening::Killed { life: at, run });
+            return;
+        }
+        if unbound {
+            self.plan(MILLI, Happening::FenceHopeless { life: at, run });
+            self.plan(micros(budget), Happening::FenceSpent { life: at, run });
             return;
         }
         let session = if known.1 == life { known.0 } else { self.number() };
@@ -101,11 +111,23 @@ impl World {
         }
     }
 
+    /// Nothing is asked of a server whose accounts read-only does not bind: the kill, or nothing.
+    pub(crate) fn fence_hopeless(&mut self, at: Life, run: u64) {
+        let Some(fence) = self.life(at).and_then(|life| life.fences.get(&run)) else { return };
+        if fence.kill {
+            self.fence_rung(at, run);
+            return;
+        }
+        let outcome = ControlOutcome::Failed { error: UNBOUND.to_owned(), untouched: true };
+        self.fence_over(at, run, outcome);
+    }
+
     /// The first rung did not help in its share of the time: the kill, if it is allowed.
     pub(crate) fn fence_rung(&mut self, at: Life, run: u64) {
         let now = self.now;
         let Some(fence) = self.life(at).and_then(|life| life.fences.get(&run)) else { return };
         let (db, boot_id, kill) = (fence.db, fence.boot_id.clone(), fence.kill);
+        let unbound = fence.unbound;
         let database = &self.databases[db];
         if !kill || now < database.unkillable_until {
             return;
@@ -113,7 +135,8 @@ impl World {
         let alive = database.process.as_ref().filter(|it| Some(&it.boot_id) == boot_id.as_ref());
         if let Some(process) = alive {
             let id = database.id;
-            let hindered = process.stopped || process.busy_until > now || !process.listening;
+            let hindered =
+                unbound || process.stopped || process.busy_until > now || !process.listening;
             // What ended a moment ago may have cost the fence its first rung.
             let well = !hindered && now > database.troubled_until + WELL;
             let frozen = process.stopped && process.frozen;
