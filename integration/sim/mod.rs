@@ -28,6 +28,7 @@ mod ledger;
 mod member;
 mod mend;
 pub mod model;
+mod more;
 mod numbered;
 mod options;
 mod output;
