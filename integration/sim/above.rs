@@ -67,8 +67,12 @@ impl World {
         let until = standing.1.max(now + span);
         self.databases[db].above = (since, until);
         if self.databases[db].family == super::sql::Family::Mariadb {
-            let fact = Fact::Unbound { instance: self.databases[db].id, until };
-            self.tell(fact);
+            let instance = self.databases[db].id;
+            self.tell(Fact::Unbound { instance, until });
+            if !self.options.policy.kill {
+                // Nobody may end it either: nothing is left that could fence it.
+                self.tell(Fact::Unkillable { instance, until });
+            }
         }
     }
 

@@ -575,7 +575,12 @@ impl Service {
         let wanted = |ask: &Ask| matches!(ask, Ask::Switchover { .. });
         let Some((id, request)) = self.open_request(cx, &wanted) else { return };
         let Stand::Agreed { to } = &request.record.stand else { return };
-        if !self.own.contains_key(to) {
+        let Some(own) = self.own.get(to) else { return };
+        if own.state().is_some_and(|state| state.applier_stopped) {
+            // Only its own agent sees that; the service would wait for it without a master.
+            let why =
+                format!("replica {to}: its applier is stopped, what it receives is not applied");
+            self.stand(cx, &id, request, Stand::Refused(why));
             return;
         }
         let place = Place::Request(id.clone());
