@@ -151,6 +151,8 @@ pub(crate) struct Service {
     strange_since: Option<Time>,
     /// The position at which commits wait and no acknowledgement comes, and since when.
     stuck: Option<(crate::position::Position, Time)>,
+    /// When it last made `sync/S` where there was none.
+    sync_made: Time,
     /// Since when this host's agent ends what `loss = "none"` set up.
     parting_since: Option<Time>,
     /// Commits go on alone at least until then.
