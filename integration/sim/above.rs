@@ -1,19 +1,16 @@
 //! Accounts above read-only: MariaDB's `READ ONLY ADMIN` writes in spite of it, and only the end of
 //! the process fences such a server. (MySQL's `super_read_only` binds all but replication.)
 //!
-//! Agents judge a server's accounts now and then, not at each look: a fence knows what the last
-//! judgement found. What such an account writes on a copy, or on an old master that was started
-//! again, nobody watches: the documented limit.
+//! Agents judge a server's accounts now and then, not at each look; a fence asks for them first. What
+//! such an account writes on a copy, or on an old master that was started again, nobody watches:
+//! the documented limit. What it could do when a session began, the session keeps.
 
-use super::driver::Probe;
 use super::fact::Fact;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::world::{Life, World};
 
 /// Between two judgements.
 const EVERY: Micros = 5 * SECOND;
-/// An account that stood so long before a fence was known to it: a judgement, a look, its time-out.
-const KNOWN: Micros = EVERY + 3 * SECOND;
 
 /// The words of the verdict.
 pub(crate) const UNBOUND: &str = "read_only does not bind 'app'@'%' (READ_ONLY ADMIN)";
@@ -34,12 +31,6 @@ impl World {
         probe.above
     }
 
-    /// Does the agent know that only the end of the process fences this server?
-    pub(crate) fn knows_above(&self, at: Life, db: usize) -> bool {
-        let life = self.agents[at.host].life.as_ref().filter(|life| life.number == at.number);
-        life.and_then(|life| life.probes.get(&db)).is_some_and(|probe: &Probe| probe.above)
-    }
-
     /// A fence closed it: what passes by read-only from now on should have been known to it.
     pub(crate) fn note_fenced(&mut self, db: usize) {
         let now = self.now;
@@ -55,7 +46,7 @@ impl World {
         let process = database.process.as_ref();
         let fenced = process.and_then(|it| it.sql.as_ref()).and_then(|sql| sql.fenced);
         let held = database.opened.0 > 0;
-        let known = held && fenced.is_some_and(|fenced| database.above.0 + KNOWN < fenced);
+        let known = held && fenced.is_some_and(|fenced| database.above.0 < fenced);
         let fact = Fact::Above { instance: database.id, known };
         self.tell(fact);
     }

@@ -87,6 +87,11 @@ impl HostClock {
         self.wall += by;
     }
 
+    /// By so many milliseconds the wall clock would have to be set to be right.
+    pub(crate) fn off(&self, at: Micros) -> i64 {
+        WALL_BASE + signed(at / 1000) - self.now(at).wall.0
+    }
+
     fn scaled(&self, at: Micros) -> u64 {
         let scaled = signed(at) * (1_000_000 + self.ppm) / 1_000_000;
         u64::try_from(scaled).unwrap_or(0)

@@ -14,7 +14,7 @@ use sengu_core::record::{
 
 use super::agent::service_name;
 use super::database::Database;
-use super::deed::Back;
+use super::deed::{Back, Deed};
 use super::fact::{Fact, Id};
 use super::invariants::Violation;
 use super::options::Ending;
@@ -192,8 +192,13 @@ impl World {
 
     /// A person takes what is there, loss or not; the next best after a refusal.
     fn force(&mut self, attempt: usize) {
-        // Hooks that say no now and then are looked after first.
+        // Hooks that say no now and then are looked after first, and so are the clocks: a request
+        // counts for a while by each host's wall clock, and where those are further apart than
+        // that, another host refuses it as late at once.
         self.options.aborting_hooks = 0;
+        for host in 0..self.hosts() {
+            self.set_clock_right(host);
+        }
         for service in 0..self.options.services {
             if self.resting(service).is_err() {
                 let to = self.fullest(service, attempt);
@@ -201,6 +206,14 @@ impl World {
                 self.renumber_if_told(service, to.as_ref());
                 self.ask(service, Ask::Failover { to, lossy: true }, false);
             }
+        }
+    }
+
+    /// As time service does, where a clock is more than a second off.
+    fn set_clock_right(&mut self, host: usize) {
+        let by = self.agents[host].clock.off(self.now);
+        if by.abs() > 1000 {
+            self.strike(&Deed::JumpClock(host, by));
         }
     }
 
@@ -364,7 +377,8 @@ impl World {
         if !auto || none || self.attempts_spent(service) {
             return false;
         }
-        if matches!(record.state, MasterState::FenceFailed { .. }) {
+        if matches!(record.state, MasterState::FenceFailed { .. }) || self.differs_for_ever(service)
+        {
             return false;
         }
         let known: Vec<usize> =
@@ -375,6 +389,21 @@ impl World {
         let comparable = |one: &Position| positions.iter().all(|other| one.order(other).is_some());
         let able = |db: &&usize| !self.stays_broken(**db) && self.is_candidate(**db, &record);
         known.iter().any(|db| able(&db)) && positions.iter().all(comparable)
+    }
+
+    /// Does the record of an instance whose agent cannot write any more tell another policy than
+    /// the others'? It says what that host promised last, and stops `auto` until a person looks,
+    /// also where the file was mended since and the agent died before it could write so.
+    fn differs_for_ever(&self, service: usize) -> bool {
+        let policy = |db: &usize| {
+            let key = key::instance(&service_name(service), &self.databases[*db].id.name());
+            let stands = self.store.kv.get(&key)?;
+            read::<InstanceRecord>(&stands.value).ok().map(|record| record.policy)
+        };
+        let (broken, others): (Vec<usize>, Vec<usize>) =
+            self.of_service(service).into_iter().partition(|db| self.stays_broken(*db));
+        let others: Vec<_> = others.iter().filter_map(policy).collect();
+        broken.iter().filter_map(policy).any(|told| others.iter().any(|other| *other != told))
     }
 
     /// Does an agent say that its attempts are spent? Attempts are bounded by the policy.

@@ -159,6 +159,8 @@ pub(crate) enum Reply {
     ReadOnly,
     /// A script runs.
     Busy,
+    /// To a fence: read-only does not bind an account here; nothing was done.
+    Unbound,
     /// An error: nothing was done.
     Failed,
     /// Not this process.

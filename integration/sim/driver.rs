@@ -160,7 +160,7 @@ impl World {
             Reply::Refused => Answer::Refused,
             Reply::Reset => Answer::Error("the connection was closed".to_owned()),
             Reply::Failed => Answer::Error("an error".to_owned()),
-            Reply::Acknowledged | Reply::ReadOnly | Reply::OtherLife => return,
+            Reply::Acknowledged | Reply::ReadOnly | Reply::OtherLife | Reply::Unbound => return,
         };
         let reset = matches!(answer, Answer::Error(_) | Answer::Refused);
         self.probe_over(at, db, call, answer, reset);
@@ -328,7 +328,9 @@ impl World {
                 lane.session = 0;
                 failed("the connection was closed", false)
             }
-            Reply::Acknowledged | Reply::ReadOnly => failed("no answer to this", false),
+            Reply::Acknowledged | Reply::ReadOnly | Reply::Unbound => {
+                failed("no answer to this", false)
+            }
         };
         self.finish(at, id, Outcome::Control(outcome));
         self.run_lane(at, db);

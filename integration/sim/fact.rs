@@ -138,7 +138,7 @@ pub(crate) enum Fact {
     Above {
         /// Which.
         instance: Id,
-        /// It stood there so long before the fence that the fence must have known it.
+        /// It stood there when the fence was done: the fence must have known it.
         known: bool,
     },
     /// An agent ended a process.
@@ -260,6 +260,13 @@ pub(crate) enum Fact {
         host: usize,
         /// Runs from now on.
         running: bool,
+    },
+    /// A host's file names an instance from now on, or does not.
+    Configured {
+        /// Which instance.
+        instance: Id,
+        /// It is in the file.
+        configured: bool,
     },
     /// An agent's loop hangs; its fence thread does not.
     Stalled {

@@ -65,17 +65,10 @@ impl World {
         let last = running.seen.iter().rfind(|(seen, _)| *seen == db).map(|(_, boot)| boot.clone());
         let gone = boot_id.is_none();
         let boot_id = boot_id.or(last);
-        let unbound = self.knows_above(at, db);
-        let Some(running) = self.life(at) else { return };
-        let fence = Fence { db, origin, decided, kill, call: 0, boot_id, unbound };
+        let fence = Fence { db, origin, decided, kill, call: 0, boot_id, unbound: false };
         running.fences.insert(run, fence);
         if gone {
             self.plan(MILLI, Happening::Killed { life: at, run });
-            return;
-        }
-        if unbound {
-            self.plan(MILLI, Happening::FenceHopeless { life: at, run });
-            self.plan(micros(budget), Happening::FenceSpent { life: at, run });
             return;
         }
         let session = if known.1 == life { known.0 } else { self.number() };
@@ -105,6 +98,7 @@ impl World {
                 let outcome = ControlOutcome::Done { boot_id, state: *state };
                 self.fence_over(at, run, outcome);
             }
+            Reply::Unbound => self.fence_hopeless(at, run),
             // An error, or a script that cannot be ended: nothing will change by asking again.
             Reply::Busy | Reply::Failed => self.fence_rung(at, run),
             _ => self.plan(AGAIN, Happening::FenceAgain { life: at, run }),
@@ -112,8 +106,9 @@ impl World {
     }
 
     /// Nothing is asked of a server whose accounts read-only does not bind: the kill, or nothing.
-    pub(crate) fn fence_hopeless(&mut self, at: Life, run: u64) {
-        let Some(fence) = self.life(at).and_then(|life| life.fences.get(&run)) else { return };
+    fn fence_hopeless(&mut self, at: Life, run: u64) {
+        let Some(fence) = self.life(at).and_then(|life| life.fences.get_mut(&run)) else { return };
+        fence.unbound = true;
         if fence.kill {
             self.fence_rung(at, run);
             return;

@@ -94,6 +94,7 @@ impl World {
             }
             Mend::Configuration(host, id) => {
                 if self.agents[host].forgotten.remove(&id) {
+                    self.tell(Fact::Configured { instance: id, configured: true });
                     self.configure_again(host);
                 }
             }

@@ -321,6 +321,7 @@ impl World {
             return;
         }
         if self.agents[host].forgotten.insert(id) {
+            self.tell(Fact::Configured { instance: id, configured: false });
             self.configure_again(host);
             self.plan(span, Happening::Mend(Mend::Configuration(host, id)));
         }

@@ -96,8 +96,6 @@ pub(crate) enum Happening {
     FenceAgain { life: Life, run: u64 },
     /// A fence's first rung had its share of the budget.
     FenceRung { life: Life, run: u64 },
-    /// A fence of a server that only its end fences.
-    FenceHopeless { life: Life, run: u64 },
     /// The manager of an XA branch ends it.
     BranchEnds { branch: usize },
     /// A fence's budget is spent.
@@ -412,7 +410,6 @@ impl World {
             Happening::FenceAgain { life, run } => self.fence_again(life, run),
             Happening::FenceRung { life, run } => self.fence_rung(life, run),
             Happening::FenceSpent { life, run } => self.fence_spent(life, run),
-            Happening::FenceHopeless { life, run } => self.fence_hopeless(life, run),
             Happening::Killed { life, run } => self.killed(life, run),
             Happening::HookEnd { life, id } => self.hook_end(life, id),
             Happening::ExitSeen { life, db, boot } => self.exit_arrives(life, db, boot),

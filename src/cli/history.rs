@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sengu_core::name::{ServiceName, Term};
-use sengu_core::record::{HistoryRecord, Step};
+use sengu_core::record::{Cause, HistoryRecord, Step};
 use sengu_core::report::{TermReport, ToldReport};
 use serde::Serialize;
 
@@ -40,7 +40,8 @@ pub(super) struct Options {
 struct Told<'a> {
     #[serde(flatten)]
     report: &'a TermReport,
-    /// So long nobody took writes, in milliseconds; none where it cannot be told.
+    /// So long nobody took writes, in milliseconds; none where it cannot be told. When beats
+    /// stayed away: since that was noticed.
     write_closed_ms: Option<u64>,
     /// `none`, `some`, `bounded` or `unknown`.
     loss_verdict: &'static str,
@@ -163,7 +164,14 @@ pub(super) fn term(report: &TermReport, look: &Look) -> String {
     text += &steps(&record.steps);
     let mut line = |line: &str| text.push_str(&format!("  {line}\n"));
     if let Some(closed) = write_closed(record) {
-        line(&format!("no writes for {}", words::seconds(closed)));
+        let closed = words::seconds(closed);
+        // Its own agent fenced it, or its host died, before anybody here noticed.
+        line(&match record.cause {
+            Cause::Lapsed => {
+                format!("no writes for {closed} and, before that was noticed, up to a lease")
+            }
+            _ => format!("no writes for {closed}"),
+        });
     }
     line(&format!("lost: {}", record.loss));
     if let Some(by) = &record.asked_by {

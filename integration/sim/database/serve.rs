@@ -100,6 +100,11 @@ impl World {
             self.misobey(db, call, &ask, orders);
             return;
         }
+        if matches!(ask, Ask::Fence) && self.databases[db].is_above(now) {
+            // It is asked first who may write in spite of it.
+            self.answer(call, Reply::Unbound);
+            return;
+        }
         let process = self.databases[db].process.as_mut().expect("a process runs the command");
         match ask {
             Ask::State => self.answer_state(db, call),

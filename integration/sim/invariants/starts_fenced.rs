@@ -2,7 +2,8 @@
 //! bound while its agent runs and it is not the one that holds the term.
 //!
 //! The bound is the layout's patience, counted from the last moment at which anything hindered
-//! its agent: its own start, a stall, a cut from the store, a stopped database.
+//! its agent: its own start, a stall, a cut from the store, a stopped database. An instance that
+//! a person took out of its host's file is nobody's to fence until it is back there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -18,6 +19,8 @@ pub(crate) struct StartsFenced {
     layout: Layout,
     open: BTreeSet<Id>,
     stopped: BTreeSet<Id>,
+    /// Instances that are in no file.
+    unconfigured: BTreeSet<Id>,
     /// Hosts whose agent does not run (or has not read the store since), and that are cut off.
     down: BTreeSet<usize>,
     cut: BTreeSet<usize>,
@@ -37,6 +40,7 @@ impl StartsFenced {
             layout: layout.clone(),
             open: BTreeSet::new(),
             stopped: BTreeSet::new(),
+            unconfigured: BTreeSet::new(),
             down: BTreeSet::new(),
             cut: BTreeSet::new(),
             since: BTreeMap::new(),
@@ -58,6 +62,7 @@ impl StartsFenced {
         record.state != MasterState::Unmanaged
             && !holds
             && !self.stopped.contains(&id)
+            && !self.unconfigured.contains(&id)
             && host.is_some_and(|host| !self.down.contains(host) && !self.cut.contains(host))
     }
 
@@ -80,6 +85,13 @@ impl StartsFenced {
             }
             Fact::Stopped { instance, stopped: false } | Fact::Started { instance, .. } => {
                 self.stopped.remove(instance);
+                self.since.remove(instance);
+            }
+            Fact::Configured { instance, configured: false } => {
+                self.unconfigured.insert(*instance);
+            }
+            Fact::Configured { instance, configured: true } => {
+                self.unconfigured.remove(instance);
                 self.since.remove(instance);
             }
             Fact::Agent { host, running: false } => {
@@ -131,6 +143,7 @@ fn matters(fact: &Fact) -> bool {
             | Fact::Reach { .. }
             | Fact::Stopped { .. }
             | Fact::Started { .. }
+            | Fact::Configured { .. }
             | Fact::Moment
     )
 }
@@ -197,6 +210,18 @@ mod tests {
         assert_eq!(feed(StartsFenced::new(&layout()), soon), Ok(()));
         let late = [(0, serving()), (10, open(2)), (3100, Fact::Moment)];
         assert!(feed(StartsFenced::new(&layout()), late).is_err());
+    }
+
+    #[test]
+    fn who_is_in_no_file_is_nobodys_to_fence() {
+        let configured = |configured| Fact::Configured { instance: r(2), configured };
+        let history = |last| {
+            let out = [(0, master(1, 1, MasterState::Serving)), (10, configured(false))];
+            let back = [(20, open(2)), (9000, configured(true)), (last, Fact::Moment)];
+            out.into_iter().chain(back)
+        };
+        assert_eq!(feed(StartsFenced::new(&layout()), history(11_900)), Ok(()));
+        assert!(feed(StartsFenced::new(&layout()), history(12_100)).is_err());
     }
 
     #[test]

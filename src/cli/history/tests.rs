@@ -38,6 +38,16 @@ term 8  03:12:07  cache1 → cache2: the master's process exited
 }
 
 #[test]
+fn what_nobody_saw_of_a_lapse_is_told_too() {
+    let mut record = failover();
+    record.cause = Cause::Lapsed;
+    let report = TermReport { term: Term(8), record, told: Vec::new() };
+    let shown = term(&report, &look(None));
+    let wanted = "no writes for 1.84 s and, before that was noticed, up to a lease\n";
+    assert!(shown.contains(wanted), "{shown}");
+}
+
+#[test]
 fn an_adoption_has_one_step_and_nobody_before() {
     let mut record = failover();
     record.cause = Cause::Adopted;

@@ -4,7 +4,10 @@
 //! records, its commands are done at once by instances as they were last seen, hooks agree, and
 //! time passes only while the machine waits for it. So whatever refuses, ranks or waits here is
 //! the code that would do it in earnest. It reads nothing and changes nothing outside itself; it
-//! is bounded by events and by supposed time.
+//! is bounded by events and by supposed time. What agents of other hosts would do is supposed
+//! (`rehearse/elsewhere.rs`).
+
+mod elsewhere;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -13,7 +16,7 @@ use crate::event::{
     Action, ActionId, Command, ControlOutcome, Event, LookOutcome, Outcome, TxnOutcome,
 };
 use crate::explain::{Explanation, Rehearsal, RehearsedStep, Serves};
-use crate::kv::{Change, Kv, Txn};
+use crate::kv::{Change, Kv, Refused, Txn, TxnReply};
 use crate::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
 use crate::observation::{Answer, InstanceState, Observation, Process, Role};
 use crate::policy::Judge;
@@ -21,6 +24,7 @@ use crate::record::{HookOutcome, MasterRecord, MasterState, Record, key};
 use crate::time::{Now, Time};
 
 use super::Machine;
+use elsewhere::Elsewhere;
 
 /// Events that a rehearsal takes at most.
 const EVENTS: usize = 4000;
@@ -81,6 +85,7 @@ struct Stage {
     now: Now,
     limit: Duration,
     actors: BTreeMap<InstanceName, Actor>,
+    elsewhere: Elsewhere,
     events: VecDeque<Event>,
     wakes: BTreeSet<Time>,
     next_look: Time,
@@ -106,21 +111,7 @@ impl Stage {
         }
         let records = machine.catalog.range("").filter(|entry| !entry.key.starts_with("kv"));
         let kv = Kv::restore(machine.catalog.revision, records.cloned());
-        let mut told = Rehearsal::default();
-        let mut events = VecDeque::new();
-        let holder = &record.holder;
-        if record.state == MasterState::Serving {
-            told.suppose = format!("the process of {} ends now", holder.instance);
-            if actors.remove(&holder.instance).is_some() {
-                let instance =
-                    InstanceId { service: name.clone(), instance: holder.instance.clone() };
-                events.push_back(Event::Exited { instance, boot_id: holder.boot_id.clone() });
-            }
-            told.provided.push(format!("{} is not started again meanwhile", holder.instance));
-        } else {
-            told.suppose = "nothing else happens".to_owned();
-        }
-        Self {
+        let mut stage = Self {
             machine: copy,
             kv,
             name: name.clone(),
@@ -128,10 +119,33 @@ impl Stage {
             now,
             limit: patience,
             actors,
-            events,
+            elsewhere: Elsewhere::default(),
+            events: VecDeque::new(),
             wakes: BTreeSet::new(),
             next_look: now.time + LOOKS,
-            told,
+            told: Rehearsal::default(),
+        };
+        stage.elsewhere = Elsewhere::of(&stage);
+        stage.suppose(record);
+        stage
+    }
+
+    /// What the rehearsal begins with.
+    fn suppose(&mut self, record: &MasterRecord) {
+        if record.state != MasterState::Serving {
+            self.told.suppose = "nothing else happens".to_owned();
+            return;
+        }
+        let holder = &record.holder;
+        self.told.suppose = format!("the process of {} ends now", holder.instance);
+        self.told.provided.push(format!("{} is not started again meanwhile", holder.instance));
+        if self.actors.remove(&holder.instance).is_some() {
+            let (service, instance) = (self.name.clone(), holder.instance.clone());
+            let instance = InstanceId { service, instance };
+            let boot_id = holder.boot_id.clone();
+            self.events.push_back(Event::Exited { instance, boot_id });
+        } else {
+            self.withdraw_elsewhere(record);
         }
     }
 
@@ -141,7 +155,13 @@ impl Stage {
         for _ in 0..EVENTS {
             if let Some(event) = self.events.pop_front() {
                 self.step(event);
-            } else if self.served(before).is_some() || !self.wait() {
+            } else if self.served(before).is_some() {
+                break;
+            } else if let Some(serves) = self.taken_elsewhere() {
+                self.tell(format!("{} takes term {}", serves.instance, serves.term));
+                self.told.serves = Some(serves);
+                return self.told;
+            } else if !self.wait() {
                 break;
             }
         }
@@ -280,19 +300,39 @@ impl Stage {
     }
 
     fn write(&mut self, id: ActionId, txn: &Txn) {
-        let outcome = match self.kv.apply(txn) {
-            Ok(applied) => {
-                let revision = applied.reply.revision;
-                let changes = applied.changes;
-                changes.iter().for_each(|change| self.tell_change(change));
-                if !changes.is_empty() {
-                    self.events.push_back(Event::Changed { revision, changes });
-                }
-                TxnOutcome::Answered { sent: self.now.time, reply: applied.reply }
-            }
+        let sent = self.now.time;
+        let outcome = match self.apply(txn) {
+            Ok(reply) => TxnOutcome::Answered { sent, reply },
             Err(refused) => TxnOutcome::Refused(refused.to_string()),
         };
         self.answer(id, Outcome::Txn(outcome));
+    }
+
+    /// A txn that an agent of another host sends.
+    fn happen(&mut self, txn: &Txn) {
+        // It asks for nothing that a store could refuse; refused, it would not have happened.
+        let _answered = self.apply(txn);
+    }
+
+    fn apply(&mut self, txn: &Txn) -> Result<TxnReply, Refused> {
+        let applied = self.kv.apply(txn)?;
+        let (revision, changes) = (applied.reply.revision, applied.changes);
+        changes.iter().for_each(|change| self.tell_change(change));
+        if !changes.is_empty() {
+            let vacated = changes.iter().find_map(|change| self.vacated(change));
+            self.events.push_back(Event::Changed { revision, changes });
+            if let Some(record) = vacated {
+                self.testify_elsewhere(&record);
+            }
+        }
+        Ok(applied.reply)
+    }
+
+    /// The master record, if this change leaves the service without one.
+    fn vacated(&self, change: &Change) -> Option<MasterRecord> {
+        let entry = change.now.as_ref().filter(|_| *change.key == *key::master(&self.name))?;
+        let record = MasterRecord::decode(&entry.value).ok()?;
+        matches!(record.state, MasterState::Vacant { .. } | MasterState::Lapsed).then_some(record)
     }
 
     fn tell_change(&mut self, change: &Change) {

@@ -5,10 +5,12 @@ use std::time::Duration;
 use crate::candidate::shortened;
 use crate::catalog::At;
 use crate::event::{Action, Command};
+use crate::lease::lapse_wait;
 use crate::name::{BootId, InstanceName};
+use crate::observation::InstanceState;
 use crate::policy::Rejoin;
 use crate::position::{Covering, Position};
-use crate::record::{Health, MasterRecord};
+use crate::record::{Health, InstanceRecord, MasterRecord};
 use crate::sabotage::sabotaged;
 
 use super::own::Own;
@@ -17,6 +19,13 @@ use super::{Cx, Service};
 const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
 /// A copy that has not got in step by then no longer holds up the next one.
 const COPY_PATIENCE: Duration = Duration::from_secs(60);
+/// One whose turn it is and that has not begun by then has no agent that would point it: the next
+/// one goes.
+const TURN_TAKEN: Duration = Duration::from_secs(10);
+/// A copy that was told to follow a master that is well and has had no link to it for so long is
+/// told again: the login that it was given may be out of date, its receiver may stand in a
+/// connection that nobody answers.
+const LINK_PATIENCE: Duration = Duration::from_secs(15);
 
 impl Service {
     /// Points the copies here at the master.
@@ -68,10 +77,11 @@ impl Service {
                 cx.out.wake(cx.now.time + Duration::from_millis(500));
             }
             let why = strays.filter(|_| transactions).map(|strays| apart(&strays));
+            let again = why.is_none() && closed && transactions && self.has_waited(cx, at, name);
             if let Some(own) = self.own.get_mut(name) {
                 own.quarantine = why;
             }
-            return Must::Nothing;
+            return if again { Must::Follow { full: empty } } else { Must::Nothing };
         }
         let Some(strays) = strays else {
             return if closed { Must::Follow { full: empty } } else { Must::Nothing };
@@ -95,6 +105,30 @@ impl Service {
             own.quarantine = Some(why);
         }
         Must::Nothing
+    }
+
+    /// Has a copy of a master that is well been without its link for so long that it is told again?
+    fn has_waited(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, name: &InstanceName) -> bool {
+        let holder = &at.record.holder;
+        let well = match self.own.get(&holder.instance) {
+            Some(own) => own.state().is_some() && own.failing.is_none(),
+            None => lapse_wait(&at.record.promise)
+                .is_none_or(|wait| cx.now.time < cx.view.beat_received + wait / 2),
+        };
+        let Some(own) = self.own.get_mut(name) else { return false };
+        // Who stopped an applier had a reason.
+        let stands =
+            |state: &InstanceState| state.link_up || state.syncing || state.applier_stopped;
+        if !well || own.state().is_none_or(stands) {
+            own.unlinked = None;
+            return false;
+        }
+        let since = *own.unlinked.get_or_insert(cx.now.time);
+        let waited = cx.now.time >= since + LINK_PATIENCE;
+        if waited {
+            own.unlinked = None;
+        }
+        waited
     }
 
     /// What a copy here holds that the master is not known to hold. A person may have applied on
@@ -122,9 +156,9 @@ impl Service {
         cx.out.push(Action::Keep { instance, strays });
     }
 
-    /// Another copy that is being made, or comes first by name.
+    /// Another copy that is being made, or comes first by name and may still begin.
     fn copying(
-        &self,
+        &mut self,
         cx: &Cx<'_>,
         at: &At<MasterRecord>,
         name: &InstanceName,
@@ -140,18 +174,42 @@ impl Service {
                         state.syncing || (state.source == Some(master.address) && !state.link_up)
                     }))
         });
-        let elsewhere = cx.view.instances.iter().find(|(other, record)| {
-            let record = &record.record;
-            *other != name
+        let here = here.map(|(other, _)| other.clone());
+        let mut others = cx.view.instances.iter().filter(|(other, at)| {
+            **other != *name
                 && !self.own.contains_key(*other)
                 && **other != master.instance
-                && record.health == Health::Up
+                && at.record.health == Health::Up
                 && patient
-                // One that never had a copy says `syncing` too: it waits, as this one does.
-                && (record.syncing && record.source == Some(master.address)
-                    || (*other < name && !record.link_up && record.quarantine.is_none()))
         });
-        here.map(|(other, _)| other.clone()).or_else(|| elsewhere.map(|(other, _)| other.clone()))
+        let firsts = others.clone().filter(|(other, at)| {
+            **other < *name && !at.record.link_up && at.record.quarantine.is_none()
+        });
+        let firsts: Vec<&InstanceName> = firsts.map(|(other, _)| other).collect();
+        // One that never had a copy says `syncing` too: it waits, as this one does.
+        let made =
+            |record: &InstanceRecord| record.syncing && record.source == Some(master.address);
+        let made = here
+            .or_else(|| others.find(|(_, at)| made(&at.record)).map(|(other, _)| other.clone()));
+        if made.is_some() {
+            self.turn = None;
+            return made;
+        }
+        self.first_in_turn(cx, &firsts)
+    }
+
+    /// The first of these, or the next one where it let its turn pass.
+    fn first_in_turn(&mut self, cx: &Cx<'_>, firsts: &[&InstanceName]) -> Option<InstanceName> {
+        let now = cx.now.time;
+        let turn = self.turn.take().filter(|(_, since)| *since >= cx.view.master_received);
+        let next = firsts.iter().find(|other| {
+            turn.as_ref().is_none_or(|(last, since)| {
+                **other > last || (**other == last && now < *since + TURN_TAKEN)
+            })
+        });
+        let same = turn.clone().filter(|(last, _)| next.is_none_or(|next| *next == last));
+        self.turn = same.or_else(|| next.map(|next| ((*next).clone(), now)));
+        next.map(|next| (*next).clone())
     }
 
     /// A lapsed holder that came back and is fenced, or follows, or whose process is gone: its name

@@ -114,6 +114,13 @@ impl Service {
             return;
         }
         if own.is_fenced() || own.closed >= CLOSED_LOOKS {
+            // What was seen before the record came says nothing about it: another agent of this
+            // host may have opened it since.
+            if !own.seen_since(cx.view.master_received) && own.failing.is_none() {
+                self.doing = Some(format!("looking at {name} once more"));
+                own.observe(cx, &name);
+                return;
+            }
             self.closed_holder(cx, at);
             return;
         }
@@ -158,7 +165,8 @@ impl Service {
         let name = at.record.holder.instance.clone();
         let Some(own) = self.own.get_mut(&name) else { return };
         let believed = sabotaged!(FailedFenceCounts) && own.fence_failed.is_some();
-        if own.is_fenced() || believed {
+        let seen = own.is_fenced() && own.seen_since(cx.view.master_received);
+        if seen || believed {
             self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, None);
             return;
         }
@@ -243,8 +251,7 @@ impl Service {
         if unread || own.writable() && own.state().is_some_and(|s| s.role == Role::Master) {
             // What was seen before the term began says nothing about it: another agent of this
             // host may have fenced it since.
-            let since = own.known.as_ref().is_some_and(|it| it.sent >= cx.view.master_received);
-            if unread || since {
+            if unread || own.seen_since(cx.view.master_received) {
                 self.start_serving(cx, at, cause);
             } else {
                 self.doing = Some(format!("looking at {name} once more"));

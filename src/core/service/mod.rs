@@ -163,6 +163,8 @@ pub(crate) struct Service {
     unfit_since: BTreeMap<InstanceName, Time>,
     /// Since when the ranking of this incident stands, and of what.
     ranked: Option<(Vec<InstanceName>, Time)>,
+    /// The copy that a full copy here lets go first, and since when its turn has come.
+    turn: Option<(InstanceName, Time)>,
     /// What is not done and why; made anew by each decision.
     refusals: Vec<String>,
     doing: Option<String>,
@@ -481,8 +483,7 @@ impl Service {
     /// Was the holder here seen since then? Another tool may have moved it while this agent did
     /// not look.
     pub(crate) fn saw_since(&self, record: &MasterRecord, since: Time) -> bool {
-        let known = self.own.get(&record.holder.instance).and_then(|own| own.known.as_ref());
-        known.is_some_and(|known| known.sent >= since)
+        self.own.get(&record.holder.instance).is_some_and(|own| own.seen_since(since))
     }
 
     /// Is the holder of a term that another tool began an instance here?
@@ -517,15 +518,21 @@ impl Service {
         let Some(wait) = lapse_wait(&at.record.promise) else { return };
         let heard = cx.view.beat_received.max(cx.view.master_received).max(cx.doubted);
         let due = heard + wait;
+        let holder = &at.record.holder;
         if cx.now.time < due {
             cx.out.wake(due);
+            if at.record.state != MasterState::Serving {
+                let host = &holder.host;
+                self.doing = Some(format!("waiting for host {host} to open {}", holder.instance));
+            }
             return;
         }
         if !cx.trusted {
             self.refuse("this agent has no fresh answer of the store and judges nobody".to_owned());
             return;
         }
-        let host = &at.record.holder.host;
+        let host = &holder.host;
+        self.doing = Some(format!("ending term {}: host {host} beats no more", at.record.term));
         let beat = cx.catalog.beat(host.as_str()).map_or(0, |view| view.beat.revision);
         let mut lapsed = at.record.clone();
         lapsed.state = MasterState::Lapsed;

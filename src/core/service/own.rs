@@ -69,6 +69,8 @@ pub(crate) struct Own {
     pub(crate) quarantine: Option<String>,
     /// The quarantine of an earlier life of the agent was read from the record.
     pub(crate) recalled: bool,
+    /// Told to follow the master, it has had no link to it since then.
+    pub(crate) unlinked: Option<Time>,
     /// The first position seen after a lapse.
     pub(crate) mark: Option<(Time, Position)>,
     /// The promotion of this term failed: why.
@@ -109,6 +111,11 @@ pub(crate) struct Failing {
 impl Own {
     pub(crate) fn state(&self) -> Option<&InstanceState> {
         self.known.as_ref().map(|known| &known.state)
+    }
+
+    /// Does what it last told come from a look, or a command's answer, sent then or later?
+    pub(crate) fn seen_since(&self, time: Time) -> bool {
+        self.known.as_ref().is_some_and(|known| known.sent >= time)
     }
 
     pub(crate) fn writable(&self) -> bool {

@@ -409,10 +409,16 @@ impl Service {
     /// Nothing is under way any more: for a copy of it that is run on by itself.
     pub(crate) fn come_to_rest(&mut self) {
         (self.writing, self.publishing, self.hook) = (None, None, None);
+        self.ranked = None;
         self.looks.values_mut().for_each(|look| look.under_way = None);
         for own in self.own.values_mut() {
             (own.lane, own.fence) = (None, None);
         }
+    }
+
+    /// The ranking of an incident, once it stands.
+    pub(crate) fn ranked_now(&self) -> Option<&[InstanceName]> {
+        self.ranked.as_ref().map(|(order, _)| &**order)
     }
 
     /// The instances here that were seen alive: their life, what they last told, and whether

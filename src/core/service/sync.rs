@@ -158,8 +158,13 @@ impl Service {
             if own.is_exited() || own.restarted {
                 // Started again by its own file it acknowledges nothing. It comes back when the
                 // record has said so: that could come true after it was told to acknowledge again.
+                // While its own record says that it is well the holder lets it in again at once:
+                // that it exited is said there first.
                 let record = cx.view.instances.get(name).map(|at| &at.record);
-                let quiet = record.is_some_and(|record| record.lossless.is_good());
+                let quiet = record.is_some_and(|record| {
+                    record.lossless.is_good()
+                        && (!own.is_exited() || record.health == Health::Exited)
+                });
                 if quiet && standing.is_some_and(|standing| standing != Standing::Off) {
                     leave(next, name);
                     continue;

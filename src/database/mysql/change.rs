@@ -179,18 +179,22 @@ async fn stop_waiting(work: &Work<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts what stands of a channel that is set up as it should be.
+/// Starts what stands of a channel that is set up as it should be. A receiver that has not come
+/// further than its attempt to connect begins anew.
 async fn go_on(work: &Work<'_>, name: &str) -> Result<(), Failure> {
     let state = &work.before.state;
     if state.link_up {
         return Ok(());
     }
-    let stands = work.before.channel.as_ref().map(|it| it.receiver) == Some(Receiver::Stopped);
     let server = work.session.server();
-    if server.is_mariadb() && stands && state.applier_stopped {
+    let receiver = work.before.channel.as_ref().map(|channel| channel.receiver);
+    if server.is_mariadb() && receiver != Some(Receiver::Running) && state.applier_stopped {
         applier::check(work, &work.before)?;
     }
     work.begin();
+    if receiver == Some(Receiver::Connecting) {
+        work.exec(&server.stop(name, Threads::Receiver)).await?;
+    }
     work.exec(&server.start(name, Threads::Both)).await
 }
 

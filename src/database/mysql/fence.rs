@@ -22,6 +22,7 @@ use super::connection::Session;
 use super::fault::{Fault, code};
 use super::features::Features;
 use super::sessions::{self, Other};
+use super::settings::above_read_only;
 use super::{Shared, observe, upkeep};
 use crate::database::ladder::{End, Rung, Terms, climb, while_it_lives};
 use crate::database::lane::Unsure;
@@ -154,7 +155,7 @@ impl Attempt<'_> {
         ender: &Session,
     ) -> Result<(Arc<Process>, InstanceState), Problem> {
         let process = ender.process().ok_or_else(|| Fault::Broken("no process".to_owned()))?;
-        self.check_accounts(ender)?;
+        self.check_accounts(ender).await?;
         let before = observe::ask_state(ender, &Features::default(), self.until).await?;
         if setter.server().is_mariadb() && before.events {
             // Events of accounts above read-only would write on.
@@ -184,12 +185,17 @@ impl Attempt<'_> {
         Ok((process, told.state))
     }
 
-    /// Accounts that write in spite of read-only cannot be fenced but by the kill.
-    fn check_accounts(&self, ender: &Session) -> Result<(), Problem> {
-        if !ender.server().is_mariadb() {
-            return Ok(());
+    /// Accounts that write in spite of read-only cannot be fenced but by the kill. The server is
+    /// asked by each fence: one may have got the right since its settings were looked at.
+    async fn check_accounts(&self, ender: &Session) -> Result<(), Problem> {
+        match above_read_only(ender, self.until).await {
+            Ok(above) => self.shared.remember_above(&above),
+            // It does not let its rights be read: what was last seen of them counts.
+            Err(Fault::Denied(_) | Fault::Server { .. })
+                if self.shared.remembered().above.is_some() => {}
+            Err(fault) => return Err(self.cannot("tell who may write", &fault)),
         }
-        match self.shared.remembered().above.first() {
+        match self.shared.remembered().above.iter().flatten().next() {
             Some(account) => Err(Problem::Hopeless(format!("read_only does not bind {account}"))),
             None => Ok(()),
         }

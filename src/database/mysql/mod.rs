@@ -111,8 +111,9 @@ struct Remembered {
     semi_sync: Option<features::SemiSyncNames>,
     /// Its second address, as it last told it.
     spare: Option<SocketAddr>,
-    /// Accounts that write in spite of `read_only`, each with the statement that ends it.
-    above: Vec<String>,
+    /// Accounts that write in spite of `read_only`, each with the statement that ends it, as last
+    /// told by the server; `None` before it was asked.
+    above: Option<Vec<String>>,
     /// The event scheduler is on by its files, as last read.
     events: Option<bool>,
     /// What was set at run time in this life, and must not be taken for the configuration.
@@ -222,6 +223,13 @@ impl Shared {
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
         lock(&self.remembered)
+    }
+
+    fn remember_above(&self, above: &[settings::Above]) {
+        let line = |above: &settings::Above| {
+            format!("{} ({}): run `{}`", above.account, above.why, above.revoke)
+        };
+        self.remembered().above = Some(above.iter().map(line).collect());
     }
 
     /// The sessions that a driver never ends: its own that change nothing, and those that it needs

@@ -28,7 +28,7 @@ use sengu_core::name::InstanceName;
 use sengu_core::observation::Verdict;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use self::accounts::Above;
+pub(super) use self::accounts::{Above, above_read_only};
 use self::facts::Facts;
 use self::options::{Options, Start};
 use super::connection::Session;

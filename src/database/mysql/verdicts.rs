@@ -11,7 +11,7 @@ use sengu_core::observation::Verdict;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::settings::{Above, Subject, Verdicts};
+use super::settings::{Subject, Verdicts};
 
 /// The name of the connection.
 const NAME: &str = "sengu-settings";
@@ -68,9 +68,8 @@ fn keep(shared: &Shared, verdicts: Verdicts) {
         }
     }
     remembered.events = events.or(remembered.events);
+    drop(remembered);
     if let Some(above) = above {
-        let line =
-            |Above { account, why, revoke }: &Above| format!("{account} ({why}): run `{revoke}`");
-        remembered.above = above.iter().map(line).collect();
+        shared.remember_above(&above);
     }
 }

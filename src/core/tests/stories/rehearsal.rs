@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use sengu_core::explain::{Explanation, RuleVerdict};
+use sengu_core::name::{BootId, HostName, Term};
 use sengu_core::policy::Failover;
-use sengu_core::record::{Ask, MasterState};
+use sengu_core::record::{Ask, MasterState, key};
 
-use crate::world::{Database, World, alone, grown, position};
+use crate::world::{Database, World, alone, grown, instance, position, service, shared};
 
 fn verdict(told: &Explanation, slug: &str) -> (RuleVerdict, String) {
     let rule = told.rules.iter().find(|rule| rule.rule == slug).expect("every rule is told");
@@ -148,4 +149,83 @@ fn what_is_not_held_is_said_to_be_left_alone() {
     world.run_for(Duration::from_secs(2));
     let told = world.explain();
     assert!(told.next.stays[0].contains("sengu adopt foo`"), "{:?}", told.next.stays);
+}
+
+/// A master and two copies on this host, of a service that other hosts have copies of, too.
+fn several_hosts() -> World {
+    let at = || position("first", 100);
+    let databases = [
+        ("cache1", Database::master(1, at())),
+        ("cache2", Database::replica(1, "cache1", at())),
+        ("cache3", Database::replica(1, "cache1", at())),
+    ];
+    let mut world = World::new(Failover::Auto, shared(), &databases);
+    world.adopted(1, MasterState::Serving, "cache1", &[position("first", 0)]);
+    world.start_agent();
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.master().state, MasterState::Serving, "{}", world.tell());
+    world
+}
+
+/// A copy of another host, as its agent would have published it.
+fn copy_elsewhere(world: &mut World, name: &str, priority: u32) {
+    let mut record = world.instance_record("cache2").expect("it is known");
+    record.host = HostName::new("db2").expect("a good name");
+    record.agent = "another".to_owned();
+    record.address = "10.0.0.12:6379".parse().expect("an address");
+    let boot_id = BootId(format!("{name}-1").into());
+    record.in_step = Some(boot_id.clone());
+    record.boot_id = Some(boot_id);
+    record.priority = priority;
+    world.put_record(key::instance(&service(), &instance(name)), &record);
+    world.drain();
+}
+
+/// The agent of another host gives the final of its copy, which ranks first, and takes.
+#[test]
+fn a_copy_of_another_host_is_foretold() {
+    let mut world = several_hosts();
+    copy_elsewhere(&mut world, "cache9", 10);
+    let told = world.explain().next;
+    let serves = told.serves.as_ref().expect("somebody would serve");
+    assert_eq!((serves.instance.as_str(), serves.term.0), ("cache9", 2), "{told:#?}");
+    assert!(told.provided.iter().any(|line| line.starts_with("cache9 on db2 has all")));
+    assert_eq!(told.loss, None, "nobody here knows");
+}
+
+/// The same copy is not in step: it gives nothing, and one of this host takes.
+#[test]
+fn a_copy_of_another_host_that_is_behind_is_not_counted_on() {
+    let mut world = several_hosts();
+    copy_elsewhere(&mut world, "cache9", 10);
+    let mut record = world.instance_record("cache9").expect("just written");
+    record.link_up = false;
+    world.put_record(key::instance(&service(), &instance("cache9")), &record);
+    world.drain();
+    let told = world.explain().next;
+    let serves = told.serves.as_ref().expect("somebody would serve");
+    assert_eq!(serves.instance.as_str(), "cache2", "{told:#?}");
+}
+
+/// The master is on another host: its agent withdraws it, and a copy here takes.
+#[test]
+fn the_end_of_a_master_of_another_host_is_foretold() {
+    let mut world = several_hosts();
+    copy_elsewhere(&mut world, "cache9", 100);
+    let mut record = world.master();
+    record.holder.instance = instance("cache9");
+    record.holder.host = HostName::new("db2").expect("a good name");
+    record.holder.boot_id = BootId("cache9-1".into());
+    record.term = Term(2);
+    for name in ["cache2", "cache3"] {
+        world.database_mut(name).follow("10.0.0.12:6379".parse().expect("an address"));
+    }
+    world.dismiss("cache1");
+    world.reload();
+    world.put_record(key::master(&service()), &record);
+    world.run_for(Duration::from_secs(3));
+    let told = world.explain().next;
+    assert_eq!(told.suppose, "the process of cache9 ends now");
+    let serves = told.serves.as_ref().expect("somebody would serve");
+    assert_eq!((serves.instance.as_str(), serves.term.0), ("cache2", 3), "{told:#?}");
 }

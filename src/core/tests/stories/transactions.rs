@@ -56,6 +56,30 @@ fn a_clean_old_master_follows_by_itself() {
     assert!(world.database("db1").linked, "{}", world.tell());
 }
 
+/// A copy that was told to follow and gets no link to a master that is well is told again after a
+/// while, and not at each look. While the master does not answer either, nobody tells it anything.
+#[test]
+fn a_copy_that_gets_no_link_is_told_again() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    let told = |world: &World| {
+        let follows = |(name, command): &&(String, Command)| {
+            name == "db2" && matches!(command, Command::Follow { .. })
+        };
+        world.commands().iter().filter(follows).count()
+    };
+    let before = told(&world);
+    world.database_mut("db2").linked = false;
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(told(&world), before, "{}", world.tell());
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(told(&world), before + 1, "{}", world.tell());
+    assert!(world.database("db2").linked, "{}", world.tell());
+    world.database_mut("db2").linked = false;
+    world.database_mut("db1").silent = true;
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(told(&world), before + 1, "{}", world.tell());
+}
+
 /// The copy that received the most has its applier stopped: the other one takes over.
 #[test]
 fn an_applier_that_is_stopped_keeps_the_best_copy_out() {

@@ -48,7 +48,7 @@ const ROLES: &str = "SELECT User, Host, Role FROM mysql.roles_mapping";
 ///
 /// # Errors
 /// What the server answered, or that it did not in time.
-pub(super) async fn above_read_only(
+pub(in super::super) async fn above_read_only(
     session: &Session,
     deadline: Instant,
 ) -> Result<Vec<Above>, Fault> {

@@ -276,18 +276,33 @@ async fn an_account_above_read_only_is_named_and_leaves_the_kill() {
     let boss = "CREATE USER boss@'%' IDENTIFIED BY 'boss'; \
                 GRANT READ_ONLY ADMIN ON *.* TO boss@'%'; GRANT ALL ON app.* TO boss@'%'";
     server.root().await.exec(boss).await;
-    while server.database.0.remembered().above.is_empty() {
-        state(server.database(), |_| true).await;
-        sleep(Duration::from_millis(50)).await;
+    // By a driver that looked at its settings before, and by one that never did.
+    let fresh = database(server.address(), PASSWORD);
+    for driver in [server.database(), &fresh as &dyn Database] {
+        let failed = driver.control(FENCE, COMMAND).await;
+        let ControlOutcome::Failed { error, untouched: true } = failed else {
+            panic!("fenced: {failed:?}");
+        };
+        assert!(error.contains("'boss'@'%'") && error.contains("REVOKE"), "{error}");
+        assert!(state(server.database(), |_| true).await.writable, "untouched");
     }
-    let failed = server.database().control(FENCE, COMMAND).await;
-    let ControlOutcome::Failed { error, untouched: true } = failed else {
-        panic!("fenced: {failed:?}");
-    };
-    assert!(error.contains("'boss'@'%'") && error.contains("REVOKE"), "{error}");
-    assert!(state(server.database(), |_| true).await.writable, "untouched");
+    server.root().await.exec("REVOKE READ_ONLY ADMIN ON *.* FROM boss@'%'").await;
+    assert!(!done(&fresh, FENCE).await.writable);
+    done(&fresh, Command::Promote { boot_id: boot_id.clone() }).await;
+    server.root().await.exec("GRANT READ_ONLY ADMIN ON *.* TO boss@'%'").await;
     let killed = server.database().control(Command::Fence { kill: true }, COMMAND).await;
     assert_eq!(killed, ControlOutcome::Exited { boot_id: Some(boot_id) });
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_tell_who_may_write_is_not_believed_to_be_fenced() {
+    let server = rehearsed(&MysqlBench::mariadb(), "").await;
+    let deny = "REVOKE SELECT ON mysql.* FROM sengu@'%'";
+    server.root().await.exec(deny).await;
+    let fresh = database(server.address(), PASSWORD);
+    let failed = fresh.control(FENCE, COMMAND).await;
+    let ControlOutcome::Failed { error, .. } = failed else { panic!("fenced: {failed:?}") };
+    assert!(error.contains("tell who may write") && error.contains("global_priv"), "{error}");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ both! {
     a_receiver_that_tries_again_is_stopped,
     a_demoted_master_goes_on_from_what_it_wrote,
     the_same_source_is_gone_on_with,
+    a_login_that_is_not_let_in_any_more_is_replaced,
     obstacles_are_told,
     two_sources_are_refused,
 }
@@ -201,6 +202,36 @@ async fn the_same_source_is_gone_on_with(bench: MysqlBench) {
     let again = done(copy.database(), follow).await;
     assert!(again.link_up && again.source == Some(master.address()));
     assert!(copy.client().await.has("missed").await);
+}
+
+/// The receiver tries again and again with what it was once given; told to follow again, it gets
+/// the login that the agent has now, and nothing that it received is lost.
+async fn a_login_that_is_not_let_in_any_more_is_replaced(bench: MysqlBench) {
+    let (master, copy) = pair(&bench).await;
+    catches_up(&master, &copy).await;
+    let mut root = copy.root().await;
+    root.exec("STOP REPLICA").await;
+    let (word, wrong) = match bench.kind {
+        Kind::Mysql => ("CHANGE REPLICATION SOURCE TO SOURCE", "SOURCE_PASSWORD"),
+        Kind::Mariadb => ("CHANGE MASTER TO MASTER", "MASTER_PASSWORD"),
+    };
+    root.exec(&format!("{word}_USER='copy', {wrong}='wr0ng-of-the-test'")).await;
+    root.exec("START REPLICA").await;
+    let source = Some(master.address());
+    state(copy.database(), |state| state.source == source && !state.link_up).await;
+    assert_eq!(master.client().await.write("meanwhile").await, Written::Acknowledged);
+    let follow = Command::Follow { source: master.address() };
+    loop {
+        // The receiver may not have been told yet that it is not let in.
+        done(copy.database(), follow.clone()).await;
+        let told = copy.database().observe(crate::database::suite::PROBE).await;
+        if matches!(&told.answer, sengu_core::observation::Answer::State(it) if it.link_up) {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    catches_up(&master, &copy).await;
+    assert!(copy.client().await.has("meanwhile").await);
 }
 
 async fn obstacles_are_told(bench: MysqlBench) {
