@@ -29,7 +29,7 @@ fn a_move_by_hand(flavour: Flavour) {
     let [first, second] = clients.map(Writer::end);
     let acks: [(&str, &[_]); 2] = [("db1", &first), ("db2", &second)];
     let masters = [old.address, new.address];
-    binlog::assert_one_master_at_a_time(&servers, &masters, &acks);
+    binlog::assert_one_master_at_a_time(&servers.iter().collect::<Vec<_>>(), &masters, &acks);
     assert_eq!(writer::lost(&first, &new.serials("db1")), [0_u64; 0]);
     assert!(binlog::commits(old).len() >= first.len() + second.len());
 }
@@ -57,7 +57,7 @@ fn two_at_once(flavour: Flavour) {
     }
     drop(clients);
     let masters = [servers[0].address, servers[1].address];
-    binlog::assert_one_master_at_a_time(&servers, &masters, &[]);
+    binlog::assert_one_master_at_a_time(&servers.iter().collect::<Vec<_>>(), &masters, &[]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use integration::rig::consistency::{Era, Output, Sighting, Told, check};
+use integration::checker::story::{Era, Output, Sighting, Told, check};
 use integration::rig::trio::{MASTER, SERVICE};
 use integration::rig::{Place, Settings, Trio, dns, http};
 use serde_json::Value;

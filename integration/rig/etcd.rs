@@ -37,6 +37,23 @@ impl Etcd {
     #[must_use]
     #[track_caller]
     pub fn start(place: &Place, election: u32) -> Self {
+        let etcd = Self::launch(place, election, |_, start| start());
+        etcd.wait_led();
+        etcd
+    }
+
+    /// Starts three members and waits for nothing; each of them, by its number from 0 on, where
+    /// `within` starts it.
+    ///
+    /// # Panics
+    /// If they cannot be started.
+    #[must_use]
+    #[track_caller]
+    pub fn launch(
+        place: &Place,
+        election: u32,
+        within: impl Fn(u8, &dyn Fn() -> Process) -> Process,
+    ) -> Self {
         let program = tree::find(TREE, "etcd", "usr/bin/etcd").join("usr/bin/etcd");
         let numbers = 0..MEMBERS;
         let url = |number: u8, port: u16| format!("http://{}", place.socket(FIRST + number, port));
@@ -59,11 +76,18 @@ impl Etcd {
                 format!("--election-timeout={election}"),
                 "--logger=zap".into(),
             ];
-            Process::start(&folder, command, empty)
+            within(at, &|| Process::start(&folder, command.clone(), empty))
         });
-        let etcd = Self { members: members.collect(), urls };
-        until("etcd has a leader", Duration::from_secs(30), || etcd.leader());
-        etcd
+        Self { members: members.collect(), urls }
+    }
+
+    /// Waits until there is a leader.
+    ///
+    /// # Panics
+    /// If there is none in time.
+    #[track_caller]
+    pub fn wait_led(&self) {
+        until("etcd has a leader", Duration::from_secs(30), || self.leader());
     }
 
     /// How agents reach it, as a list of TOML.

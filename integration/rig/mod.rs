@@ -7,16 +7,21 @@
 
 pub mod agent;
 pub mod child;
-pub mod consistency;
+pub mod cluster;
 pub mod disk;
 pub mod dns;
+pub mod episode;
 pub mod etcd;
+pub mod fault;
 pub mod hosts;
 pub mod http;
+pub mod isolation;
 pub mod mysql;
 pub mod mysql_trio;
+pub mod network;
 pub mod place;
 pub mod process;
+pub mod recorder;
 pub mod redis;
 pub mod resp;
 pub mod scene;

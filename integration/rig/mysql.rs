@@ -22,6 +22,7 @@ pub use accounts::{ADMIN, CLIENT, REPLICATION, SENGU};
 pub use flavour::{Flavour, Setup};
 pub use sql::{Login, Record, Sql, Trouble};
 
+use super::hosts::Hosted;
 use super::process::{Process, Supervision};
 use super::scene::Server;
 use super::wait::{soon, until};
@@ -364,10 +365,7 @@ impl Mysql {
     /// If it has not within 10 s.
     pub fn until_has_all_of(&self, other: &Self) {
         let what = format!("{} has all that {} has", self.name, other.name);
-        until(&what, Duration::from_secs(10), || {
-            let wanted = other.executed();
-            (!wanted.is_empty() && self.executed() == wanted).then_some(())
-        });
+        until(&what, Duration::from_secs(10), || self.has_all_of(other).then_some(()));
     }
 }
 

@@ -2,14 +2,17 @@
 //! adopted.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::agent::Agent;
-use super::mysql::{Flavour, Login, Mysql, PORT, REPLICATION, SENGU, Setup};
+use super::hosts::{Hosted, Told, judge_acks};
+use super::mysql::{Flavour, Login, Mysql, PORT, REPLICATION, SENGU, Setup, binlog};
 use super::place::Place;
 use super::scene::{Scene, Server, settled};
+use super::writer::Ack;
 
 /// The service.
 pub const SERVICE: &str = Mysql::SERVICE;
@@ -101,16 +104,7 @@ impl MysqlTrio {
     #[must_use]
     #[track_caller]
     pub fn start_in(place: Place, settings: &MysqlSettings) -> Self {
-        let servers = Self::servers(&place, settings);
-        servers[0].open();
-        // A history that begins with something.
-        servers[0].write(0);
-        for replica in &servers[1..] {
-            replica.follow(servers[0].address);
-        }
-        for replica in &servers[1..] {
-            replica.until_has_all_of(&servers[0]);
-        }
+        let servers = Mysql::replicating(&place, settings);
         let config = Self::config(&place, settings, &servers);
         let agent = Agent::start(&place, &config);
         Self { agent, servers, config, place }
@@ -133,14 +127,8 @@ impl MysqlTrio {
     /// The agent's configuration for these servers.
     #[must_use]
     pub fn config(place: &Place, settings: &MysqlSettings, servers: &[Mysql]) -> String {
-        let file = place.path("credentials");
-        write_credentials(&file, SENGU.password);
         let mut config = Agent::head(place);
-        config += &format!(
-            "[service.{SERVICE}]\nkind = \"mysql\"\ncredentials = \"{}\"\n{PATIENT}{}\n",
-            file.display(),
-            settings.service
-        );
+        config += &format!("[service.{SERVICE}]\n{}\n", Mysql::service(place, settings));
         for (index, server) in servers.iter().enumerate() {
             let (name, address) = (&server.name, server.address);
             let lines = settings.instances.get(index).cloned().unwrap_or_default();
@@ -188,6 +176,51 @@ impl MysqlTrio {
             self.agent.sengu(&["explain", SERVICE]).all(),
             self.agent.tail()
         );
+    }
+}
+
+impl Hosted for Mysql {
+    type Settings = MysqlSettings;
+
+    fn place(settings: &MysqlSettings) -> Place {
+        Place::claim_in(&settings.server.flavour.parent())
+    }
+
+    fn replicating(place: &Place, settings: &MysqlSettings) -> Vec<Self> {
+        let servers = MysqlTrio::servers(place, settings);
+        servers[0].open();
+        // A history that begins with something.
+        servers[0].write(0);
+        for replica in &servers[1..] {
+            replica.follow(servers[0].address);
+        }
+        for replica in &servers[1..] {
+            replica.until_has_all_of(&servers[0]);
+        }
+        servers
+    }
+
+    fn service(place: &Place, settings: &MysqlSettings) -> String {
+        let file = place.path("credentials");
+        write_credentials(&file, SENGU.password);
+        let file = file.display();
+        format!("kind = \"mysql\"\ncredentials = \"{file}\"\n{PATIENT}{}", settings.service)
+    }
+
+    fn stop(&self) {
+        self.stop();
+    }
+
+    fn has_all_of(&self, other: &Self) -> bool {
+        let wanted = other.executed();
+        !wanted.is_empty() && self.executed() == wanted
+    }
+
+    fn judge(servers: &[&Self], masters: &[SocketAddr], told: &[Told]) {
+        judge_acks(masters, told);
+        let told: Vec<(&str, &[Ack])> =
+            told.iter().map(|(name, acks)| (name.as_str(), acks.as_slice())).collect();
+        binlog::assert_one_master_at_a_time(servers, masters, &told);
     }
 }
 

@@ -1,6 +1,9 @@
 //! The usual scene of Redis: one service of three servers on one host, its agent, adopted.
 
+use std::net::SocketAddr;
+
 use super::agent::Agent;
+use super::hosts::{Hosted, Told, judge_acks};
 use super::place::Place;
 use super::redis::{Redis, Setup};
 use super::scene::Scene;
@@ -77,11 +80,7 @@ impl Trio {
     #[track_caller]
     pub fn start(settings: &Settings) -> Self {
         let place = Place::claim_in(&settings.server.flavour.parent());
-        let servers = Self::servers(&place, settings);
-        servers[0].open();
-        for replica in &servers[1..] {
-            replica.follow(servers[0].address);
-        }
+        let servers = Redis::replicating(&place, settings);
         let config = Self::config(&place, settings, &servers);
         let agent = Agent::start(&place, &config);
         Self { agent, servers, config, place }
@@ -101,7 +100,7 @@ impl Trio {
     #[must_use]
     pub fn config(place: &Place, settings: &Settings, servers: &[Redis]) -> String {
         let mut config = Agent::head(place);
-        config += &format!("[service.{SERVICE}]\nkind = \"redis\"\n{}\n", settings.service);
+        config += &format!("[service.{SERVICE}]\n{}\n", Redis::service(place, settings));
         for (index, server) in servers.iter().enumerate() {
             let (name, address) = (&server.name, server.address);
             let lines = settings.instances.get(index).cloned().unwrap_or_default();
@@ -109,5 +108,39 @@ impl Trio {
                 &format!("[service.{SERVICE}.instance.{name}]\naddress = \"{address}\"\n{lines}\n");
         }
         config + &settings.outputs
+    }
+}
+
+impl Hosted for Redis {
+    type Settings = Settings;
+
+    fn place(settings: &Settings) -> Place {
+        Place::claim_in(&settings.server.flavour.parent())
+    }
+
+    fn replicating(place: &Place, settings: &Settings) -> Vec<Self> {
+        let servers = Trio::servers(place, settings);
+        servers[0].open();
+        for replica in &servers[1..] {
+            replica.follow(servers[0].address);
+        }
+        servers
+    }
+
+    fn service(_: &Place, settings: &Settings) -> String {
+        format!("kind = \"redis\"\n{}", settings.service)
+    }
+
+    fn stop(&self) {
+        self.stop();
+    }
+
+    fn has_all_of(&self, other: &Self) -> bool {
+        let copied = self.info("slave_repl_offset");
+        !copied.is_empty() && copied == other.info("master_repl_offset")
+    }
+
+    fn judge(_: &[&Self], masters: &[SocketAddr], told: &[Told]) {
+        judge_acks(masters, told);
     }
 }

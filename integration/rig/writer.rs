@@ -1,7 +1,8 @@
 //! Clients that write without a break and keep every acknowledgement with its time.
 //!
 //! A *pinned* one never looks at a name again; a *following* one asks DNS before each connection,
-//! and asks again when its server closes, errs or refuses writes. Each write is a serial that is
+//! and asks again when its server closes, errs or refuses writes; a *cached* one does so only when
+//! what it knows of the name is too old. Each write is a serial that is
 //! never used twice, pushed to a list or put in a row, so that what was lost or came twice can be
 //! told from the databases alone.
 
@@ -91,13 +92,30 @@ impl Session for Sql {
 enum Whom {
     Pinned(SocketAddr),
     Following { dns: SocketAddr, name: String, port: u16 },
+    Cached { dns: SocketAddr, name: String, port: u16, keep: Duration, known: Known },
     Sentinel { at: SocketAddr, name: String },
 }
+
+/// What a client remembers of a name, and until when.
+type Known = Arc<Mutex<Option<(SocketAddr, Instant)>>>;
 
 impl Whom {
     fn resolve(&self) -> Option<SocketAddr> {
         match self {
             Self::Pinned(address) => Some(*address),
+            Self::Cached { dns, name, port, keep, known } => {
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some((address, until)) = *known
+                    && Instant::now() < until
+                {
+                    return Some(address);
+                }
+                let answer = dns::ask(*dns, name, dns::A).ok()?;
+                let address = SocketAddr::new(*answer.addresses.first()?, *port);
+                let ttl = Duration::from_secs(answer.ttl.unwrap_or_default().into());
+                *known = Some((address, Instant::now() + ttl.max(*keep)));
+                Some(address)
+            }
             Self::Following { dns, name, port } => {
                 let first: Option<IpAddr> = dns::addresses(*dns, name).first().copied();
                 Some(SocketAddr::new(first?, *port))
@@ -138,6 +156,20 @@ impl Writer {
     #[must_use]
     pub fn following(key: &str, dns: SocketAddr, name: &str, port: u16) -> Self {
         Self::start::<Resp>(key, Whom::Following { dns, name: name.to_owned(), port })
+    }
+
+    /// One that keeps the answer of a name for its TTL and at least for so long, whatever happens.
+    #[must_use]
+    pub fn cached(key: &str, dns: SocketAddr, name: &str, port: u16, keep: Duration) -> Self {
+        let (name, known) = (name.to_owned(), Known::default());
+        Self::start::<Resp>(key, Whom::Cached { dns, name, port, keep, known })
+    }
+
+    /// The same of MySQL or MariaDB.
+    #[must_use]
+    pub fn sql_cached(key: &str, dns: SocketAddr, name: &str, port: u16, keep: Duration) -> Self {
+        let (name, known) = (name.to_owned(), Known::default());
+        Self::start::<Sql>(key, Whom::Cached { dns, name, port, keep, known })
     }
 
     /// One that asks a Redis Sentinel for the address.
@@ -230,7 +262,9 @@ fn write<S: Session>(shared: &Shared, key: &str, whom: &Whom, serial: &mut u64) 
             thread::sleep(REFUSED);
             match whom {
                 Whom::Pinned(_) => continue,
-                Whom::Following { .. } | Whom::Sentinel { .. } => return Ok(()),
+                Whom::Following { .. } | Whom::Cached { .. } | Whom::Sentinel { .. } => {
+                    return Ok(());
+                }
             }
         }
         let ack = Ack { serial: *serial, by: address, sent, acked };

@@ -59,6 +59,8 @@ pub enum Wish {
     Failover(Option<Id>, bool),
     /// `sengu pause`, for so long.
     Pause(Micros),
+    /// `sengu freeze`, for so long.
+    Freeze(Micros),
     /// `sengu drain`, for so long.
     Drain(Id, Micros),
 }
@@ -214,6 +216,7 @@ impl fmt::Display for Wish {
             Self::Failover(Some(to), false) => write!(f, "fails over to {to}"),
             Self::Failover(Some(to), true) => write!(f, "fails over to {to} accepting loss"),
             Self::Pause(span) => write!(f, "pauses for {}", Span(*span)),
+            Self::Freeze(span) => write!(f, "freezes for {}", Span(*span)),
             Self::Drain(which, span) => write!(f, "drains {which} for {}", Span(*span)),
         }
     }

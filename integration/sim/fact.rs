@@ -61,6 +61,8 @@ pub(crate) struct Layout {
     pub(crate) files: BTreeSet<Id>,
     /// No request and no answer of the store is lost unless a deed says so.
     pub(crate) quiet: bool,
+    /// From the beginning of one look at an instance to the end of the next, at most.
+    pub(crate) look: Micros,
     /// How long an agent may need to see and end what should not be, when nothing hinders it.
     pub(crate) patience: Micros,
 }

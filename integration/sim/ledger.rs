@@ -4,8 +4,10 @@
 //! looked after, too: one that does not know it must keep it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use sengu_core::kv::{Op, Revision, Txn, TxnReply};
+use sengu_core::lease::lease_of;
 use sengu_core::name::{BootId, InstanceName, Term};
 use sengu_core::record::{BeatRecord, FinalRecord, HistoryRecord, MasterRecord, MasterState};
 
@@ -29,6 +31,8 @@ pub(crate) struct Kept {
     pub(crate) instance: Id,
     /// The term.
     pub(crate) term: Term,
+    /// The lease that its record promised then; none: nothing was promised.
+    pub(crate) lease: Option<Duration>,
 }
 
 impl World {
@@ -92,6 +96,7 @@ impl World {
                 self.adopted(service, record.as_deref());
                 self.note_master(service, record.as_deref());
                 self.tell(Fact::Master { service, record });
+                self.part_from_forgotten(service);
             }
             ("finals", Some(service), Some(value)) => {
                 let parts: Vec<&str> = rest.split('/').collect();
@@ -119,6 +124,16 @@ impl World {
                 self.store.beats.insert(revision, Rc::new(beat));
             }
             _ => {}
+        }
+    }
+
+    /// What a person takes out of the configuration is no copy of the service any more, once a
+    /// master serves without it. While nobody serves it is: its agent only forgot it.
+    pub(crate) fn part_from_forgotten(&mut self, service: usize) {
+        let serves = |record: Rc<MasterRecord>| record.state == MasterState::Serving;
+        if self.master(service).is_some_and(serves) {
+            let forgotten = self.agents.iter().flat_map(|agent| &agent.forgotten);
+            self.parted.extend(forgotten.filter(|id| id.service == service));
         }
     }
 
@@ -155,7 +170,7 @@ impl World {
                     MasterState::Taken { .. } | MasterState::Serving | MasterState::Giving { .. }
                 );
             if stands && let Some(instance) = Id::named(service, &record.holder.instance) {
-                kept.push(Kept { instance, term: *term });
+                kept.push(Kept { instance, term: *term, lease: lease_of(&record.promise) });
             }
             self.tell(Fact::Beat { service, term: *term });
         }

@@ -93,6 +93,7 @@ impl World {
                 self.kill_agent(double, "the double ends");
             }
             Mend::Configuration(host, id) => {
+                self.parted.remove(&id);
                 if self.agents[host].forgotten.remove(&id) {
                     self.tell(Fact::Configured { instance: id, configured: true });
                     self.configure_again(host);
@@ -169,6 +170,7 @@ impl World {
         for db in 0..self.databases.len() {
             let database = &mut self.databases[db];
             database.misobeys = None;
+            database.troubled_until = database.troubled_until.min(self.now);
             database.unkillable_until = 0;
             self.bind_accounts(db);
             let database = &mut self.databases[db];

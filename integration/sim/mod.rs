@@ -34,7 +34,7 @@ mod options;
 mod output;
 mod person;
 mod plan;
-mod random;
+pub(crate) mod random;
 mod replication;
 mod run;
 #[cfg(feature = "sabotage")]

@@ -1,4 +1,4 @@
-//! A person who adopts services and asks for moves, pauses and drains; written as the operator's
+//! A person who adopts services and asks for moves, pauses, freezes and drains; written as the operator's
 //! endpoint writes them, for the term that stands.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use sengu_core::time::Wall;
 
 use super::agent::service_name;
 use super::deed::Wish;
-use super::schedule::Micros;
+use super::schedule::{MILLI, Micros};
 use super::world::{Happening, World, say};
 
 impl World {
@@ -34,6 +34,10 @@ impl World {
                 self.ask(service, Ask::Failover { to, lossy: *lossy }, false);
             }
             Wish::Pause(keep) => self.ask_for_a_while(service, Ask::Pause, *keep),
+            Wish::Freeze(keep) => {
+                let within = i64::try_from(*keep / MILLI).unwrap_or(i64::MAX);
+                self.write_request(service, Ask::Freeze, None, Stand::Asked, within);
+            }
             Wish::Drain(id, keep) => {
                 self.ask_for_a_while(service, Ask::Drain { instance: id.name() }, *keep);
             }
@@ -42,21 +46,34 @@ impl World {
 
     /// Writes a request, if the store answers; gives its key.
     pub(crate) fn ask(&mut self, service: usize, ask: Ask, standing: bool) -> Option<String> {
+        let term = self.master(service).map(|record| record.term).filter(|_| !standing);
+        let stand = if standing { Stand::Standing } else { Stand::Asked };
+        self.write_request(service, ask, term, stand, 20_000)
+    }
+
+    /// The same for this term, standing so, and counting for so many milliseconds.
+    fn write_request(
+        &mut self,
+        service: usize,
+        ask: Ask,
+        term: Option<Term>,
+        stand: Stand,
+        within: i64,
+    ) -> Option<String> {
         if self.now < self.store.away_until || self.now < self.store.full_until {
             return None;
         }
         let id = format!("p{}", self.number());
-        let term = self.master(service).map(|record| record.term);
         let Wall(at) = self.agents[0].clock.now(self.now).wall;
         let record = RequestRecord {
             format: FORMAT,
             ask,
-            term: if standing { None } else { term },
+            term,
             by: "root@h1".to_owned(),
             comment: String::new(),
             at: Wall(at),
-            until: Wall(at + 20_000),
-            stand: if standing { Stand::Standing } else { Stand::Asked },
+            until: Wall(at + within),
+            stand,
             hooks: BTreeMap::new(),
             warning: None,
             unknown: serde_json::Map::new(),

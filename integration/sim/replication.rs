@@ -204,9 +204,11 @@ impl World {
         }
         // No term stands behind what an instance acknowledged after its own file or somebody's
         // hand had opened it: that is told as the limit that it is. All else counts, wherever
-        // it is.
+        // it is, but for an instance that a person took out of the service.
         let counts = |write: &&u64| !mine.contains(write) && !self.outside.contains(write);
-        let more = self.of_service(instance.service).into_iter().find_map(|other| {
+        let copy = |db: &usize| !self.parted.contains(&self.databases[*db].id);
+        let copies = self.of_service(instance.service).into_iter().filter(copy);
+        let more = copies.into_iter().find_map(|other| {
             let lacks = data(other).iter().filter(counts).count();
             (lacks > 0).then_some((self.databases[other].id, lacks))
         });

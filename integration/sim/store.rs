@@ -268,9 +268,9 @@ impl World {
         if !reply.succeeded {
             return;
         }
-        let lease = self.options.judge_of(self.place(at.host)).lease();
-        let deadline = self.clock(at.host).truth(sent + lease);
-        for Kept { instance, term } in kept {
+        let usual = self.options.judge_of(self.place(at.host)).lease();
+        for Kept { instance, term, lease } in kept {
+            let deadline = self.clock(at.host).truth(sent + lease.unwrap_or(usual));
             self.tell(Fact::BeatAcknowledged { instance, term, deadline });
         }
     }

@@ -131,7 +131,7 @@ impl World {
                 let until = until(span);
                 let database = self.database_mut(*id);
                 database.misobeys = Some((*orders, until));
-                database.troubled_until = until;
+                database.trouble(until);
             }
             Deed::Unkillable(id, span) => {
                 let until = until(span);
@@ -203,7 +203,7 @@ impl World {
             }
             Deed::Busy(_, span) => {
                 process.busy_until = now + span;
-                self.databases[db].troubled_until = now + span;
+                self.databases[db].trouble(now + span);
             }
             Deed::Stop(_, span) | Deed::Freeze(_, span) => {
                 process.frozen = matches!(deed, Deed::Freeze(..));
@@ -321,6 +321,7 @@ impl World {
             return;
         }
         if self.agents[host].forgotten.insert(id) {
+            self.part_from_forgotten(id.service);
             self.tell(Fact::Configured { instance: id, configured: false });
             self.configure_again(host);
             self.plan(span, Happening::Mend(Mend::Configuration(host, id)));
@@ -383,6 +384,12 @@ impl super::database::Database {
                 self.disk.truncate(kept);
             }
         }
+    }
+
+    /// It is in trouble until then, whatever short trouble comes and goes meanwhile: a server that
+    /// does not do what it is told does not do it after a script or a restart either.
+    pub(crate) fn trouble(&mut self, until: Micros) {
+        self.troubled_until = self.troubled_until.max(until);
     }
 
     /// How changing commands go wrong now, if they do.

@@ -206,12 +206,13 @@ fn wish(words: &[&str]) -> Result<Wish, String> {
             Ok(Wish::Failover(Some(id_of(id)?), true))
         }
         ["pauses", "for", n, unit] => Ok(Wish::Pause(span(n, unit)?)),
+        ["freezes", "for", n, unit] => Ok(Wish::Freeze(span(n, unit)?)),
         ["drains", id, "for", n, unit] => Ok(Wish::Drain(id_of(id)?, span(n, unit)?)),
         other => Err(unknown(
             "a person",
             other,
             "`adopts`, `releases`, `switches over [to r2]`, `fails over [to r2] [accepting loss]`, \
-             `pauses for 5 s`, `drains r2 for 5 s`, `begins anew on an empty store`",
+             `pauses for 5 s`, `freezes for 5 s`, `drains r2 for 5 s`, `begins anew on an empty store`",
         )),
     }
 }
@@ -315,6 +316,7 @@ mod tests {
             Deed::Ask(0, Wish::Failover(None, true)),
             Deed::Ask(0, Wish::Failover(Some(r(2)), true)),
             Deed::Ask(0, Wish::Pause(s)),
+            Deed::Ask(0, Wish::Freeze(s)),
             Deed::Ask(0, Wish::Drain(r(3), s)),
             Deed::Open(r(1)),
             Deed::Point(r(1), r(2)),

@@ -219,6 +219,8 @@ pub(crate) struct World {
     pub(crate) outside: BTreeSet<u64>,
     /// XA branches that were prepared.
     pub(crate) branches: Vec<Branch>,
+    /// Instances that are out of the configuration, and a master served meanwhile.
+    pub(crate) parted: BTreeSet<Id>,
     /// Processes that agents ended.
     pub(crate) kills: usize,
     pub(crate) trace: Trace,
@@ -278,6 +280,7 @@ impl World {
             acknowledged: Vec::new(),
             outside: BTreeSet::new(),
             branches: Vec::new(),
+            parted: BTreeSet::new(),
             kills: 0,
             trace: Trace::new(trace),
             judges: Judges::new(&layout),

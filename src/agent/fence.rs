@@ -253,6 +253,8 @@ mod tests {
     /// A database whose fence does as it is told, and notes when.
     struct Double {
         hangs: bool,
+        /// Holds the thread that the fence runs on, for as long as the other end lives.
+        stuck: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
         fenced: Mutex<Vec<Time>>,
         killed: Mutex<Vec<Time>>,
     }
@@ -266,6 +268,10 @@ mod tests {
         async fn control(&self, command: Command, _: Duration) -> ControlOutcome {
             assert_eq!(command, Command::Fence { kill: true });
             self.fenced.lock().expect("sound").push(clock::time());
+            if let Some(held) = self.stuck.lock().expect("sound").take() {
+                // It ends when the test does.
+                let _ = held.recv();
+            }
             if self.hangs {
                 std::future::pending::<()>().await;
             }
@@ -291,7 +297,8 @@ mod tests {
     }
 
     fn double(hangs: bool) -> Arc<Double> {
-        Arc::new(Double { hangs, fenced: Mutex::default(), killed: Mutex::default() })
+        let (fenced, killed) = (Mutex::default(), Mutex::default());
+        Arc::new(Double { hangs, stuck: Mutex::default(), fenced, killed })
     }
 
     fn charge(database: &Arc<Double>, name: &str, at: Time) -> Charge {
@@ -327,6 +334,38 @@ mod tests {
         }
         assert!(later.fenced.lock().expect("sound").is_empty());
         assert!(a.killed.lock().expect("sound").is_empty(), "a fence that ends needs no kill");
+    }
+
+    /// Nobody takes events any more, as when the agent's runtime is starved or its loop waits for a
+    /// disk, and every thread that fences run on hangs in the system.
+    #[test]
+    fn starved_runtimes_keep_no_fence_from_its_end() {
+        let fences = runtime().expect("a runtime");
+        let (events, _untaken) = mpsc::channel(1);
+        events.try_send(Event::Tick).expect("there is room for one");
+        let clock_thread = FenceClock::start(fences.handle().clone(), events, BUDGET);
+        let clock_thread = clock_thread.expect("it rehearses");
+        let at = clock::time() + Duration::from_millis(50);
+        let doubles: Vec<_> = (0..=WORKERS).map(|_| double(false)).collect();
+        let mut held = Vec::new();
+        for double in &doubles {
+            let (hold, holds) = std::sync::mpsc::channel::<()>();
+            *double.stuck.lock().expect("sound") = Some(holds);
+            held.push(hold);
+        }
+        let charges = doubles.iter().enumerate();
+        let charges = charges.map(|(number, double)| charge(double, &format!("i{number}"), at));
+        clock_thread.arm(charges.collect());
+        let limit = at + BUDGET + Duration::from_secs(5);
+        let killed = |double: &Arc<Double>| double.killed.lock().expect("sound").first().copied();
+        while clock::time() < limit && !doubles.iter().all(|double| killed(double).is_some()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for double in &doubles {
+            let when = killed(double).expect("each is killed, one that never began to fence, too");
+            assert!(when >= at + BUDGET, "not before the lease ends");
+        }
+        drop(held);
     }
 
     #[test]

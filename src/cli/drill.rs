@@ -128,6 +128,9 @@ fn unready(told: &Explanation) -> Option<String> {
     if let Some(doing) = &report.doing {
         return Some(format!("{doing}; wait for that"));
     }
+    if report.requests.iter().any(|told| told.request.ask == Ask::Freeze) {
+        return Some(format!("it is frozen; `sengu thaw {}` first", report.service));
+    }
     if report.requests.iter().any(|told| told.request.ask == Ask::Pause) {
         return Some(format!("it is paused; `sengu resume {}` first", report.service));
     }

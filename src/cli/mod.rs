@@ -23,6 +23,7 @@ mod explain;
 mod failover;
 #[cfg(test)]
 mod fixture;
+mod freeze;
 mod guard;
 mod history;
 mod hook;
@@ -42,6 +43,7 @@ mod services;
 mod status;
 mod store;
 mod switchover;
+mod thaw;
 mod token;
 mod top;
 mod undrain;
@@ -150,6 +152,8 @@ enum Command {
     Drill(drill::Options),
     Pause(pause::Options),
     Resume(resume::Options),
+    Freeze(freeze::Options),
+    Thaw(thaw::Options),
     Drain(drain::Options),
     Undrain(undrain::Options),
     Kv(kv::Options),
@@ -208,6 +212,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Failover(options) => failover::run(global, options),
         Command::Pause(options) => pause::run(global, options),
         Command::Resume(options) => resume::run(global, &options),
+        Command::Freeze(options) => freeze::run(global, &options),
+        Command::Thaw(options) => thaw::run(global, &options),
         Command::Drain(options) => drain::run(global, options),
         Command::Undrain(options) => undrain::run(global, &options),
         Command::Kv(options) => kv::run(global, &options),

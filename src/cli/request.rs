@@ -139,6 +139,32 @@ pub(super) fn stand(
     Ok(Exit::Done)
 }
 
+/// Asks for what stands once the master's agent has agreed, and waits for that: how the wait ended,
+/// and in which words.
+pub(super) fn agreed(
+    agent: &Client,
+    service: &ServiceName,
+    ask: &Ask,
+    asking: &Asking,
+    within: Duration,
+    wait: Duration,
+) -> anyhow::Result<(Outcome, String)> {
+    let deadline = Instant::now() + wait;
+    let posted: Posted = agent.post(&path(service), &body(ask, asking, Some(within)))?;
+    let mut index = 0;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Some(looked) = look(agent, service, &posted, index, left)? else { break };
+        index = looked.index.max(1);
+        match looked.request.stand {
+            Stand::Standing | Stand::Done(_) => return Ok((Outcome::Done, String::new())),
+            Stand::Refused(why) => return Ok((Outcome::Refused, why)),
+            Stand::Asked | Stand::Agreed { .. } | Stand::Prepared { .. } => {}
+        }
+    }
+    Ok((Outcome::Waiting, words::stand(&Stand::Asked)))
+}
+
 /// Ends a standing request.
 pub(super) fn withdraw(
     global: &Global,

@@ -4,7 +4,7 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table};
 use sengu_core::name::{ServiceName, Term};
 use sengu_core::observation::Role;
-use sengu_core::record::{Ask, MasterState};
+use sengu_core::record::{Ask, MasterState, Stand};
 use sengu_core::report::{InstanceReport, ServiceReport};
 
 use super::client::{Client, ClientError};
@@ -161,8 +161,11 @@ fn services(reports: &[ServiceReport], look: &Look) -> String {
     }
     if troubled.is_empty() {
         let named = reports.iter().filter(|report| report.master.is_some()).count();
-        let paused = reports.iter().filter(|report| paused(report)).count();
-        let paused = if paused == 0 { String::new() } else { format!(", {paused} paused") };
+        let held = |word: &str| {
+            let count = reports.iter().filter(|it| held_back(it).any(|held| held == word)).count();
+            if count == 0 { String::new() } else { format!(", {count} {word}") }
+        };
+        let paused = held("paused") + &held("frozen");
         let masters = count(named, "master");
         return look.calm(&format!("all well: {services}, {masters} named{paused}"));
     }
@@ -199,8 +202,8 @@ fn row(report: &ServiceReport, look: &Look) -> [String; 8] {
         .policy
         .as_ref()
         .map_or_else(|| "unknown".to_owned(), |policy| words::failover(policy.failover).into());
-    if paused(report) {
-        policy += ", paused";
+    for held in held_back(report) {
+        policy += &format!(", {held}");
     }
     let problems = match (&report.doing, report.problems.len()) {
         (Some(doing), _) => doing.clone(),
@@ -238,7 +241,16 @@ fn replicas(report: &ServiceReport) -> String {
 }
 
 fn paused(report: &ServiceReport) -> bool {
-    report.requests.iter().any(|told| told.request.ask == Ask::Pause)
+    held_back(report).next().is_some()
+}
+
+/// By what a person keeps sengu from moving it.
+fn held_back(report: &ServiceReport) -> impl Iterator<Item = &'static str> {
+    report.requests.iter().filter_map(|told| match (&told.request.ask, &told.request.stand) {
+        (Ask::Pause, Stand::Standing) => Some("paused"),
+        (Ask::Freeze, Stand::Standing) => Some("frozen"),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

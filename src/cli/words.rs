@@ -18,6 +18,7 @@ pub(super) fn ask(ask: &Ask) -> String {
             format!("a failover{to}{}", if *lossy { ", lossy if need be" } else { "" })
         }
         Ask::Pause => "a pause".into(),
+        Ask::Freeze => "a freeze".into(),
         Ask::Drain { instance } => format!("a drain of {instance}"),
         Ask::Before(Announced { to: None, .. }) => "a move that another tool announces".into(),
         Ask::Before(Announced { to: Some(to), .. }) => {

@@ -48,6 +48,10 @@ pub enum Refusal {
     UnknownHistory(String),
     /// It was restarted, and lacks what the last master began its term with.
     SetBack,
+    /// `loss = "none"`: a later life of the last master, which lacks what that was last seen with.
+    LacksSeen,
+    /// `loss = "none"`: it stands where the last master stood, and is another server.
+    Replaced,
     /// It holds these transactions, which no master wrote that sengu held.
     Strays(String),
     /// It and another each hold something that the other lacks, or cannot be compared.
@@ -91,6 +95,14 @@ impl fmt::Display for Refusal {
             Self::SetBack => f.write_str(
                 "it was restarted and lacks what the last master began its term with: its data was \
                  emptied or set back",
+            ),
+            Self::LacksSeen => f.write_str(
+                "`loss = \"none\"`: it was restarted and lacks what it was last seen with as the \
+                 master: its data was emptied, set back or replaced",
+            ),
+            Self::Replaced => f.write_str(
+                "`loss = \"none\"`: its server_uuid is not that of the last master: its data was \
+                 emptied or replaced, and what it acknowledged may be missing",
             ),
             Self::Strays(strays) => {
                 write!(f, "it has transactions that no master wrote: {}", shortened(strays))
@@ -151,6 +163,8 @@ pub struct Ranking {
 pub struct InSync<'a> {
     /// The master of the term: it had everything.
     pub holder: &'a InstanceName,
+    /// What its agent last saw it have: a later life of it must have that too.
+    pub seen: Option<&'a Position>,
     /// The copies that together hold everything; none: the holder alone does.
     pub copies: BTreeSet<&'a InstanceName>,
     /// So many final positions of them show the last acknowledged write.
@@ -306,7 +320,14 @@ impl InSync<'_> {
         {
             return Ok(());
         }
-        if copy.instance != *self.holder && !self.copies.contains(&copy.instance) {
+        if copy.instance == *self.holder {
+            holds_origin(position, terms)?;
+            // Where copies together have everything, they tell below what was acknowledged; of what
+            // the master was seen with, nobody needs what waited for an acknowledgement.
+            if self.copies.is_empty() {
+                self.is_whole(position)?;
+            }
+        } else if !self.copies.contains(&copy.instance) {
             return Err(Refusal::NotInSync(self.holder.clone()));
         }
         // One whose position cannot be compared shows nothing: it may hold what this one lacks.
@@ -320,6 +341,21 @@ impl InSync<'_> {
             return Err(Refusal::TooFewFinals(told, self.finals_needed));
         }
         Ok(())
+    }
+}
+
+impl InSync<'_> {
+    /// A later life of the holder is the holder only with its data: it may have been emptied and
+    /// filled again from a copy that lacks what was acknowledged.
+    fn is_whole(&self, position: &Position) -> Result<(), Refusal> {
+        match self.seen {
+            Some(seen) if position.same_folder(seen) == Some(false) => Err(Refusal::Replaced),
+            Some(seen) => match position.covers(seen) {
+                Covering::Covers(_) => Ok(()),
+                Covering::Lacks(_) | Covering::Incomparable => Err(Refusal::LacksSeen),
+            },
+            None => Ok(()),
+        }
     }
 }
 
@@ -470,13 +506,44 @@ mod tests {
             priority: 1,
         };
         let holder = InstanceName::new("a").expect("good");
-        let in_sync = InSync { holder: &holder, copies: BTreeSet::new(), finals_needed: 0 };
+        let in_sync =
+            InSync { holder: &holder, seen: None, copies: BTreeSet::new(), finals_needed: 0 };
         let terms = Terms { histories: Some(&origins), in_sync: Some(in_sync), ..Terms::default() };
         let why = "it was restarted and lacks what the last master began its term with: its data \
                    was emptied or set back";
         check(&[emptied("a", B)], &terms, &format!(" | a: {why}"));
         let alone = Terms { single: true, ..terms };
         check(&[emptied("a", A)], &alone, &format!(" | a: {why}"));
+    }
+
+    #[test]
+    fn a_later_life_of_one_that_was_alone_is_it_only_with_what_it_was_seen_with() {
+        let told = |held: Position, seen: Option<Position>| {
+            let back = Copy {
+                instance: InstanceName::new("a").expect("good"),
+                position: Ok(held.clone()),
+                unfit: None,
+                in_step: false,
+                major: None,
+                priority: 1,
+            };
+            let holder = back.instance.clone();
+            let copies = BTreeSet::new();
+            let in_sync = InSync { holder: &holder, seen: seen.as_ref(), copies, finals_needed: 0 };
+            let terms = Terms { in_sync: Some(in_sync), single: true, ..Terms::default() };
+            rank(&[back], &terms).refusals.into_values().next()
+        };
+        let mysql = |server: &str, last: u64| at(server, &format!("{A}:1-{last}"));
+        assert_eq!(told(mysql(A, 9), Some(mysql(A, 9))), None);
+        assert_eq!(told(mysql(A, 5), None), None, "nobody saw it");
+        assert_eq!(told(mysql(A, 8), Some(mysql(A, 9))), Some(Refusal::LacksSeen));
+        assert_eq!(told(mysql(B, 9), Some(mysql(A, 9))), Some(Refusal::Replaced));
+        let mariadb = |last: u64| {
+            let state = format!("0-1-{last}").parse().expect("good");
+            Position::Mariadb(crate::position::MariadbPosition { server: 1, state })
+        };
+        assert_eq!(told(mariadb(9), Some(mariadb(9))), None);
+        assert_eq!(told(mariadb(8), Some(mariadb(9))), Some(Refusal::LacksSeen));
     }
 
     #[test]

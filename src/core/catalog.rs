@@ -107,6 +107,15 @@ pub struct ServiceView {
     pub changed: Revision,
 }
 
+/// A person asked that sengu move nothing by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldBack {
+    /// What the service is then, in one word.
+    pub state: &'static str,
+    /// The command that ends it.
+    pub end: &'static str,
+}
+
 /// What an output may say of a service's master.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Named<'a> {
@@ -508,7 +517,9 @@ impl ServiceView {
                 Some(self.beat_received + Duration::from_millis(lease))
             }
             Promise::Fence { lease_ms } => {
-                Some(self.beat_received + Duration::from_millis(lease_ms))
+                // A freeze lets nobody be named for longer.
+                let usual = record.frozen.as_ref().map_or(lease_ms, |frozen| frozen.lease_ms);
+                Some(self.beat_received + Duration::from_millis(usual))
             }
         }
     }
@@ -596,6 +607,16 @@ impl ServiceView {
     #[must_use]
     pub fn drained(&self, instance: &InstanceName) -> bool {
         self.standing().any(|ask| *ask == Ask::Drain { instance: instance.clone() })
+    }
+
+    /// Did a person ask that sengu move nothing by itself now?
+    #[must_use]
+    pub fn held_back(&self) -> Option<HeldBack> {
+        self.standing().find_map(|ask| match ask {
+            Ask::Pause => Some(HeldBack { state: "paused", end: "resume" }),
+            Ask::Freeze => Some(HeldBack { state: "frozen", end: "thaw" }),
+            _ => None,
+        })
     }
 
     /// Requests in force.

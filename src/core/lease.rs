@@ -61,6 +61,15 @@ pub(crate) fn first_deadline(
     }
 }
 
+/// The lease that was promised; `None`: nothing was.
+#[must_use]
+pub fn lease_of(promise: &Promise) -> Option<Duration> {
+    match promise {
+        Promise::None => None,
+        Promise::Fence { lease_ms } => Some(Duration::from_millis(*lease_ms)),
+    }
+}
+
 /// What a holder under this judge promises.
 #[must_use]
 pub fn promise(judge: Judge) -> Promise {
@@ -94,8 +103,9 @@ pub(crate) struct Beats {
     /// Did this life of the agent write the last beat?
     pub(crate) own: bool,
     pub(crate) kept: BTreeMap<ServiceName, Kept>,
-    /// An adoption under way: its instance takes writes already, so its fence is armed first.
-    pub(crate) taking: Option<(ServiceName, InstanceName, Kept)>,
+    /// Adoptions under way, or whose outcome is unknown: their instances take writes already, so
+    /// their fences are armed first.
+    pub(crate) taking: BTreeMap<ServiceName, (InstanceName, Kept)>,
     /// The terms for which a beat was sent out of turn, once.
     hurried: BTreeMap<ServiceName, Term>,
     /// What the beat under way names.
@@ -118,6 +128,32 @@ impl Beats {
         let kept = self.kept.entry(service.clone()).or_insert(fresh);
         if kept.term == term && kept.acknowledged {
             kept.deadline = kept.deadline.max(deadline);
+        } else {
+            *kept = fresh;
+        }
+    }
+
+    /// This instance may be the holder of this term from now on. Asking again extends nothing:
+    /// the first txn may have been the one that counts.
+    pub(crate) fn take(
+        &mut self,
+        service: &ServiceName,
+        instance: &InstanceName,
+        term: Term,
+        deadline: Time,
+    ) {
+        let earlier = self.taking.get(service).filter(|(_, kept)| kept.term == term);
+        let deadline = earlier.map_or(deadline, |(_, kept)| kept.deadline.min(deadline));
+        let kept = Kept { term, deadline, acknowledged: false };
+        self.taking.insert(service.clone(), (instance.clone(), kept));
+    }
+
+    /// A shorter lease may be what the others go by from now on.
+    pub(crate) fn shorten(&mut self, service: &ServiceName, term: Term, deadline: Time) {
+        let fresh = Kept { term, deadline, acknowledged: false };
+        let kept = self.kept.entry(service.clone()).or_insert(fresh);
+        if kept.term == term {
+            kept.deadline = kept.deadline.min(deadline);
         } else {
             *kept = fresh;
         }

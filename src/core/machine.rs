@@ -25,7 +25,7 @@ use crate::sabotage::sabotaged;
 use crate::service::{Cx, Facts, Service};
 use crate::time::{Now, Time};
 
-pub(crate) use beat::beat_txn;
+pub(crate) use beat::carried_beat;
 
 /// One agent's decisions. See the module. A clone is cheap and goes its own way.
 #[derive(Debug, Clone, Default)]
@@ -363,7 +363,7 @@ impl Machine {
             }
             Some(Route::Service(name)) => {
                 if self.beats.busy == Some(id) {
-                    self.take_done(now, &outcome);
+                    self.take_done(now, &name, &outcome);
                 }
                 if let Some(service) = self.services.get_mut(&name) {
                     service.done(now, id, outcome);

@@ -75,6 +75,16 @@ pub enum Covering {
 }
 
 impl Position {
+    /// Was this told out of the same data folder as the other? MySQL's server_uuid stands in it, is
+    /// lost with it and drawn anew. `None`: it cannot be said (a number from a file outlives data).
+    #[must_use]
+    pub fn same_folder(&self, other: &Self) -> Option<bool> {
+        match (self, other) {
+            (Self::Mysql(mine), Self::Mysql(theirs)) => Some(mine.server == theirs.server),
+            (Self::Redis(_) | Self::Mysql(_) | Self::Mariadb(_), _) => None,
+        }
+    }
+
     /// Does `self` hold everything that `other` holds?
     #[must_use]
     pub fn covers(&self, other: &Self) -> Covering {

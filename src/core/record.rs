@@ -109,9 +109,21 @@ pub struct MasterRecord {
     /// Another tool moves this service; `None`: sengu does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
+    /// For as long as a freeze lasts the promise is a longer one; `None`: it is the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
+}
+
+/// What a freeze leaves as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// The usual lease, in milliseconds: outputs name the holder for so long after its beat.
+    pub lease_ms: u64,
+    /// When the freeze ends, by the wall clock of who asked for it.
+    pub until: Wall,
 }
 
 /// What stands with a term of a service that another tool moves.
@@ -160,6 +172,10 @@ pub enum MasterState {
         cause: Cause,
         /// When that was noticed.
         noticed: Wall,
+        /// What its agent last saw the last holder have as the master, in the life that held the
+        /// term; for a hand-over what was carried. A later life that lacks it lost data.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<Position>,
     },
     /// The holder's beats ran out.
     Lapsed,
@@ -486,6 +502,9 @@ pub enum Ask {
     },
     /// Standing: decide nothing by yourself until it ends. Never stops fencing.
     Pause,
+    /// Standing once the holder agreed: a pause, in which the holder may go without a beat for as
+    /// long as the freeze lasts, and a lease. It fences by then as ever.
+    Freeze,
     /// Standing: this instance is no candidate and leaves the `replica` names.
     Drain {
         /// Which.

@@ -448,6 +448,7 @@ pub(crate) fn master(promise: Promise) -> MasterRecord {
         failed: vec![],
         failovers: vec![],
         external: None,
+        frozen: None,
         since: Wall(0),
         unknown: Map::new(),
     }

@@ -1,7 +1,7 @@
 //! What an operator asks for becomes a request record: plans of its writing and removal.
 //!
 //! Pure: a catalog and an ask become a txn, or a refusal in words. One request of a kind is open
-//! at a time; pauses and drains have fixed ids, so that no two of them can stand.
+//! at a time; pauses, freezes and drains have fixed ids, so that no two of them can stand.
 
 use std::mem::discriminant;
 
@@ -10,6 +10,7 @@ use sengu_core::kv::{Compare, Op, Revision, Txn};
 use sengu_core::name::{HostName, InstanceName, ServiceName, Term};
 use sengu_core::policy::Failover;
 use sengu_core::record::{Ask, FORMAT, Record, RequestRecord, Stand, key};
+use sengu_core::service::freeze::LONGEST;
 use sengu_core::time::Wall;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,7 @@ const BY_MAX: usize = 128;
 /// How long a request counts if the asker does not say, in seconds.
 const WITHIN_MOVE: u64 = 60;
 const WITHIN_PAUSE: u64 = 3600;
+const WITHIN_FREEZE: u64 = 1800;
 /// A drain stands until somebody ends it; this is the longest of all, ten years.
 const WITHIN_MAX: u64 = 10 * 365 * 24 * 3600;
 
@@ -43,7 +45,7 @@ pub struct Asking {
     #[serde(default)]
     pub by: String,
     /// For how long it counts, in seconds. Default: 60 for what happens once, 3600 for a pause,
-    /// ten years (which is also the most) for a drain.
+    /// 1800 for a freeze (at most a day), ten years (which is also the most) for a drain.
     #[serde(default)]
     pub within_secs: Option<u64>,
     /// Only tell what a switchover would come to; nothing is written.
@@ -116,6 +118,7 @@ pub(super) fn asker(by: &str, user: &str, host: &HostName) -> Result<String, Tro
 pub(super) fn id(ask: &Ask, now: Wall) -> String {
     match ask {
         Ask::Pause => "pause".to_owned(),
+        Ask::Freeze => "freeze".to_owned(),
         Ask::Drain { instance } => format!("drain-{instance}"),
         Ask::Adopt { .. }
         | Ask::Release
@@ -187,13 +190,14 @@ pub(super) fn place(
     Ok(Draft { id, record, txn: Txn { when, then, otherwise: vec![] } })
 }
 
-/// Plans the removal of a request: the end of a pause or drain, or one that nobody acted on.
+/// Plans the removal of a request: the end of a pause, freeze or drain, or one that nobody acted on.
 pub(super) fn remove(catalog: &Catalog, service: &ServiceName, id: &str) -> Result<Txn, Trouble> {
     let found = catalog.service(service).and_then(|view| view.requests.get(id));
     let Some(at) = found else {
         let what = match id.strip_prefix("drain-") {
             Some(instance) => format!("{instance} of {service} is not drained"),
             None if id == "pause" => format!("{service} is not paused"),
+            None if id == "freeze" => format!("{service} is not frozen"),
             None => format!("{service} has no request {id}"),
         };
         return Err(Trouble::new(404, what));
@@ -244,6 +248,13 @@ fn of_the_mover(view: &ServiceView, service: &ServiceName, ask: &Ask) -> Result<
             409,
             format!("another tool moves {service} (`failover = \"external\"`): ask that one"),
         )),
+        (Ask::Freeze, Failover::External) => Err(Trouble::new(
+            409,
+            format!(
+                "another tool moves {service} (`failover = \"external\"`): it is never fenced by a \
+                 clock; `sengu pause {service}` holds its name where it is"
+            ),
+        )),
         _ => Ok(()),
     }
 }
@@ -255,14 +266,16 @@ fn named(ask: &Ask) -> Option<&InstanceName> {
         Ask::Adopt { master } => master.as_ref(),
         Ask::Switchover { to } | Ask::Failover { to, .. } => to.as_ref(),
         Ask::Drain { instance } => Some(instance),
-        Ask::Release | Ask::Pause => None,
+        Ask::Release | Ask::Pause | Ask::Freeze => None,
     }
 }
 
 fn standing(ask: &Ask) -> bool {
     match ask {
         Ask::Pause | Ask::Drain { .. } => true,
-        Ask::Adopt { .. }
+        // It stands once the holder has agreed.
+        Ask::Freeze
+        | Ask::Adopt { .. }
         | Ask::Release
         | Ask::Switchover { .. }
         | Ask::Failover { .. }
@@ -278,6 +291,7 @@ pub(super) fn word(ask: &Ask) -> &'static str {
         Ask::Switchover { .. } => "switchover",
         Ask::Failover { .. } => "failover",
         Ask::Pause => "pause",
+        Ask::Freeze => "freeze",
         Ask::Drain { .. } => "drain",
         Ask::Before(_) => "before",
         Ask::After { .. } => "after",
@@ -312,6 +326,7 @@ fn refuse_second(
             409,
             match &record.ask {
                 Ask::Pause => format!("{service} is paused already, by {}", record.by),
+                Ask::Freeze => format!("{service} is frozen already, by {}", record.by),
                 Ask::Drain { instance } => {
                     format!("{instance} of {service} is drained already, by {}", record.by)
                 }
@@ -348,6 +363,7 @@ fn term(view: &ServiceView, service: &ServiceName, ask: &Ask) -> Result<Option<T
         (Ask::Adopt { .. }, Some(record)) => {
             Err(Trouble::new(409, format!("{service} is adopted already, in term {}", record.term)))
         }
+        (Ask::Freeze, Some(_)) => Ok(None),
         // What is told of a move that was made is judged by what is so, not by when it is told.
         (Ask::After { .. }, Some(_)) => Ok(None),
         (
@@ -358,6 +374,7 @@ fn term(view: &ServiceView, service: &ServiceName, ask: &Ask) -> Result<Option<T
             Ask::Release
             | Ask::Switchover { .. }
             | Ask::Failover { .. }
+            | Ask::Freeze
             | Ask::Before(_)
             | Ask::After { .. },
             None,
@@ -371,6 +388,7 @@ fn term(view: &ServiceView, service: &ServiceName, ask: &Ask) -> Result<Option<T
 fn until(asking: &Asking, now: Wall) -> Result<Wall, Trouble> {
     let default = match asking.ask {
         Ask::Pause => WITHIN_PAUSE,
+        Ask::Freeze => WITHIN_FREEZE,
         Ask::Drain { .. } => WITHIN_MAX,
         Ask::Adopt { .. }
         | Ask::Release
@@ -380,8 +398,12 @@ fn until(asking: &Asking, now: Wall) -> Result<Wall, Trouble> {
         | Ask::After { .. } => WITHIN_MOVE,
     };
     let within = asking.within_secs.unwrap_or(default);
-    if within == 0 || within > WITHIN_MAX {
-        return Err(Trouble::bad(format!("`within_secs` is from 1 to {WITHIN_MAX}")));
+    let most = match asking.ask {
+        Ask::Freeze => LONGEST.as_secs(),
+        _ => WITHIN_MAX,
+    };
+    if within == 0 || within > most {
+        return Err(Trouble::bad(format!("`within_secs` is from 1 to {most}")));
     }
     let millis = i64::try_from(within * 1000).unwrap_or(i64::MAX);
     Ok(Wall(now.0.saturating_add(millis)))

@@ -143,6 +143,7 @@ impl Stage {
             proof: Proof::Exited,
             cause: Cause::ProcessExited,
             noticed: Wall(0),
+            seen: None,
         };
         self.master(now, of, name, address, false, state);
     }
@@ -168,6 +169,7 @@ impl Stage {
             failed: Vec::new(),
             failovers: Vec::new(),
             external: None,
+            frozen: None,
             since: Wall(0),
             unknown: Default::default(),
         };

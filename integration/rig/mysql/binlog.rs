@@ -116,11 +116,11 @@ pub fn reigns(logs: &[Vec<Commit>]) -> Vec<u32> {
 /// acknowledged it does not have as its own.
 #[track_caller]
 pub fn assert_one_master_at_a_time(
-    servers: &[Mysql],
+    servers: &[&Mysql],
     masters: &[std::net::SocketAddr],
     acks: &[(&str, &[crate::rig::Ack])],
 ) {
-    let logs: Vec<Vec<Commit>> = servers.iter().map(commits).collect();
+    let logs: Vec<Vec<Commit>> = servers.iter().map(|server| commits(server)).collect();
     let number = |address: &std::net::SocketAddr| {
         let found = servers.iter().find(|server| server.address == *address);
         found.expect("a master is one of the servers").number

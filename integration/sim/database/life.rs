@@ -24,7 +24,7 @@ impl World {
         let life = database.lives;
         let boot_id = BootId(format!("boot{}:{}:{}", database.host, db * 100, life).into());
         let id = database.id;
-        database.troubled_until = now;
+        database.trouble(now);
         if database.family == Family::Redis {
             let source = database.starts_fenced.then(closed);
             let copy = Copy::from_disk(&database.disk, history, now);
@@ -85,7 +85,7 @@ impl World {
             return;
         }
         process.stopped = stopped;
-        self.databases[db].troubled_until = self.now;
+        self.databases[db].trouble(self.now);
         let process = self.databases[db].process.as_mut().expect("looked up above");
         if !stopped && process.doomed {
             self.end_process(db, "it wakes, and was killed");

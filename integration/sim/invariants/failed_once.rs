@@ -65,7 +65,8 @@ mod tests {
     fn check(asked: bool, failed: usize) -> Result<(), Breach> {
         let proof = Proof::Fenced;
         let cause = Cause::PromotionFailed("a hook said no".to_owned());
-        let vacant = MasterState::Vacant { proof, cause: cause.clone(), noticed: Wall(0) };
+        let vacant =
+            MasterState::Vacant { proof, cause: cause.clone(), noticed: Wall(0), seen: None };
         let mut old = record(3, 2, vacant);
         old.failed = vec![r(failed).name()];
         let new = record(4, 1, MasterState::Taken { cause });

@@ -62,6 +62,26 @@ impl FenceInTime {
         })
     }
 
+    /// A promise that became shorter, as at the end of a freeze, counts from its txn at the latest;
+    /// two clocks may be 1 % off.
+    fn shortened(&mut self, at: Micros, service: usize, record: &MasterRecord) {
+        let before = self.records.get(&service).filter(|old| old.term == record.term);
+        let (Some(Promise::Fence { lease_ms: old }), Promise::Fence { lease_ms: new }) =
+            (before.map(|old| &old.promise), &record.promise)
+        else {
+            return;
+        };
+        if new >= old {
+            return;
+        }
+        let latest = at + new * MILLI * 102 / 100;
+        for (id, (term, deadline)) in &mut self.deadlines {
+            if id.service == service && *term == record.term {
+                *deadline = (*deadline).min(latest);
+            }
+        }
+    }
+
     fn promised(&self, id: Id, term: Term) -> bool {
         self.records.get(&id.service).is_none_or(|record| {
             record.term != term
@@ -94,6 +114,7 @@ impl Invariant for FenceInTime {
                 self.open.remove(instance);
             }
             Fact::Master { service, record: Some(record) } => {
+                self.shortened(at, *service, record);
                 self.records.insert(*service, Rc::clone(record));
             }
             Fact::BeatAcknowledged { instance, term, deadline } => {

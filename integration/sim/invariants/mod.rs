@@ -224,6 +224,7 @@ pub(crate) mod tests {
             lease: 4 * SECOND,
             files: std::collections::BTreeSet::from([r(3)]),
             quiet: true,
+            look: SECOND,
             patience: 3 * SECOND,
         }
     }
@@ -252,6 +253,7 @@ pub(crate) mod tests {
             failed: Vec::new(),
             failovers: Vec::new(),
             external: None,
+            frozen: None,
             since: Wall(0),
             unknown: serde_json::Map::new(),
         }

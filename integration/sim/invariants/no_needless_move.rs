@@ -3,7 +3,13 @@
 //!
 //! *Well* is what the world knows: the holder's process runs and obeys, its host has power, its
 //! agent runs and reaches the store. A term that ends so must have been asked for by a person, or
-//! something must have hindered the holder within the lease and its agent's patience before.
+//! something must have hindered the holder within the lease and its agent's patience before. What
+//! a person's hand closed is not well until it takes writes again, however long a pause lasts.
+//!
+//! *Hung* is what looks can see: at the moment at which its end was decided, the process stood
+//! still for long, or had for long and woke less than one look before. Between two looks it may
+//! wake and stand still again, and nobody knows. How long the fence then takes, and when the store
+//! hears of it, does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -16,9 +22,6 @@ use super::{Breach, Invariant};
 
 /// No world counts less as hung; a clock may be one percent off.
 const HUNG: Micros = 1_900 * MILLI;
-/// A fence that began while it hung may end in a kill when it has just woken: its rungs take so
-/// long.
-const LADDER: Micros = 1_500 * MILLI;
 
 /// When each host and instance was last hindered, and the records.
 pub(crate) struct NoNeedlessMove {
@@ -33,6 +36,12 @@ pub(crate) struct NoNeedlessMove {
     stops: BTreeMap<Id, (Micros, Micros)>,
     /// Until when each process last hung.
     hung: BTreeMap<Id, Micros>,
+    /// When the last fence of each that is done was decided.
+    fenced: BTreeMap<Id, Micros>,
+    /// Closed by a person's hand.
+    closed: BTreeSet<Id>,
+    /// When a person's hand last touched it.
+    hands: BTreeMap<Id, Micros>,
     records: BTreeMap<usize, Rc<MasterRecord>>,
 }
 
@@ -47,6 +56,9 @@ impl NoNeedlessMove {
             stopped: BTreeSet::new(),
             stops: BTreeMap::new(),
             hung: BTreeMap::new(),
+            fenced: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            hands: BTreeMap::new(),
             records: BTreeMap::new(),
         }
     }
@@ -94,7 +106,11 @@ impl NoNeedlessMove {
             Fact::Stopped { instance, stopped } => {
                 if stopped {
                     self.stopped.insert(instance);
-                    self.stops.insert(instance, (at, Micros::MAX));
+                    let before = self.stops.get(&instance).copied();
+                    let unseen =
+                        before.filter(|(_, end)| at < end.saturating_add(self.layout.look));
+                    self.stops
+                        .insert(instance, (unseen.map_or(at, |(since, _)| since), Micros::MAX));
                 } else {
                     self.stopped.remove(&instance);
                     self.goes_on(at, instance);
@@ -107,7 +123,18 @@ impl NoNeedlessMove {
                 later(&mut self.instances, instance, at);
             }
             Fact::Hand { instance, .. } => {
+                self.hands.insert(instance, at);
                 later(&mut self.instances, instance, at);
+            }
+            Fact::Writable { instance, writable, .. } => {
+                if !writable && self.hands.get(&instance) == Some(&at) {
+                    self.closed.insert(instance);
+                } else if self.closed.remove(&instance) {
+                    later(&mut self.instances, instance, at);
+                }
+            }
+            Fact::Fenced { instance, decided } => {
+                self.fenced.insert(instance, decided);
             }
             _ => {}
         }
@@ -126,8 +153,11 @@ impl NoNeedlessMove {
     fn hung(&self, at: Micros, service: usize, new: &MasterRecord) -> Result<(), Breach> {
         let MasterState::Vacant { cause: Cause::Hung, .. } = new.state else { return Ok(()) };
         let Some(holder) = Id::named(service, &new.holder.instance) else { return Ok(()) };
-        let stood = self.stops.get(&holder).map_or(0, |(since, end)| at.min(*end) - since);
-        let woke = self.hung.get(&holder).is_some_and(|end| at <= *end + LADDER);
+        let (since, end) = self.stops.get(&holder).copied().unwrap_or((at, at));
+        let decided = self.fenced.get(&holder).copied().filter(|decided| *decided >= since);
+        let at = decided.unwrap_or(at);
+        let stood = if at <= end { at.saturating_sub(since) } else { 0 };
+        let woke = self.hung.get(&holder).is_some_and(|end| at <= *end + self.layout.look);
         if stood >= HUNG || woke {
             return Ok(());
         }
@@ -140,7 +170,8 @@ impl NoNeedlessMove {
     /// How long ago anything last hindered it or its host; 0: now.
     fn quiet_for(&self, at: Micros, id: Id) -> Micros {
         let Some(host) = self.layout.hosts.get(&id) else { return 0 };
-        if self.down.contains(host) || self.cut.contains(host) || self.stopped.contains(&id) {
+        let lamed = self.stopped.contains(&id) || self.closed.contains(&id);
+        if self.down.contains(host) || self.cut.contains(host) || lamed {
             return 0;
         }
         let last = self.hosts.get(host).max(self.instances.get(&id)).copied().unwrap_or(0);
@@ -207,6 +238,9 @@ impl Invariant for NoNeedlessMove {
 mod tests {
     use super::super::tests::{feed, layout, master, r};
     use super::*;
+    use sengu_core::name::Term;
+    use sengu_core::record::Proof;
+    use sengu_core::time::Wall;
 
     fn check(history: impl IntoIterator<Item = (Micros, Fact)>) -> Result<(), Breach> {
         feed(NoNeedlessMove::new(&layout()), history)
@@ -227,6 +261,52 @@ mod tests {
         let serving = master(1, 1, MasterState::Serving);
         let lapsed = master(1, 1, MasterState::Lapsed);
         assert!(check([(0, serving), (60_000, lapsed)]).is_err());
+    }
+
+    /// It stands still at these times, its end is decided then, and the store hears of it later.
+    fn hung(stands: &[(Micros, Micros)], decided: Micros) -> Result<(), Breach> {
+        let stopped = |stopped| Fact::Stopped { instance: r(1), stopped };
+        let vacant = MasterState::Vacant {
+            proof: Proof::Exited,
+            cause: Cause::Hung,
+            noticed: Wall(0),
+            seen: None,
+        };
+        let mut history = vec![(0, master(1, 1, MasterState::Serving))];
+        for (since, end) in stands {
+            history.extend([(*since, stopped(true)), (*end, stopped(false))]);
+        }
+        let fenced = Fact::Fenced { instance: r(1), decided: decided * MILLI };
+        history.extend([(decided + 1_000, fenced), (decided + 6_000, master(1, 1, vacant))]);
+        history.sort_by_key(|(at, _)| *at);
+        check(history)
+    }
+
+    #[test]
+    fn one_that_stood_still_may_be_ended_until_a_look_could_tell_that_it_woke() {
+        assert_eq!(hung(&[(50_000, 60_000)], 53_000), Ok(()));
+        assert_eq!(hung(&[(50_000, 53_000)], 53_900), Ok(()));
+        assert_eq!(hung(&[(50_000, 53_000), (53_300, 60_000)], 53_900), Ok(()));
+        assert!(hung(&[(50_000, 53_000)], 54_100).is_err(), "a look came between");
+        assert!(hung(&[(50_000, 51_500)], 51_400).is_err(), "not for long");
+        assert!(hung(&[(50_000, 51_500), (52_600, 60_000)], 53_500).is_err(), "it was awake");
+    }
+
+    #[test]
+    fn what_a_hand_closed_is_not_well_until_it_takes_writes_again() {
+        let serving = || master(1, 1, MasterState::Serving);
+        let lapsed = || master(1, 1, MasterState::Lapsed);
+        let hand = Fact::Hand { instance: r(1), open: false };
+        let writable = |writable| Fact::Writable { instance: r(1), term: Term(1), writable };
+        let closed = [(0, serving()), (9_000, hand), (9_000, writable(false)), (60_000, lapsed())];
+        assert_eq!(check(closed.clone()), Ok(()));
+        let mut open = closed.to_vec();
+        open.insert(3, (10_000, writable(true)));
+        assert!(check(open).is_err(), "well again, and for long");
+        let mut fenced = closed.to_vec();
+        fenced.insert(2, (9_000, writable(true)));
+        fenced[3].0 = 9_001;
+        assert!(check(fenced).is_err(), "nobody's hand closed it");
     }
 
     #[test]

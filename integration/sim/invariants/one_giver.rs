@@ -162,8 +162,12 @@ mod tests {
     use super::*;
 
     const TAKEN: MasterState = MasterState::Taken { cause: Cause::Lapsed };
-    const VACANT: MasterState =
-        MasterState::Vacant { proof: Proof::Exited, cause: Cause::ProcessExited, noticed: Wall(0) };
+    const VACANT: MasterState = MasterState::Vacant {
+        proof: Proof::Exited,
+        cause: Cause::ProcessExited,
+        noticed: Wall(0),
+        seen: None,
+    };
 
     fn check(history: impl IntoIterator<Item = (Micros, Fact)>) -> Result<(), String> {
         feed(OneGiver::new(&layout()), history).map_err(|breach| breach.text)

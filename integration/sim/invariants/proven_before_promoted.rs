@@ -130,7 +130,7 @@ mod tests {
         let cause = sengu_core::record::Cause::ProcessExited;
         let noticed = sengu_core::time::Wall(0);
         let taken = MasterState::Taken { cause: cause.clone() };
-        let vacant = MasterState::Vacant { proof, cause, noticed };
+        let vacant = MasterState::Vacant { proof, cause, noticed, seen: None };
         let check = |n: usize| {
             let back = Fact::Started { instance: r(n), open: true };
             let history =

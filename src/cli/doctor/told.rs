@@ -67,6 +67,7 @@ pub(super) fn service(told: &Explanation) -> Vec<Finding> {
     for request in &report.requests {
         let mend = match &request.request.ask {
             Ask::Pause => format!("`sengu resume {service}` ends it"),
+            Ask::Freeze => format!("`sengu thaw {service}` ends it"),
             Ask::Drain { instance } => format!("`sengu undrain {service} {instance}` ends it"),
             Ask::Adopt { .. }
             | Ask::Release

@@ -184,6 +184,20 @@ fn standing_requests_are_not_waited_for() {
 }
 
 #[test]
+fn a_freeze_is_waited_for_until_it_stands() {
+    let good = told([Stand::Asked, Stand::Standing]);
+    assert_eq!(run(&good, "freeze foo --for 10m"), code(Exit::Done));
+    assert_eq!(run(&good, "thaw foo"), code(Exit::Done));
+    let sent = good.sent.lock().expect("alone");
+    assert_eq!((&sent[0]["ask"], &sent[0]["within_secs"]), (&json!("freeze"), &json!(600)));
+    assert_eq!(sent[1..], [json!("freeze")]);
+    let late = told([Stand::Asked]);
+    assert_eq!(run(&late, "freeze foo bar --wait 1"), code(Exit::StillWaiting));
+    let refused = told([Stand::Refused("no".into())]);
+    assert_eq!(run(&refused, "freeze foo"), code(Exit::Failed));
+}
+
+#[test]
 fn a_rehearsal_only_asks() {
     let told = told([Stand::Asked]);
     assert_eq!(run(&told, "switchover foo --dry-run"), code(Exit::Done));

@@ -120,6 +120,7 @@ impl Store {
             failed: Vec::new(),
             failovers: Vec::new(),
             external: None,
+            frozen: None,
             since: Wall(0),
             unknown: serde_json::Map::new(),
         };
@@ -395,7 +396,12 @@ fn reverse_names() {
 fn a_withdrawn_master_is_known_and_nobody() {
     let withdrawn = [
         MasterState::Taken { cause: Cause::Lapsed },
-        MasterState::Vacant { proof: Proof::Fenced, cause: Cause::Hung, noticed: Wall(0) },
+        MasterState::Vacant {
+            proof: Proof::Fenced,
+            cause: Cause::Hung,
+            noticed: Wall(0),
+            seen: None,
+        },
         MasterState::Lapsed,
         MasterState::FenceFailed { error: "no".to_owned() },
         MasterState::Unmanaged,

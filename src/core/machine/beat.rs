@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::catalog::Catalog;
 use crate::event::{Action, Armed, Outcome, TxnOutcome};
 use crate::kv::{Compare, Op, OpResult, Revision, Txn};
-use crate::lease::{Beats, beat_interval, beat_within, first_deadline};
+use crate::lease::{Beats, beat_interval, beat_within, first_deadline, lease_of};
 use crate::name::{InstanceId, ServiceName, Term};
 use crate::policy::{Config, Failover, Judge};
 use crate::record::{BeatRecord, FORMAT, MasterRecord, Promise, Record, key};
@@ -125,7 +125,6 @@ impl Machine {
         if reply.succeeded {
             self.beats.revision = reply.revision;
             self.beats.own = true;
-            let lease = config.judge.lease();
             for ((name, term), result) in naming.iter().zip(&reply.results[1..]) {
                 let OpResult::Got(found) = result else { continue };
                 let Some(entry) = found.first() else { continue };
@@ -138,7 +137,7 @@ impl Machine {
                 };
                 if let Ok(record) = read
                     && record.term == *term
-                    && record.promise != Promise::None
+                    && let Some(lease) = lease_of(&record.promise)
                     && self.services.get(name).is_some_and(|own| own.keeps(&record, &config))
                 {
                     let sent = if sabotaged!(DeadlineFromReceipt) { now.time } else { sent };
@@ -200,11 +199,11 @@ impl Machine {
     }
 
     /// A take carried a beat.
-    pub(super) fn take_done(&mut self, now: Now, outcome: &Outcome) {
+    pub(super) fn take_done(&mut self, now: Now, service: &ServiceName, outcome: &Outcome) {
         self.beats.busy = None;
         self.beats.naming.clear();
         let Outcome::Txn(TxnOutcome::Answered { reply, .. }) = outcome else { return };
-        self.beats.taking = None;
+        self.beats.taking.remove(service);
         if reply.succeeded {
             self.beats.revision = reply.revision;
             self.beats.own = true;
@@ -225,12 +224,14 @@ impl Machine {
         let Judge::Shared { fence, .. } = config.judge else { return };
         let fence = if sabotaged!(FenceAtTheDeadline) { Duration::ZERO } else { fence };
         // Unknown how it ended: it stands until a record of its term, or a later one, is seen.
-        self.beats.taking.take_if(|(name, _, kept)| {
-            let view = self.catalog.service(name);
+        let catalog = &self.catalog;
+        self.beats.taking.retain(|name, (_, kept)| {
+            let view = catalog.service(name);
             let term = view.and_then(|view| view.master.as_ref()).map(|at| at.record.term);
-            term >= Some(kept.term)
+            term < Some(kept.term)
         });
-        let taking = self.beats.taking.iter().map(|(name, instance, kept)| (name, instance, *kept));
+        let taking = self.beats.taking.iter();
+        let taking = taking.map(|(name, (instance, kept))| (name, instance, *kept));
         let kept = self.beats.kept.iter().filter_map(|(name, kept)| {
             let record = &self.catalog.service(name)?.master.as_ref()?.record;
             Some((name, &record.holder.instance, *kept))
@@ -266,21 +267,21 @@ fn expect_fences(
     naming: &BTreeMap<ServiceName, Term>,
     now: Time,
 ) {
-    let Judge::Shared { lease, fence } = config.judge else { return };
+    let Judge::Shared { lease: usual, fence } = config.judge else { return };
     let last = catalog.beat(config.host.as_str()).map(|view| &view.beat.record);
     for (name, term) in naming {
         let record = catalog.service(name).and_then(|view| view.master.as_ref());
-        if record.is_none_or(|at| at.record.promise == Promise::None) {
-            continue;
-        }
+        // A freeze outlives the agent, which may be started again while the store is away.
+        let Some(lease) = record.and_then(|at| lease_of(&at.record.promise)) else { continue };
         let last = last.filter(|beat| beat.keeps.get(name) == Some(term));
         let sent = last.and_then(|beat| beat.sent);
+        let lease = if sent.is_some() { lease } else { lease.min(usual) };
         beats.expect(name, *term, first_deadline(now, sent, lease, fence));
     }
 }
 
 /// The comparison and the write of the next beat.
-pub(crate) fn beat_txn(
+fn beat_txn(
     config: &Config,
     beats: &mut Beats,
     naming: &BTreeMap<ServiceName, Term>,
@@ -299,4 +300,18 @@ pub(crate) fn beat_txn(
     };
     let revision: Revision = beats.revision;
     (Compare::Modified(Arc::clone(&key), revision), Op::Put { key, value: beat.encode(), lease: 0 })
+}
+
+/// The beat that rides on a txn of this service: it names what this host keeps, and this term.
+pub(crate) fn carried_beat(cx: &mut Cx<'_>, term: Term) -> (Compare, Op) {
+    let mut naming: BTreeMap<_, _> =
+        cx.beats.kept.iter().map(|(name, kept)| (name.clone(), kept.term)).collect();
+    naming.insert(cx.name.clone(), term);
+    if cx.beats.revision == 0
+        && let Some(known) = cx.catalog.beat(cx.config.host.as_str())
+    {
+        cx.beats.revision = known.beat.revision;
+        cx.beats.counter = known.beat.record.counter;
+    }
+    beat_txn(cx.config, cx.beats, &naming, cx.now.time)
 }

@@ -314,7 +314,7 @@ fn lost(own: &Own, record: &MasterRecord) -> Option<Cause> {
 }
 
 fn paused(cx: &Cx<'_>) -> bool {
-    cx.view.standing().any(|ask| *ask == Ask::Pause)
+    cx.view.held_back().is_some()
 }
 
 /// The story of a term that another tool began.

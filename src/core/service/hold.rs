@@ -93,21 +93,22 @@ impl Service {
     /// *Serving*: is it still true?
     fn serve(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
         let name = at.record.holder.instance.clone();
-        if self.switching(cx, at) {
+        if self.keep_promise(cx, at) || self.switching(cx, at) {
             return;
         }
         let Some(own) = self.own.get(&name) else { return };
         let policy = &cx.settings.policy;
-        if own.hung(cx.now.time, policy.hung_after) {
+        own.look_whether_hung(cx, &name, policy.hung_after);
+        if own.hung(policy.hung_after) {
             let asked = self.failover_asked(cx, at);
-            let paused = cx.view.standing().any(|ask| *ask == Ask::Pause);
-            if (policy.failover == Failover::Auto && !paused) || asked {
+            let held = cx.view.held_back();
+            if (policy.failover == Failover::Auto && held.is_none()) || asked {
                 self.end_holder(cx, at, Cause::Hung);
             } else {
                 self.refuse(format!(
                     "`{name}` hangs, and the service is {}: `sengu failover {}` ends it and moves \
                      mastership",
-                    if paused { "paused" } else { "`failover = \"manual\"`" },
+                    held.map_or("`failover = \"manual\"`", |held| held.state),
                     cx.name
                 ));
             }
@@ -139,8 +140,8 @@ impl Service {
         let Some(own) = self.own.get(name) else { return };
         let Some(state) = own.state() else { return };
         if !own.is_fenced() {
-            if cx.view.standing().any(|ask| *ask == Ask::Pause) {
-                self.refuse(format!("`{name}` takes no writes, and the service is paused"));
+            if let Some(held) = cx.view.held_back() {
+                self.refuse(format!("`{name}` takes no writes, and the service is {}", held.state));
             } else {
                 // Whatever closed it, the fence makes it provable, and ends what it may follow.
                 self.end_holder(cx, at, Cause::NotWritable);
@@ -455,6 +456,7 @@ impl Service {
             failovers: old.map(|old| old.failovers.clone()).unwrap_or_default(),
             since: cx.now.wall,
             external,
+            frozen: None,
             unknown: last.map(|last| last.unknown.clone()).unwrap_or_default(),
         }
     }

@@ -7,11 +7,14 @@
 //! therefore needs no recovery of its own. One file for each part: `hold` (this host has the
 //! term), `take` (nobody has it), `follow` (another has it), `request` (what people ask),
 //! `publish` (`instances/…`), `tell` (hooks and history), `external` (another tool moves it),
-//! `parting` (`loss = "none"` ends), `report` (what `explain` prints).
+//! `loss` (what a takeover may have lost), `parting` (`loss = "none"` ends), `report` (what
+//! `explain` prints).
 
 mod external;
 mod follow;
+pub mod freeze;
 mod hold;
+mod loss;
 mod own;
 mod parting;
 mod publish;
@@ -619,7 +622,12 @@ impl Service {
         record.state = if record.external.is_some() {
             MasterState::Withdrawn { cause, intent: None, fenced: false }
         } else {
-            MasterState::Vacant { proof, cause, noticed }
+            let holder = &at.record.holder;
+            let seen = match &at.record.state {
+                MasterState::Giving { position, .. } => Some(position),
+                _ => self.own.get(&holder.instance).and_then(|own| own.seen_in(&holder.boot_id)),
+            };
+            MasterState::Vacant { proof, cause, noticed, seen: seen.cloned() }
         };
         record.since = cx.now.wall;
         if let Some(failed) = failed

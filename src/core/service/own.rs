@@ -64,6 +64,8 @@ pub(crate) struct Own {
     pub(crate) acted: Time,
     pub(crate) observed_at: Time,
     pub(crate) trail: VecDeque<(Wall, Position)>,
+    /// The life that the newest moment of the trail is of.
+    pub(crate) trail_of: Option<BootId>,
     /// How far apart its moments are kept.
     pub(crate) spacing: Duration,
     pub(crate) quarantine: Option<String>,
@@ -101,6 +103,8 @@ pub(crate) struct Known {
 #[derive(Debug, Clone, Hash)]
 pub(crate) struct Failing {
     pub(crate) since: Time,
+    /// When the last of these looks began.
+    pub(crate) last: Time,
     pub(crate) looks: u32,
     pub(crate) words: String,
     pub(crate) alive: bool,
@@ -120,6 +124,12 @@ impl Own {
 
     pub(crate) fn writable(&self) -> bool {
         self.state().is_some_and(|state| state.writable)
+    }
+
+    /// What it last had while it took writes, if that was in this life.
+    pub(crate) fn seen_in(&self, life: &BootId) -> Option<&Position> {
+        let (_, last) = self.trail.back()?;
+        (self.trail_of.as_ref() == Some(life)).then_some(last)
     }
 
     /// Its process has exited, and no later one was seen.
@@ -168,7 +178,7 @@ impl Own {
         if let Answer::State(state) = seen.answer {
             self.told(now, sent, state);
         } else {
-            self.failed(now, &seen.answer);
+            self.failed(sent, &seen.answer);
         }
     }
 
@@ -186,6 +196,7 @@ impl Own {
             process: self.process,
             acted: self.acted,
             trail: std::mem::take(&mut self.trail),
+            trail_of: self.trail_of.take(),
             spacing: self.spacing,
             // Commands under way were for the old life; their ends are dropped by id.
             ..Self::default()
@@ -204,6 +215,7 @@ impl Own {
             self.closed = 0;
             self.fenced = None;
             self.note_position(now.wall, &state.applied);
+            self.trail_of.clone_from(&self.boot_id);
         } else {
             self.closed = self.closed.saturating_add(1);
         }
@@ -229,14 +241,15 @@ impl Own {
         self.trail.push_back((wall, position.clone()));
     }
 
-    fn failed(&mut self, now: Now, answer: &Answer) {
+    fn failed(&mut self, sent: Time, answer: &Answer) {
         let words = words(answer, self.process);
         let looks = self.failing.as_ref().map_or(0, |failing| failing.looks).saturating_add(1);
         let silent = *answer == Answer::Silent;
         // Silence counts from its own beginning.
         let since = self.failing.as_ref().filter(|failing| failing.silent == silent);
-        let since = since.map_or(now.time, |failing| failing.since);
-        self.failing = Some(Failing { since, looks, words, alive: answer.alive(), silent });
+        let since = since.map_or(sent, |failing| failing.since);
+        let alive = answer.alive();
+        self.failing = Some(Failing { since, last: sent, looks, words, alive, silent });
     }
 
     pub(crate) fn exited(&mut self, now: Now, boot_id: &BootId) {
@@ -345,15 +358,36 @@ impl Own {
         }
     }
 
-    /// Silent for long, and its process does nothing that would explain it.
-    pub(crate) fn hung(&self, now: Time, after: Duration) -> bool {
+    /// Silent for long, and its process does nothing that would explain it. The last look began
+    /// after all that time: what the process did since an earlier one nobody knows.
+    pub(crate) fn hung(&self, after: Duration) -> bool {
         if sabotaged!(HungAtOnce) && self.failing.is_some() {
             return true;
         }
-        let idle = matches!(self.process, Process::Sleeping | Process::Stopped | Process::DiskWait);
-        idle && self.failing.as_ref().is_some_and(|failing| {
-            failing.silent && failing.looks >= FAILURES && now >= failing.since + after
+        self.seems_hung().is_some_and(|failing| {
+            failing.looks >= FAILURES && failing.last >= failing.since + after
         })
+    }
+
+    fn seems_hung(&self) -> Option<&Failing> {
+        let idle = matches!(self.process, Process::Sleeping | Process::Stopped | Process::DiskWait);
+        self.failing.as_ref().filter(|failing| idle && failing.silent)
+    }
+
+    /// Asks for the look that decides whether it hangs, when it is time for it.
+    pub(crate) fn look_whether_hung(
+        &self,
+        cx: &mut Cx<'_>,
+        instance: &InstanceName,
+        after: Duration,
+    ) {
+        let Some(failing) = self.seems_hung() else { return };
+        let due = failing.since + after;
+        if cx.now.time < due {
+            cx.out.wake(due);
+        } else if failing.last < due {
+            self.observe(cx, instance);
+        }
     }
 
     /// Is it, or was it in this life of its process, in step with the master, or the master?

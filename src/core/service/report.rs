@@ -109,8 +109,8 @@ fn would_take(view: &ServiceView, service: &Service) -> Vec<InstanceName> {
 
 fn standing_refusals(view: &ServiceView, policy: &Policy) -> Vec<String> {
     let mut refusals = Vec::new();
-    if view.standing().any(|ask| *ask == crate::record::Ask::Pause) {
-        refusals.push("paused: sengu moves nothing by itself until it ends".to_owned());
+    if let Some(held) = view.held_back() {
+        refusals.push(format!("{}: sengu moves nothing by itself until it ends", held.state));
     }
     if policy.failover == Failover::Manual {
         refusals.push(

@@ -132,6 +132,7 @@ impl Service {
                 Ask::Adopt { .. } => true,
                 Ask::Release
                 | Ask::Pause
+                | Ask::Freeze
                 | Ask::Drain { .. }
                 | Ask::Before(_)
                 | Ask::After { .. } => false,
@@ -295,6 +296,7 @@ impl Service {
         let mut record = at.record.clone();
         record.state = MasterState::Unmanaged;
         record.external = None;
+        record.frozen = None;
         record.since = cx.now.wall;
         let key = request_key(cx, &id);
         let mut done = asked.record.clone();
@@ -605,7 +607,12 @@ fn under_way(cx: &Cx<'_>, id: &str, request: &RequestRecord) -> bool {
         Ask::Switchover { .. } | Ask::Failover { .. } => {
             request.term.map(crate::name::Term::next) == Some(record.term)
         }
-        Ask::Release | Ask::Pause | Ask::Drain { .. } | Ask::Before(_) | Ask::After { .. } => false,
+        Ask::Release
+        | Ask::Pause
+        | Ask::Freeze
+        | Ask::Drain { .. }
+        | Ask::Before(_)
+        | Ask::After { .. } => false,
     };
     match &record.state {
         MasterState::Withdrawn { intent, .. } => intent.as_deref() == Some(id),

@@ -57,6 +57,10 @@ pub(super) fn in_sync<'a>(view: &'a ServiceView, record: &'a MasterRecord) -> In
     let known = of_term(view, record).map(|at| &at.record).filter(|sync| sync.complete);
     InSync {
         holder: &record.holder.instance,
+        seen: match &record.state {
+            MasterState::Vacant { seen, .. } => seen.as_ref(),
+            _ => None,
+        },
         copies: known.map(|sync| sync.copies.keys().collect()).unwrap_or_default(),
         finals_needed: known.map_or(0, SyncRecord::finals_needed),
     }
@@ -287,9 +291,11 @@ impl Service {
         let enough = next.acknowledging() >= next.acks;
         let asked = self.asking(cx, current);
         let settled = self.awaiting.is_some_and(|since| known.sent >= since.max(asked) + SETTLED);
+        // Who leaves in this very decision may have acknowledged since the last look.
+        let stands = current.position.is_none() && current.copies == next.copies;
         if next.position.is_none() && surely && enough {
-            // Read after the last one that left: what it alone had is in it.
-            if settled {
+            // Read after the last one that left stood so: what it alone had is in it.
+            if settled && stands {
                 next.position = Some(known.state.held().clone());
             } else {
                 let due = cx.now.time + SETTLED;
@@ -477,7 +483,11 @@ impl Service {
     /// Do more copies acknowledge than stand in the record? What such a one alone has, nobody asks
     /// for.
     fn strangers(&mut self, cx: &mut Cx<'_>, current: &SyncRecord, semi: SemiSync) -> bool {
-        let known = u32::try_from(current.copies.len()).unwrap_or(u32::MAX);
+        // Of one that a person took out of the configuration no agent saw that it stopped.
+        let known = current.copies.iter().filter(|(name, standing)| {
+            **standing != Standing::Off || cx.view.instances.contains_key(*name)
+        });
+        let known = u32::try_from(known.count()).unwrap_or(u32::MAX);
         if semi.clients <= known {
             self.strange_since = None;
             return false;

@@ -1,14 +1,12 @@
 //! Nobody has the term: look, detach, write finals, rank, take.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::candidate::{Copy, Ranking, Refusal, Terms, rank};
 use crate::catalog::{At, ServiceView};
 use crate::event::{Action, Command, LookOutcome};
 use crate::kv::{Compare, Op};
-use crate::lease::Kept;
-use crate::machine::beat_txn;
+use crate::machine::carried_beat;
 use crate::name::{InstanceName, Term};
 use crate::observation::InstanceState;
 use crate::policy::{Failover, Judge, Loss};
@@ -107,10 +105,10 @@ impl Service {
                 by: Some(request.record.asker()),
             });
         }
-        if cx.view.standing().any(|ask| *ask == Ask::Pause) {
+        if let Some(held) = cx.view.held_back() {
             return Err(format!(
-                "paused: `sengu resume {}` lets it act, `sengu failover {}` moves it now",
-                cx.name, cx.name
+                "{}: `sengu {} {}` lets it act, `sengu failover {}` moves it now",
+                held.state, held.end, cx.name, cx.name
             ));
         }
         if self.attempts_spent(cx, record) {
@@ -482,12 +480,7 @@ impl Service {
             (Cause::Lapsed, record.since)
         };
         let mut story = Story::new(cause, Some(record.holder.instance.clone()));
-        let none = super::sync::counts(cx, record) && !mandate.lossy;
-        story.loss = if none || sabotaged!(LossIsNothing) {
-            "nothing: it holds every acknowledged write".to_owned()
-        } else {
-            self.loss(cx, record, name)
-        };
+        story.loss = self.loss(cx, record, name, mandate.lossy);
         story.ranking = ranking;
         story.asked_by.clone_from(&mandate.by);
         story.steps = vec![
@@ -503,9 +496,11 @@ impl Service {
         let sync = key::sync(cx.name);
         let revision = cx.revision(&sync);
         when.push(Compare::Modified(sync, revision));
-        let pause = super::hold::request_key(cx, "pause");
-        let revision = cx.revision(&pause);
-        when.push(Compare::Modified(pause, revision));
+        for held in ["pause", "freeze"] {
+            let held = super::hold::request_key(cx, held);
+            let revision = cx.revision(&held);
+            when.push(Compare::Modified(held, revision));
+        }
         if let Some((id, revision)) = &mandate.request {
             when.push(Compare::Modified(super::hold::request_key(cx, id), *revision));
         }
@@ -558,21 +553,11 @@ impl Service {
         }
         self.trim_history(cx, &mut then);
         if shared {
-            let mut naming: BTreeMap<_, _> =
-                cx.beats.kept.iter().map(|(name, kept)| (name.clone(), kept.term)).collect();
-            naming.insert(cx.name.clone(), record.term);
-            if cx.beats.revision == 0
-                && let Some(known) = cx.catalog.beat(cx.config.host.as_str())
-            {
-                cx.beats.revision = known.beat.revision;
-                cx.beats.counter = known.beat.record.counter;
-            }
             if record.state == MasterState::Serving && record.promise != Promise::None {
                 let deadline = cx.now.time + cx.config.judge.lease();
-                let kept = Kept { term: record.term, deadline, acknowledged: false };
-                cx.beats.taking = Some((cx.name.clone(), name.clone(), kept));
+                cx.beats.take(cx.name, name, record.term, deadline);
             }
-            let (compare, beat) = beat_txn(cx.config, cx.beats, &naming, cx.now.time);
+            let (compare, beat) = carried_beat(cx, record.term);
             when.push(compare);
             then.push(beat);
         }
@@ -687,56 +672,6 @@ impl Service {
             None => self.doing = Some(format!("fencing {name}")),
         }
         true
-    }
-
-    /// What a failover may have lost, in words.
-    fn loss(&self, cx: &Cx<'_>, record: &MasterRecord, name: &InstanceName) -> String {
-        let Some(taken) = cx.view.finals.get(&(record.term, name.clone())) else {
-            return "unknown".to_owned();
-        };
-        let position = &taken.record.received;
-        if let Some(before) = cx.view.history.get(&record.term)
-            && before.record.cause != Cause::Adopted
-            && !before.record.steps.iter().any(|step| step.name == "serving")
-        {
-            // That term never served: what was lost, was lost to the one before it. A later life of
-            // the one that took it may have less than it had then.
-            let same = taken.record.boot_id == record.holder.boot_id;
-            return if before.record.to == *name && same {
-                before.record.loss.clone()
-            } else {
-                "unknown: the move before this one failed".to_owned()
-            };
-        }
-        // A later life of it may have less than what was acknowledged, and so may one that
-        // somebody pointed at another server before sengu fenced it.
-        let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
-        let closed_by_hand =
-            matches!(record.state, MasterState::Vacant { cause: Cause::NotWritable, .. });
-        let same_life = last.filter(|own| own.record.boot_id == record.holder.boot_id);
-        if let Some(own) = same_life.filter(|_| !closed_by_hand) {
-            return match position.covers(&own.record.received) {
-                Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
-                Covering::Lacks(units) => {
-                    format!("{units} {} of the old master's writes", position.unit())
-                }
-                Covering::Incomparable => "unknown: the histories cannot be compared".to_owned(),
-            };
-        }
-        let trail = self.own.get(&record.holder.instance).map(|own| &own.trail);
-        let level = trail.and_then(|trail| {
-            trail
-                .iter()
-                .rev()
-                .find(|(_, seen)| matches!(position.covers(seen), Covering::Covers(_)))
-        });
-        match level {
-            Some((at, _)) => {
-                let ms = record.since.0.saturating_sub(at.0).max(0);
-                format!("unknown, at most the writes of the last {ms} ms before it was withdrawn")
-            }
-            None => "unknown: the old master's last position was not seen".to_owned(),
-        }
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
         failed: Vec::new(),
         failovers: Vec::new(),
         external: None,
+        frozen: None,
         since: Wall(0),
         unknown: serde_json::Map::new(),
     };

@@ -58,7 +58,7 @@ impl Stage {
             return;
         }
         let (proof, cause, noticed) = (Proof::Exited, Cause::ProcessExited, self.now.wall);
-        let state = MasterState::Vacant { proof, cause, noticed };
+        let state = MasterState::Vacant { proof, cause, noticed, seen: None };
         let vacant = MasterRecord { state, since: noticed, ..record.clone() };
         let key = key::master(&self.name);
         let value = vacant.encode();

@@ -148,7 +148,7 @@ fn held() -> [MasterState; 6] {
         MasterState::Taken { cause: Cause::ProcessExited },
         MasterState::Serving,
         MasterState::Giving { to, position, request: "move".to_owned() },
-        MasterState::Vacant { proof: Proof::Fenced, cause: Cause::Hung, noticed },
+        MasterState::Vacant { proof: Proof::Fenced, cause: Cause::Hung, noticed, seen: None },
         MasterState::Lapsed,
         MasterState::FenceFailed { error: "the fence failed".to_owned() },
     ]
@@ -228,6 +228,27 @@ fn a_taker_that_is_not_configured_can_be_released() {
     world.run_for(Duration::from_secs(70));
     let stand = world.stand("release");
     assert_eq!(world.state(), MasterState::Unmanaged, "{stand:?}\n{}", world.tell());
+}
+
+/// Another host has taken the term and does not open its master: what is waited for is said.
+#[test]
+fn the_wait_for_another_host_is_said() {
+    let copy = Database::replica(1, "cache1", position("first", 100));
+    let mut world = World::new(Failover::Auto, shared(), &[("cache2", copy)]);
+    let taken = MasterState::Taken { cause: Cause::ProcessExited };
+    world.adopted(1, taken, "cache1", &[position("first", 0)]);
+    let mut record = world.master();
+    (record.holder.host, record.holder.agent) =
+        (HostName::new("db3").expect("a good name"), "other".to_owned());
+    world.put_record(key::master(&service()), &record);
+    world.start_agent();
+    world.run_for(Duration::from_secs(1));
+    let told = world.tell();
+    assert!(told.contains("waiting for host db3 to open cache1"), "{told}");
+    world.txns_take = Duration::from_secs(20);
+    world.run_for(Duration::from_secs(9));
+    let told = world.tell();
+    assert!(told.contains("ending term 1: host db3 beats no more"), "{told}");
 }
 
 /// The old master's host beats no more; this host cannot look at it, and another one can.

@@ -174,6 +174,7 @@ impl World {
             failed: Vec::new(),
             failovers: Vec::new(),
             external: None,
+            frozen: None,
             since: self.now().wall,
             unknown: serde_json::Map::new(),
         };

@@ -64,6 +64,13 @@ impl World {
                 let sent = Time(self.clock);
                 self.end(id, Outcome::Txn(TxnOutcome::Answered { sent, reply }));
             }
+            Store::Mute => {
+                // The changes are those that the agent would have been told.
+                let waiting = self.events.len();
+                self.apply(txn);
+                self.events.truncate(waiting);
+                self.end(id, unknown("its answer is lost"));
+            }
             Store::FailsAtOnce => self.end(id, unknown("it failed")),
             Store::CutOff => {
                 let outcome = unknown("no answer in time");

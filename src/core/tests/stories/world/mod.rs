@@ -49,6 +49,8 @@ pub(crate) enum Store {
     CutOff,
     /// The same, told at once.
     FailsAtOnce,
+    /// Applies it, and nobody hears of that, nor of any change.
+    Mute,
 }
 
 /// Everything there is. The fields that stories set or read are open to them.

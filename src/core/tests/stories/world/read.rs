@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sengu_core::catalog::Named;
+use sengu_core::catalog::{Named, ServiceView};
 use sengu_core::event::Command;
 use sengu_core::explain::Explanation;
 use sengu_core::name::Term;
@@ -124,6 +124,11 @@ impl World {
             Named::Master(name, _) => Some(name.to_string()),
             Named::Withdrawn(_) => None,
         }
+    }
+
+    /// The service as this agent's outputs see it.
+    pub(crate) fn view(&self) -> Arc<ServiceView> {
+        self.machine.catalog().service(&service()).cloned().unwrap_or_default()
     }
 
     /// What the agent does not do, and why.

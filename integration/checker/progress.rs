@@ -1,0 +1,51 @@
+//! That something happens: where nobody acknowledged for long, a move or a refusal that was said;
+//! after the last fault, the steady state in bounded time; and terms that make sense.
+
+use super::history::History;
+use super::verdict::Verdict;
+use super::writes;
+
+pub(super) fn judge(history: &History, verdicts: &mut Vec<Verdict>) {
+    terms(history, verdicts);
+    let bound = history.bounds.standstill;
+    for (from, until) in writes::gaps(history).into_iter().filter(|gap| gap.1 - gap.0 > bound) {
+        let within = |at| from <= at && at <= from + bound;
+        let moved = history.terms.iter().any(|term| within(term.began) || within(term.taken));
+        let said = history.refusals.iter().any(|it| it.from <= from + bound && it.until >= from);
+        if !moved && !said {
+            verdicts.push(Verdict::SilentStandstill { from, until });
+        }
+    }
+    match &history.rest {
+        None => verdicts.push(Verdict::NothingRecorded("how it came to rest".into())),
+        Some(rest) => {
+            let took = rest.steady.map(|steady| steady - rest.healed);
+            if took.is_none_or(|took| took > history.bounds.converge) {
+                let (healed, missing) = (rest.healed, rest.missing.clone());
+                verdicts.push(Verdict::NotConverged { healed, took, missing });
+            }
+        }
+    }
+}
+
+fn terms(history: &History, verdicts: &mut Vec<Verdict>) {
+    let mut wrong = |term, how: &str| {
+        verdicts.push(Verdict::TermsContradict { term, how: how.to_owned() });
+    };
+    for pair in history.terms.windows(2) {
+        let [before, after] = pair else { continue };
+        if after.term == before.term {
+            wrong(after.term, "it was taken twice");
+        } else if after.term != before.term + 1 {
+            wrong(after.term, "the one before it is not in the history");
+        }
+        if after.taken < before.taken {
+            wrong(after.term, "it was taken before the one before it");
+        }
+    }
+    for term in &history.terms {
+        if term.served.is_some_and(|served| served < term.taken) {
+            wrong(term.term, "it served before it was taken");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Several hosts, each with an agent and a server of its own, on one etcd: what is shown for one
+//! database is shown for the others.
+//!
+//! Where clients write across a move the test ends with the judge: no two servers took writes in
+//! turns, by what every client was told and, for MySQL and MariaDB, by the servers' own logs.
+
+use std::time::{Duration, Instant};
+
+use integration::rig::hosts::{Host, Hosted, Hosts, Settings};
+use integration::rig::mysql::{Flavour, Mysql};
+use integration::rig::redis::Redis;
+use integration::rig::writer::{gap, lost};
+use integration::rig::{MysqlSettings, Watcher, soon, trio, until, wait};
+use rustix::process::Signal;
+
+use crate::{LATER, SOON};
+
+/// The default lease.
+const LEASE: Duration = Duration::from_secs(6);
+/// How soon after it the name of a host that died leads elsewhere.
+const TAKEN: Duration = Duration::from_millis(1500);
+
+/// A test for each database.
+macro_rules! for_each {
+    ($run:ident: $redis:ident, $mariadb:ident, $mysql:ident) => {
+        #[test]
+        fn $redis() {
+            $run(&Settings::<Redis>::default());
+        }
+
+        for_both!($run: $mariadb, $mysql);
+    };
+}
+
+/// A test for MariaDB and one for MySQL.
+macro_rules! for_both {
+    ($run:ident: $mariadb:ident, $mysql:ident) => {
+        #[test]
+        fn $mariadb() {
+            $run(&Settings::<Mysql>::new(MysqlSettings::new(Flavour::MariaDb)));
+        }
+
+        #[test]
+        fn $mysql() {
+            $run(&Settings::<Mysql>::new(MysqlSettings::new(Flavour::mysql())));
+        }
+    };
+}
+
+/// Waits as long as a lease: whoever was late is late by now.
+fn a_lease_later() {
+    let since = Instant::now();
+    until("a lease has passed", LEASE * 2, || (since.elapsed() > LEASE).then_some(()));
+}
+
+/// Asks for a switchover that must be done.
+#[track_caller]
+fn switched<S: Hosted>(at: &Host<S>, to: &Host<S>) {
+    let told =
+        at.agent.sengu(&["switchover", S::SERVICE, "--to", to.server.name(), "--wait", "15"]);
+    let explained = || at.agent.sengu(&["explain", S::SERVICE]).all();
+    assert_eq!(told.code, Some(0), "{}\n{}\n{}", told.all(), explained(), at.agent.tail());
+}
+
+/// The process of the master dies; its old host follows; a person moves it back.
+fn replaced_and_moved_back<S: Hosted>(settings: &Settings<S>) {
+    let hosts = Hosts::adopted(settings);
+    let [old, reader, _] = &hosts.hosts[..] else { panic!("three hosts") };
+    hosts.until_ready(reader, LATER * 2);
+    let clients = hosts.writing(reader);
+    let killed = Instant::now();
+    old.server.kill();
+    let (new, named) = hosts.until_other(reader, old, SOON);
+    clients.following.until_acked_by(new.server.address(), 30);
+    for host in &hosts.hosts {
+        hosts.until_named(host, new, SOON);
+    }
+    println!("{}: named {} ms after the kill", S::SERVICE, (named - killed).as_millis());
+    let masters = [old.server.address(), new.server.address()];
+    hosts.judge(clients, &masters);
+    // The judge has started it again, if nobody else had.
+    hosts.until_followed(new, LATER);
+    hosts.until_ready(reader, LATER * 2);
+
+    let following = S::following("back", reader.agent.dns, &Hosts::<S>::master_name());
+    following.until_acked_by(new.server.address(), 20);
+    // Asked of a host that has no part in it, or the giver's.
+    switched(reader, old);
+    following.until_acked_by(old.server.address(), 20);
+    hosts.until_followed(old, LATER);
+    let told = following.end();
+    assert_eq!(lost(&told, &old.server.serials("back")), [0_u64; 0], "a planned move lost writes");
+    assert_eq!(hosts.writable(), [old.server.address()]);
+}
+
+for_each!(replaced_and_moved_back:
+    a_killed_redis_master_is_replaced_by_another_host_and_moved_back,
+    a_killed_mariadb_master_is_replaced_by_another_host_and_moved_back,
+    a_killed_mysql_master_is_replaced_by_another_host_and_moved_back);
+
+/// Agent, database and a member of etcd stand still at once, and nothing of that host ever answers
+/// again: links are not even closed.
+fn host_dies<S: Hosted>(settings: &Settings<S>) {
+    let mut hosts = Hosts::adopted(settings);
+    let watcher = Watcher::start(hosts.hosts[1].agent.dns, &Hosts::<S>::master_name());
+    let clients = hosts.writing(&hosts.hosts[1]);
+    let address = hosts.hosts[0].server.address();
+    hosts.until_ready(&hosts.hosts[1], LATER * 2);
+    let died = Instant::now();
+    hosts.hosts[0].agent.signal(Signal::STOP);
+    hosts.hosts[0].server.stop();
+    hosts.etcd.stop(0);
+    let [old, reader, ..] = &hosts.hosts[..] else { panic!("hosts") };
+    let (new, named) = hosts.until_other(reader, old, LEASE + TAKEN);
+    clients.following.until_acked_by(new.server.address(), 30);
+    let new_address = new.server.address();
+    let took = named - died;
+    println!("{}: named {} ms after the host died", S::SERVICE, took.as_millis());
+    assert!(took <= LEASE + TAKEN, "{took:?}");
+    assert_eq!(watcher.masters(), [address.ip(), new_address.ip()]);
+
+    // It comes back, and follows or is set apart.
+    old.server.kill();
+    hosts.hosts[0].agent.kill();
+    hosts.etcd.kill(0);
+    hosts.etcd.restart(0);
+    hosts.hosts[0].server.restart();
+    hosts.hosts[0].agent.restart();
+    let [old, reader, ..] = &hosts.hosts[..] else { panic!("hosts") };
+    let name = format!("{} is quarantined", old.server.name());
+    let stands = soon(LATER * 2, || {
+        assert_eq!(hosts.writable(), [new_address], "{}", old.agent.tail());
+        let apart = || reader.agent.status(S::SERVICE)["problems"].to_string().contains(&name);
+        (old.server.follows(new_address) || apart()).then_some(())
+    });
+    let explained = || old.agent.sengu(&["explain", S::SERVICE]).all();
+    assert!(stands.is_some(), "it does not stand:\n{}\n{}", explained(), old.agent.tail());
+    hosts.judge(clients, &[address, new_address]);
+}
+
+for_each!(host_dies:
+    a_redis_host_that_dies_is_replaced_once_its_lease_is_over,
+    a_mariadb_host_that_dies_is_replaced_once_its_lease_is_over,
+    a_mysql_host_that_dies_is_replaced_once_its_lease_is_over);
+
+/// Two hosts with databases; the third only runs a member of etcd.
+#[test]
+fn of_two_hosts_with_a_witness_the_other_takes_over() {
+    let scene = trio::Settings { count: 2, ..trio::Settings::default() };
+    host_dies(&Settings::<Redis>::new(scene));
+}
+
+#[test]
+fn of_two_mariadb_hosts_with_a_witness_the_other_takes_over() {
+    let scene = MysqlSettings { count: 2, ..MysqlSettings::new(Flavour::MariaDb) };
+    host_dies(&Settings::<Mysql>::new(scene));
+}
+
+#[test]
+fn of_two_mysql_hosts_with_a_witness_the_other_takes_over() {
+    let scene = MysqlSettings { count: 2, ..MysqlSettings::new(Flavour::mysql()) };
+    host_dies(&Settings::<Mysql>::new(scene));
+}
+
+/// The agent is killed and started again, and upgraded: told to end, another one in its place.
+/// Then it stays away: its name goes, and nobody takes over from a master that is seen to take
+/// writes.
+fn agent_goes<S: Hosted>(settings: &Settings<S>) {
+    let mut hosts = Hosts::adopted(settings);
+    let address = hosts.hosts[0].server.address();
+    let clients = hosts.writing(&hosts.hosts[1]);
+    let term = hosts.term(&hosts.hosts[0]);
+    hosts.hosts[0].agent.restart();
+    hosts.until_named(&hosts.hosts[1], &hosts.hosts[0], SOON);
+    hosts.hosts[0].agent.signal(Signal::TERM);
+    let ended = hosts.hosts[0].agent.wait_ended(LATER);
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    hosts.hosts[0].agent.restart();
+    a_lease_later();
+    hosts.until_named(&hosts.hosts[1], &hosts.hosts[0], SOON);
+    assert_eq!(hosts.term(&hosts.hosts[1]), term, "{}", hosts.hosts[0].agent.tail());
+    let gap = gap(&clients.pinned[0].acks());
+    assert!(gap < Duration::from_secs(1), "no write gap: {gap:?}");
+
+    hosts.hosts[0].agent.kill();
+    hosts.hosts[1].agent.until_name(&Hosts::<S>::master_name(), &[], LEASE + SOON);
+    let before = clients.pinned[0].acked_by(address);
+    let stays = wait::holds(LEASE, || hosts.writable() == [address]);
+    let reader = &hosts.hosts[1].agent;
+    let explained = reader.sengu(&["explain", S::SERVICE]).all();
+    assert!(stays, "{:?} take writes\n{explained}\n{}", hosts.writable(), reader.tail());
+    assert!(clients.pinned[0].acked_by(address) > before, "it takes writes all the while");
+    let told = ["still takes writes", "still receives"].iter().any(|why| explained.contains(why));
+    assert!(told, "the reason is told: {explained}");
+    hosts.hosts[0].agent.restart();
+    let named =
+        soon(LATER * 2, || hosts.hosts[1].agent.addresses(&Hosts::<S>::master_name()).pop());
+    assert!(named.is_some(), "nobody is named again\n{}", hosts.hosts[0].agent.tail());
+    // It was lapsed: whoever serves now, serves under a later term.
+    assert!(hosts.term(&hosts.hosts[1]) > term);
+    let told = clients.end();
+    let servers: Vec<&S> = hosts.hosts.iter().map(|host| &host.server).collect();
+    let mut masters = vec![address];
+    masters.extend(servers.iter().map(|it| it.address()).filter(|it| named == Some(it.ip())));
+    masters.dedup();
+    S::judge(&servers, &masters, &told);
+}
+
+for_each!(agent_goes:
+    an_agent_beside_a_redis_master_may_go_and_come_and_its_end_moves_nothing,
+    an_agent_beside_a_mariadb_master_may_go_and_come_and_its_end_moves_nothing,
+    an_agent_beside_a_mysql_master_may_go_and_come_and_its_end_moves_nothing);
+
+/// etcd stands still as a whole: the fence goes off within the lease, and the master is opened
+/// again when it is back.
+fn store_goes<S: Hosted>(settings: &Settings<S>) {
+    let hosts = Hosts::adopted(settings);
+    let [master, reader, _] = &hosts.hosts[..] else { panic!("three hosts") };
+    let clients = hosts.writing(reader);
+    let address = master.server.address();
+    let term = hosts.term(master);
+    let cut = Instant::now();
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.stop(member);
+    }
+    let closed = soon(LEASE, || (!master.server.writable()).then(Instant::now));
+    let closed = closed.unwrap_or_else(|| panic!("never fenced\n{}", master.agent.tail()));
+    assert!(closed - cut <= LEASE, "fenced after {:?}", closed - cut);
+    for host in &hosts.hosts {
+        host.agent.until_name(&Hosts::<S>::master_name(), &[], LEASE);
+    }
+    let last = clients.pinned[0].acks().iter().map(|ack| ack.acked).max().expect("it wrote");
+    assert!(last - cut <= LEASE, "acknowledged {:?} after the store was gone", last - cut);
+    let resumed = Instant::now();
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.resume(member);
+    }
+    let named = || reader.agent.addresses(&Hosts::<S>::master_name()).pop();
+    let new = soon(LATER * 3, || named().map(|one| (one, Instant::now())));
+    let (new, when) = new.unwrap_or_else(|| panic!("nobody is named\n{}", master.agent.tail()));
+    println!(
+        "{}: fenced after {} ms, {new} named {} ms after the store was back",
+        S::SERVICE,
+        (closed - cut).as_millis(),
+        (when - resumed).as_millis()
+    );
+    assert!(hosts.term(reader) > term, "it goes on under a later term");
+    let new = hosts.hosts.iter().map(|it| it.server.address()).find(|it| it.ip() == new);
+    let new = new.expect("one of the hosts");
+    clients.following.until_acked_by(new, clients.following.acked_by(new) + 10);
+    let mut masters = vec![address, new];
+    masters.dedup();
+    hosts.judge(clients, &masters);
+}
+
+for_each!(store_goes:
+    a_redis_master_without_a_store_is_fenced_within_its_lease_and_opened_again_after,
+    a_mariadb_master_without_a_store_is_fenced_within_its_lease_and_opened_again_after,
+    a_mysql_master_without_a_store_is_fenced_within_its_lease_and_opened_again_after);
+
+/// Frozen: etcd stands still as a whole for longer than a lease, and the master goes on. Thawed, it
+/// is fenced as ever.
+#[test]
+fn a_frozen_master_outlives_its_store_and_is_fenced_again_once_thawed() {
+    let hosts = Hosts::adopted(&Settings::default());
+    let [master, reader, _] = &hosts.hosts[..] else { panic!("three hosts") };
+    let clients = hosts.writing(reader);
+    let term = hosts.term(master);
+    let told = reader.agent.sengu(&["freeze", "--all", "--for", "5m", "--comment", "etcd moves"]);
+    assert!(told.good().out.contains("frozen for 5m"));
+    assert!(reader.agent.sengu(&["status"]).good().out.contains("frozen"));
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.stop(member);
+    }
+    let open = wait::holds(LEASE * 3 / 2, || master.server.is_master());
+    assert!(open, "it was fenced\n{}", master.agent.tail());
+    // Names still go by what an agent knows.
+    reader.agent.until_name(&Hosts::<Redis>::master_name(), &[], SOON);
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.resume(member);
+    }
+    hosts.until_named(reader, master, LATER);
+    assert_eq!(hosts.term(reader), term, "nothing moved\n{}", master.agent.tail());
+    let gap = gap(&clients.pinned[0].acks());
+    assert!(gap < Duration::from_secs(1), "no write gap: {gap:?}");
+
+    reader.agent.sengu(&["thaw", "--all"]).good();
+    until("the usual promise is back", LATER, || {
+        let explained = reader.agent.sengu(&["explain", trio::SERVICE]).all();
+        explained.contains("within 6000 ms").then_some(())
+    });
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.stop(member);
+    }
+    let closed = soon(LEASE, || (!master.server.is_master()).then_some(()));
+    assert!(closed.is_some(), "never fenced\n{}", master.agent.tail());
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.resume(member);
+    }
+}

@@ -1,0 +1,196 @@
+//! Faults on real servers, and schedules of them drawn from a seed.
+//!
+//! Pure: the same seed is the same schedule on every machine; what happens then is not. An agent
+//! is away only for much less than a lease: an agent that stays dead beside its database is a
+//! limit that is documented, and nothing to be found here.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::sim::random::Random;
+
+/// What happens to a host, by its place in the cluster from 0 on, or to a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The database is killed, and started again at the end.
+    Kill(usize),
+    /// The database is killed, and a supervisor starts it again at once.
+    KillAndRestart(usize),
+    /// The database is killed, and started again at the end with nothing.
+    KillAndEmpty(usize),
+    /// The database stands still.
+    Hang(usize),
+    /// The agent is killed and started again.
+    KillAgent(usize),
+    /// The agent stands still for a moment.
+    HangAgent(usize),
+    /// The member of the store is killed, and started again at the end.
+    KillStore(usize),
+    /// The member of the store stands still.
+    HangStore(usize),
+    /// The host is cut off.
+    Isolate(usize),
+    /// Nothing of this host reaches the others, and all of theirs reaches it.
+    Mute(usize),
+    /// Nothing passes from the one to the other, and all the other way.
+    HalfOpen(usize, usize),
+    /// Nothing passes between the two.
+    Cut(usize, usize),
+    /// Everything from and to the host is late by so many milliseconds.
+    Delay(usize, u16),
+    /// So many of a thousand packets from and to the host are lost.
+    Drop(usize, u16),
+    /// So many kilobytes a second pass from and to the host.
+    Slow(usize, u16),
+    /// A person asks for a switchover on this host.
+    Switchover(usize),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = |at: &usize| at + 1;
+        match self {
+            Self::Kill(at) => write!(to, "the database of host {} is killed", host(at)),
+            Self::KillAndRestart(at) => {
+                write!(to, "the database of host {} is killed and restarted at once", host(at))
+            }
+            Self::KillAndEmpty(at) => {
+                write!(to, "the database of host {} is killed and comes back empty", host(at))
+            }
+            Self::Hang(at) => write!(to, "the database of host {} stands still", host(at)),
+            Self::KillAgent(at) => write!(to, "the agent of host {} is killed", host(at)),
+            Self::HangAgent(at) => write!(to, "the agent of host {} stands still", host(at)),
+            Self::KillStore(at) => write!(to, "the store of host {} is killed", host(at)),
+            Self::HangStore(at) => write!(to, "the store of host {} stands still", host(at)),
+            Self::Isolate(at) => write!(to, "host {} is cut off", host(at)),
+            Self::Mute(at) => write!(to, "nothing comes from host {}", host(at)),
+            Self::HalfOpen(from, at) => {
+                write!(to, "nothing passes from host {} to {}", host(from), host(at))
+            }
+            Self::Cut(one, other) => {
+                write!(to, "nothing passes between hosts {} and {}", host(one), host(other))
+            }
+            Self::Delay(at, millis) => write!(to, "host {} is {millis} ms away", host(at)),
+            Self::Drop(at, loss) => write!(to, "host {} loses {loss} of 1000 packets", host(at)),
+            Self::Slow(at, rate) => write!(to, "host {} has {rate} kB/s", host(at)),
+            Self::Switchover(at) => write!(to, "a switchover is asked for on host {}", host(at)),
+        }
+    }
+}
+
+/// A fault with its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deed {
+    /// What.
+    pub fault: Fault,
+    /// How long it lasts.
+    pub lasts: Duration,
+}
+
+/// An episode: its deeds happen together, each for its own time, and all is mended after them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// The seed and the number that it is drawn from.
+    pub seed: (u64, u32),
+    /// One or two.
+    pub deeds: Vec<Deed>,
+}
+
+impl Schedule {
+    /// The episode with this number of a seed, for so many hosts; `master` is the place of the
+    /// one that most faults of a kind that needs a victim go to.
+    #[must_use]
+    pub fn draw(seed: u64, number: u32, hosts: usize, master: usize) -> Self {
+        let mut random = Random::stream(seed, &format!("episode {number}"));
+        let mut deeds = vec![deed(&mut random, hosts, master)];
+        if random.permille(300) {
+            let second = deed(&mut random, hosts, master);
+            if !alike(deeds[0].fault, second.fault) {
+                deeds.push(second);
+            }
+        }
+        Self { seed: (seed, number), deeds }
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "seed {} episode {}:", self.seed.0, self.seed.1)?;
+        for Deed { fault, lasts } in &self.deeds {
+            write!(to, " {fault} for {} ms;", lasts.as_millis())?;
+        }
+        Ok(())
+    }
+}
+
+/// Do both want the same process or the same kind of link?
+fn alike(one: Fault, other: Fault) -> bool {
+    let kind = |fault: Fault| match fault {
+        Fault::Kill(_) | Fault::KillAndRestart(_) | Fault::KillAndEmpty(_) | Fault::Hang(_) => 0,
+        // A command waits for its agent, and nothing else happens meanwhile.
+        Fault::KillAgent(_) | Fault::HangAgent(_) | Fault::Switchover(_) => 1,
+        Fault::KillStore(_) | Fault::HangStore(_) => 2,
+        _ => 3,
+    };
+    kind(one) == kind(other)
+}
+
+fn deed(random: &mut Random, hosts: usize, master: usize) -> Deed {
+    // Half of all faults hit the master.
+    let host = if random.permille(500) { master } else { random.index(hosts) };
+    let other = (host + 1 + random.index(hosts - 1)) % hosts;
+    let mut amount =
+        |low: u64, high: u64| u16::try_from(random.between(low, high)).unwrap_or(u16::MAX);
+    let (millis, loss, rate) = (amount(5, 400), amount(5, 300), amount(20, 500));
+    let fault = match random.below(16) {
+        0 => Fault::Kill(host),
+        1 => Fault::KillAndRestart(host),
+        2 => Fault::KillAndEmpty(host),
+        3 => Fault::Hang(host),
+        4 => Fault::KillAgent(host),
+        5 => Fault::HangAgent(host),
+        6 => Fault::KillStore(host),
+        7 => Fault::HangStore(host),
+        8 => Fault::Isolate(host),
+        9 => Fault::Mute(host),
+        10 => Fault::HalfOpen(host, other),
+        11 => Fault::Cut(host, other),
+        12 => Fault::Delay(host, millis),
+        13 => Fault::Drop(host, loss),
+        14 => Fault::Slow(host, rate),
+        _ => Fault::Switchover(host),
+    };
+    let lasts = match fault {
+        Fault::KillAgent(_) | Fault::HangAgent(_) => random.between(50, 1500),
+        _ => random.between(300, 14_000),
+    };
+    Deed { fault, lasts: Duration::from_millis(lasts) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_seed_is_a_schedule() {
+        let draw = |number| Schedule::draw(7, number, 3, 1);
+        let all: Vec<Schedule> = (0..400).map(draw).collect();
+        assert_eq!(all, (0..400).map(draw).collect::<Vec<_>>());
+        let kinds: BTreeSet<String> = all
+            .iter()
+            .flat_map(|schedule| &schedule.deeds)
+            .map(|deed| format!("{:?}", deed.fault).split('(').next().unwrap_or("").to_owned())
+            .collect();
+        assert_eq!(kinds.len(), 16, "{kinds:?}");
+        for deed in all.iter().flat_map(|schedule| &schedule.deeds) {
+            assert!(deed.lasts <= Duration::from_secs(14), "{deed:?}");
+            if let Fault::HalfOpen(one, other) | Fault::Cut(one, other) = deed.fault {
+                assert_ne!(one, other);
+            }
+            if let Fault::KillAgent(_) | Fault::HangAgent(_) = deed.fault {
+                assert!(deed.lasts <= Duration::from_millis(1500), "{deed:?}");
+            }
+        }
+    }
+}

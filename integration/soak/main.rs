@@ -1,0 +1,125 @@
+//! Real faults on real servers for as long as asked, judged by the checker.
+//!
+//! Each database has three hosts, an etcd and a network of its own, all at once. An episode is
+//! one or two faults drawn from the seed, then quiet, then the verdict; the first bad one ends
+//! that database's run and is told whole. With `--isolations` the master's host is cut off that
+//! often on each database instead. Nothing stays behind: what it starts ends with it.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use integration::rig::cluster::{Cluster, Member, Sql};
+use integration::rig::episode;
+use integration::rig::isolation::{Tally, round};
+use integration::rig::mysql::{self, Mysql};
+use integration::rig::redis::{self, Redis};
+
+/// Real faults on real servers, judged by the checker.
+#[derive(Debug, Clone, Parser)]
+struct Options {
+    /// How long random faults come; the episode that is under way then is ended.
+    #[arg(long, default_value_t = 5)]
+    minutes: u64,
+    /// What faults are drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The first episode.
+    #[arg(long, default_value_t = 0)]
+    from: u32,
+    /// So many isolations of the master's host instead, on each database.
+    #[arg(long)]
+    isolations: Option<u32>,
+    /// Which databases, all at once.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "redis,valkey,mariadb,mysql")]
+    databases: Vec<Database>,
+}
+
+/// A database, and what its service promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Database {
+    Redis,
+    Valkey,
+    Mariadb,
+    Mysql,
+    /// With `loss = "none"`.
+    MariadbLossless,
+    /// With `loss = "none"`.
+    MysqlLossless,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let mut running = Vec::new();
+    for database in options.databases.clone() {
+        let options = options.clone();
+        running.push(thread::spawn(move || run(database, &options)));
+    }
+    // A thread that panics has said why.
+    let good = running.into_iter().map(|thread| thread.join().unwrap_or(false));
+    if good.fold(true, |all, good| all && good) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(database: Database, options: &Options) -> bool {
+    let sql = |flavour, lossless| Sql { flavour, lossless };
+    match database {
+        Database::Redis => faults::<Redis>(redis::Flavour::Redis, options),
+        Database::Valkey => faults::<Redis>(redis::Flavour::valkey(), options),
+        Database::Mariadb => faults::<Mysql>(sql(mysql::Flavour::MariaDb, false), options),
+        Database::Mysql => faults::<Mysql>(sql(mysql::Flavour::mysql(), false), options),
+        Database::MariadbLossless => faults::<Mysql>(sql(mysql::Flavour::MariaDb, true), options),
+        Database::MysqlLossless => faults::<Mysql>(sql(mysql::Flavour::mysql(), true), options),
+    }
+}
+
+fn faults<S: Member>(kind: S::Kind, options: &Options) -> bool {
+    let title = S::title(&kind);
+    let mut cluster = Cluster::<S>::adopted(kind);
+    let outcome = match options.isolations {
+        Some(rounds) => isolations(&cluster, rounds),
+        None => soak(&mut cluster, options),
+    };
+    match outcome {
+        Ok(tally) => {
+            println!("{title}: clean: {tally}");
+            true
+        }
+        Err(wrong) => {
+            eprintln!("{title}: {wrong}");
+            false
+        }
+    }
+}
+
+fn isolations<S: Member>(cluster: &Cluster<S>, rounds: u32) -> Result<Tally, String> {
+    let mut tally = Tally::default();
+    for number in 0..rounds {
+        let report = round(cluster, number).map_err(|wrong| format!("{wrong}\n{tally}"))?;
+        println!("round {number}: {report}");
+        tally.add(&report);
+    }
+    Ok(tally)
+}
+
+fn soak<S: Member>(cluster: &mut Cluster<S>, options: &Options) -> Result<Tally, String> {
+    let mut tally = Tally::default();
+    let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
+    let ends = Instant::now() + Duration::from_secs(options.minutes * 60);
+    let mut number = options.from;
+    while Instant::now() < ends {
+        let played = episode::play(cluster, options.seed, number);
+        let (schedule, report) = played.map_err(|wrong| format!("{wrong}\n{tally}\n{kinds:?}"))?;
+        println!("{schedule} {report}");
+        for deed in &schedule.deeds {
+            let kind = format!("{:?}", deed.fault);
+            *kinds.entry(kind.split('(').next().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        tally.add(&report);
+        number += 1;
+    }
+    println!("faults: {kinds:?}");
+    Ok(tally)
+}

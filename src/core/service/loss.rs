@@ -1,0 +1,93 @@
+//! What a takeover may have lost, in words, for the history of its term.
+//!
+//! It says "nothing" only where that is known: of the same life of the last master, or of copies
+//! that together hold everything. What cannot be known is said to be unknown, with the bound that
+//! the last looks give. Nothing is decided by it.
+
+use crate::name::InstanceName;
+use crate::position::Covering;
+use crate::record::{Cause, MasterRecord, MasterState};
+use crate::sabotage::sabotaged;
+
+use super::{Cx, Service};
+
+impl Service {
+    /// What it may have lost that this copy takes, by the policy or because a person accepts it.
+    pub(super) fn loss(
+        &self,
+        cx: &Cx<'_>,
+        record: &MasterRecord,
+        name: &InstanceName,
+        lossy: bool,
+    ) -> String {
+        if sabotaged!(LossIsNothing) {
+            return "nothing".to_owned();
+        }
+        if lossy || !super::sync::counts(cx, record) {
+            return self.bounded(cx, record, name);
+        }
+        let sync = super::sync::in_sync(cx.view, record);
+        let taken = cx.view.finals.get(&(record.term, name.clone())).map(|at| &at.record);
+        let back = *name == record.holder.instance
+            && taken.is_none_or(|taken| taken.boot_id != record.holder.boot_id);
+        // Only it had everything, and a server that is not surely the same one may have lost its
+        // data and been filled again; durable settings say that the same one lost nothing.
+        let was = sync.seen.or(record.origins.last());
+        let same = taken.zip(was).and_then(|(it, was)| it.received.same_folder(was));
+        if !back || !sync.copies.is_empty() || same == Some(true) {
+            return "nothing: it holds every acknowledged write".to_owned();
+        }
+        let seen = sync.seen.map_or("", |_| "; it has all that it was last seen with");
+        format!("unknown: it alone had every acknowledged write, and was restarted{seen}")
+    }
+
+    /// The same where copies are not waited for.
+    fn bounded(&self, cx: &Cx<'_>, record: &MasterRecord, name: &InstanceName) -> String {
+        let Some(taken) = cx.view.finals.get(&(record.term, name.clone())) else {
+            return "unknown".to_owned();
+        };
+        let position = &taken.record.received;
+        if let Some(before) = cx.view.history.get(&record.term)
+            && before.record.cause != Cause::Adopted
+            && !before.record.steps.iter().any(|step| step.name == "serving")
+        {
+            // That term never served: what was lost, was lost to the one before it. A later life of
+            // the one that took it may have less than it had then.
+            let same = taken.record.boot_id == record.holder.boot_id;
+            return if before.record.to == *name && same {
+                before.record.loss.clone()
+            } else {
+                "unknown: the move before this one failed".to_owned()
+            };
+        }
+        // A later life of it may have less than what was acknowledged, and so may one that
+        // somebody pointed at another server before sengu fenced it.
+        let last = cx.view.finals.get(&(record.term, record.holder.instance.clone()));
+        let closed_by_hand =
+            matches!(record.state, MasterState::Vacant { cause: Cause::NotWritable, .. });
+        let same_life = last.filter(|own| own.record.boot_id == record.holder.boot_id);
+        if let Some(own) = same_life.filter(|_| !closed_by_hand) {
+            return match position.covers(&own.record.received) {
+                Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
+                Covering::Lacks(units) => {
+                    format!("{units} {} of the old master's writes", position.unit())
+                }
+                Covering::Incomparable => "unknown: the histories cannot be compared".to_owned(),
+            };
+        }
+        let trail = self.own.get(&record.holder.instance).map(|own| &own.trail);
+        let level = trail.and_then(|trail| {
+            trail
+                .iter()
+                .rev()
+                .find(|(_, seen)| matches!(position.covers(seen), Covering::Covers(_)))
+        });
+        match level {
+            Some((at, _)) => {
+                let ms = record.since.0.saturating_sub(at.0).max(0);
+                format!("unknown, at most the writes of the last {ms} ms before it was withdrawn")
+            }
+            None => "unknown: the old master's last position was not seen".to_owned(),
+        }
+    }
+}
