@@ -22,6 +22,7 @@ use crate::time::{Time, Wall};
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
 
+mod format;
 pub mod key;
 
 /// A record that stands in the store as JSON.
@@ -49,35 +50,8 @@ pub trait Record: Serialize + DeserializeOwned {
     }
 }
 
-/// The format of a record that this version must neither act on nor write over: a newer one than
-/// [`FORMAT`]. `None`: it is none, or no record at all.
-#[must_use]
-pub fn newer_format(bytes: &[u8]) -> Option<u32> {
-    #[derive(Deserialize)]
-    struct Head {
-        format: u32,
-    }
-    let head: Option<Head> = serde_json::from_slice(bytes).ok();
-    head.map(|head| head.format).filter(|format| *format > FORMAT && !sabotaged!(NewerFormatRead))
-}
-
-fn newer(format: u32) -> String {
-    format!(
-        "it has format {format}, and this sengu knows up to {FORMAT}: run the newer one here, too"
-    )
-}
-
-/// Says in which format each kind of record is written.
-macro_rules! formatted {
-    ($($record:ty),+ $(,)?) => {
-        $(impl $crate::record::Record for $record {
-            fn format(&self) -> u32 {
-                self.format
-            }
-        })+
-    };
-}
-pub(crate) use formatted;
+pub use format::newer_format;
+pub(crate) use format::{formatted, newer};
 
 /// Who is master of a service: `master/S`. No clock ever deletes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
