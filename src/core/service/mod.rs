@@ -590,7 +590,7 @@ impl Service {
         }
         let puts = txn.then.iter().filter_map(|op| match op {
             Op::Put { key, .. } => Some(key),
-            _ => None,
+            Op::Delete(_) | Op::DeletePrefix(_) | Op::Get(_) | Op::GetPrefix(_) => None,
         });
         if let Some(why) = puts.filter_map(|key| cx.newer(key)).next() {
             self.refuse(why);
