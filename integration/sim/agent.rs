@@ -12,7 +12,7 @@ use sengu_core::event::{ActionId, Armed, Event};
 use sengu_core::kv::{Revision, TxnReply};
 use sengu_core::machine::Machine;
 use sengu_core::name::{BootId, HostName, ServiceName};
-use sengu_core::policy::{Config, Failover, InstanceConfig, Judge, OnError, ServiceConfig};
+use sengu_core::policy::{Config, Failover, InstanceConfig, Judge, Loss, OnError, ServiceConfig};
 use sengu_core::time::Time;
 
 use super::clock::HostClock;
@@ -24,6 +24,7 @@ use super::ledger::Kept;
 use super::output::Door;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::store::Request;
+use super::version::Version;
 use super::world::{Happening, Life, World, note, say};
 
 /// One host's agent: what outlives its processes.
@@ -47,12 +48,16 @@ pub(crate) struct Agent {
     pub(crate) commanded: usize,
     /// Ticks that its core asked for since then.
     pub(crate) ticked: usize,
-    /// It runs a newer version, whose records have a field that others do not know.
-    pub(crate) newer: bool,
+    /// The version that it runs.
+    pub(crate) version: Version,
     /// Its file says `failover = "manual"` now, whatever the others' say.
     pub(crate) manual: bool,
+    /// It says `loss = "bounded"`.
+    pub(crate) bounded: bool,
     /// Instances that its configuration leaves out for now.
     pub(crate) forgotten: BTreeSet<Id>,
+    /// What these lives of it and those before sent, they sent to a store of before.
+    pub(crate) forsaken: u64,
     /// The highest revision that it has seen: what its folder remembers.
     pub(crate) highest: Revision,
     /// The master's place in the hosts file that it writes, of each service.
@@ -134,9 +139,11 @@ impl Agent {
             asked: 0,
             commanded: 0,
             ticked: 0,
-            newer: false,
+            version: Version::This,
             manual: false,
+            bounded: false,
             forgotten: BTreeSet::new(),
+            forsaken: 0,
             highest: 0,
             file: BTreeMap::new(),
         }
@@ -166,6 +173,9 @@ impl Agent {
         let mut policy = world.options.policy.clone();
         if self.manual {
             policy.failover = Failover::Manual;
+        }
+        if self.bounded {
+            policy.loss = Loss::Bounded;
         }
         ServiceConfig {
             kind: world.options.kind(),

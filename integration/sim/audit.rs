@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use sengu_core::kv::KeyValue;
-use sengu_core::record::{Cause, HistoryRecord, MasterState, Record};
+use sengu_core::record::{Cause, HistoryRecord, MasterState};
 
 use super::agent::service_name;
 use super::fact::Fact;
 use super::schedule::{Micros, SECOND};
+use super::version::read;
 use super::world::{Happening, World};
 
 /// Between two audits.
@@ -87,7 +88,7 @@ impl World {
         let prefix = format!("history/{}/", super::fact::SERVICES[service]);
         let history: Vec<_> = self.store.kv.prefixed(&prefix).collect();
         let again = |entry: &&&Arc<KeyValue>| {
-            HistoryRecord::decode(&entry.value).is_ok_and(|record| {
+            read::<HistoryRecord>(&entry.value).is_ok_and(|record| {
                 matches!(record.cause, Cause::Reopened | Cause::SwitchoverUndone(_))
             })
         };

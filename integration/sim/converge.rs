@@ -9,19 +9,18 @@ use sengu_core::name::{BootId, InstanceName};
 use sengu_core::policy::{Failover, Loss, Rejoin};
 use sengu_core::position::Position;
 use sengu_core::record::{
-    Ask, FinalRecord, InstanceRecord, MasterRecord, MasterState, Record, RequestRecord, Stand,
-    Unfit, key,
+    Ask, FinalRecord, InstanceRecord, MasterRecord, MasterState, RequestRecord, Stand, Unfit, key,
 };
 
 use super::agent::service_name;
 use super::database::Database;
-use super::deed::{Back, Data, Deed};
+use super::deed::{Back, Deed};
 use super::fact::{Fact, Id};
 use super::invariants::Violation;
 use super::options::Ending;
 use super::replication::Link;
 use super::schedule::{MILLI, Micros, SECOND};
-use super::strike::RENUMBERED;
+use super::version::read;
 use super::world::{World, say};
 
 /// How long the world may take to come to rest after everything was mended.
@@ -49,6 +48,7 @@ impl World {
     /// The storm is over: all is mended, and then what the ending asks for.
     pub(crate) fn end(&mut self) {
         self.mend_all();
+        self.adopt_what_is_left();
         self.come_to_rest();
         let rested = (0..self.options.services).all(|service| self.resting(service).is_ok());
         if self.judges.violation.is_some() || !rested {
@@ -90,7 +90,7 @@ impl World {
     /// Is a move asked for and not done or refused yet?
     fn asked(&self) -> bool {
         self.store.kv.prefixed("requests/").any(|entry| {
-            RequestRecord::decode(&entry.value)
+            read::<RequestRecord>(&entry.value)
                 .is_ok_and(|it| !it.stand.ended() && it.stand != Stand::Standing)
         })
     }
@@ -203,7 +203,7 @@ impl World {
             if self.resting(service).is_err() {
                 let to = self.fullest(service, attempt);
                 say!(self, "nobody can be proven to have everything: a person decides for {to:?}");
-                self.renumber(service, to.as_ref());
+                self.renumber_if_told(service, to.as_ref());
                 self.ask(service, Ask::Failover { to, lossy: true }, false);
             }
         }
@@ -218,7 +218,7 @@ impl World {
     }
 
     /// A copy that was set back is given another number first, as its refusal says.
-    fn renumber(&mut self, service: usize, chosen: Option<&InstanceName>) {
+    fn renumber_if_told(&mut self, service: usize, chosen: Option<&InstanceName>) {
         let Some(id) = chosen.and_then(|name| Id::named(service, name)) else { return };
         let (db, name) = (self.index_of(id), service_name(service));
         let refusal = format!("`{}`: it was set back", id.name());
@@ -228,9 +228,7 @@ impl World {
             report.is_some_and(|report| report.refusals.iter().any(|why| why.contains(&refusal)))
         });
         if told {
-            self.databases[db].server += RENUMBERED;
-            self.end_process(db, "a person gives it another number");
-            self.plan_restart(db, Back::After(200 * MILLI, Data::Kept));
+            self.renumber(db);
         }
     }
 
@@ -362,7 +360,7 @@ impl World {
     fn set_apart(&self, id: Id) -> bool {
         let key = key::instance(&service_name(id.service), &id.name());
         let stands = self.store.kv.get(&key);
-        let record = stands.and_then(|entry| InstanceRecord::decode(&entry.value).ok());
+        let record = stands.and_then(|entry| read::<InstanceRecord>(&entry.value).ok());
         record.is_some_and(|record| record.quarantine.is_some())
     }
 
@@ -400,7 +398,7 @@ impl World {
         let policy = |db: &usize| {
             let key = key::instance(&service_name(service), &self.databases[*db].id.name());
             let stands = self.store.kv.get(&key)?;
-            InstanceRecord::decode(&stands.value).ok().map(|record| record.policy)
+            read::<InstanceRecord>(&stands.value).ok().map(|record| record.policy)
         };
         let (broken, others): (Vec<usize>, Vec<usize>) =
             self.of_service(service).into_iter().partition(|db| self.stays_broken(*db));
@@ -424,7 +422,7 @@ impl World {
     fn seen_in_step(&self, id: Id, boot_id: &BootId) -> bool {
         let key = key::instance(&service_name(id.service), &id.name());
         let stands = self.store.kv.get(&key);
-        let record = stands.and_then(|entry| InstanceRecord::decode(&entry.value).ok());
+        let record = stands.and_then(|entry| read::<InstanceRecord>(&entry.value).ok());
         record.is_some_and(|record| {
             record.in_step.as_ref() == Some(boot_id) && record.quarantine.is_none()
         })
@@ -433,7 +431,7 @@ impl World {
     /// Why its own final, if it gave one, says that it must not be promoted.
     fn unfit(&self, id: Id, record: &MasterRecord) -> Option<Unfit> {
         let key = key::r#final(&service_name(id.service), record.term, &id.name());
-        FinalRecord::decode(&self.store.kv.get(&key)?.value).ok()?.unfit
+        read::<FinalRecord>(&self.store.kv.get(&key)?.value).ok()?.unfit
     }
 
     /// Does it hold something of a history that a term recorded, promotable or not?

@@ -67,6 +67,8 @@ pub(crate) struct Database {
     pub(crate) troubled_until: Micros,
     /// Its agent may not signal it until then.
     pub(crate) unkillable_until: Micros,
+    /// Its clients' account stands above read-only from then to then (MariaDB).
+    pub(crate) above: (Micros, Micros),
     /// A transaction stays open on it until then.
     pub(crate) obstructed_until: Micros,
     /// When the last [`Fact::Writable`] said that it takes writes.
@@ -95,6 +97,8 @@ pub(crate) struct Process {
     held: Vec<(u64, Queued)>,
     sessions: BTreeMap<u64, VecDeque<Queued>>,
     killed: BTreeSet<u64>,
+    /// Sessions of an account above read-only: what was granted when they began, they keep.
+    above: BTreeSet<u64>,
     working: bool,
     /// Commands in all sessions' queues.
     queued: usize,
@@ -155,6 +159,8 @@ pub(crate) enum Reply {
     ReadOnly,
     /// A script runs.
     Busy,
+    /// To a fence: read-only does not bind an account here; nothing was done.
+    Unbound,
     /// An error: nothing was done.
     Failed,
     /// Not this process.
@@ -214,6 +220,7 @@ impl Database {
             misobeys: None,
             troubled_until: 0,
             unkillable_until: 0,
+            above: (0, 0),
             obstructed_until: 0,
             told_writable: false,
         }
@@ -222,6 +229,11 @@ impl Database {
     /// Takes writes now, or will on waking.
     pub(crate) fn writable(&self) -> bool {
         self.process.as_ref().is_some_and(|process| process.open() && !process.doomed)
+    }
+
+    /// Does an account of its clients stand above read-only? MySQL's `super_read_only` binds all.
+    pub(crate) fn is_above(&self, now: Micros) -> bool {
+        self.family == Family::Mariadb && (self.above.0..self.above.1).contains(&now)
     }
 
     /// The process if it is of that life.
@@ -245,6 +257,7 @@ impl Process {
             held: Vec::new(),
             sessions: BTreeMap::new(),
             killed: BTreeSet::new(),
+            above: BTreeSet::new(),
             working: false,
             queued: 0,
             source,
@@ -252,6 +265,16 @@ impl Process {
             copy,
             sql: None,
         }
+    }
+
+    /// Does this session write in spite of read-only?
+    pub(crate) fn passes(&self, session: u64) -> bool {
+        self.above.contains(&session)
+    }
+
+    /// Is anybody there who writes in spite of read-only?
+    pub(crate) fn has_above(&self) -> bool {
+        !self.above.is_empty()
     }
 
     /// Takes writes.
@@ -330,6 +353,9 @@ impl World {
             }
             None => process.state(self.now, database.priority, settings),
         };
+        if self.branch_stands(db) {
+            state.obstacles.push("1 prepared XA branches".to_owned());
+        }
         if self.now < database.obstructed_until {
             state.obstacles.push("a transaction is open for long".to_owned());
         }

@@ -78,6 +78,8 @@ pub enum Deed {
     Compaction,
     /// The store is restored from a snapshot so old.
     Restore(Micros),
+    /// A person gives all agents an empty store and adopts every service again.
+    Anew,
     /// A host cannot reach the store.
     CutStore(usize, Micros),
     /// A host's watch runs so late, for so long: its member is behind.
@@ -108,6 +110,13 @@ pub enum Deed {
     StopWaiting(Id),
     /// Somebody's transaction stays open on it: it stands in the way of a planned move.
     Obstruct(Id, Micros),
+    /// An account of its clients stands above read-only, for so long (MariaDB: elsewhere there is
+    /// none).
+    Above(Id, Micros),
+    /// Somebody prepares an XA branch on it, and ends it after so long, where it stands then.
+    Branch(Id, Micros),
+    /// A server that was set back is given another identity by hand, and started again.
+    Renumber(Id),
     /// The agent may not signal this process.
     Unkillable(Id, Micros),
     /// Somebody edits its file: it starts taking writes, or fenced.
@@ -120,12 +129,18 @@ pub enum Deed {
     StopAgent(usize, Micros),
     /// An agent is replaced by a newer version, whose records have fields that others do not know.
     Upgrade(usize),
+    /// An agent is replaced by one that writes a newer format, which others cannot read.
+    NewFormat(usize),
+    /// An agent's upgrade is taken back.
+    Downgrade(usize),
     /// A second agent process of the same host and folder is started.
     Double(usize, Micros),
     /// The configuration is read again, without this instance, and with it after so long.
     Forget(Id, Micros),
     /// A host's file says `failover = "manual"` and is read again, for so long.
     Manual(usize, Micros),
+    /// A host's file says `loss = "bounded"` and is read again, for so long.
+    Bounded(usize, Micros),
     /// A whole guest stands still, its clocks too.
     PauseGuest(usize, Micros),
     /// A host loses its power and comes back.
@@ -247,6 +262,11 @@ impl fmt::Display for Deed {
             }
             Self::Open(id) => write!(f, "hand opens {id}"),
             Self::Tool(id) => write!(f, "tool fails over to {id}"),
+            Self::Anew => f.write_str("person begins anew on an empty store"),
+            Self::Renumber(id) => write!(f, "hand gives {id} a new identity"),
+            Self::Bounded(host, span) => {
+                write!(f, "configuration of {} says bounded for {}", Host(*host), Span(*span))
+            }
             Self::StopWaiting(id) => write!(f, "hand lets commits of {id} go on alone"),
             Self::Point(id, to) => write!(f, "hand points {id} to {to}"),
             Self::Announce(span, fence) => {
@@ -282,6 +302,12 @@ impl Deed {
             Self::Obstruct(id, span) => {
                 write!(f, "{id} has an open transaction for {}", Span(*span))
             }
+            Self::Above(id, span) => {
+                write!(f, "{id} has an account above read_only for {}", Span(*span))
+            }
+            Self::Branch(id, span) => {
+                write!(f, "{id} has a prepared XA branch for {}", Span(*span))
+            }
             Self::Unkillable(id, span) => write!(f, "{id} cannot be killed for {}", Span(*span)),
             Self::Edit(id, fenced) => {
                 write!(f, "{id} starts {} from now on", if *fenced { "fenced" } else { "open" })
@@ -296,6 +322,10 @@ impl Deed {
                 write!(f, "agent {} is stopped for {}", Host(*host), Span(*span))
             }
             Self::Upgrade(host) => write!(f, "agent {} is upgraded", Host(*host)),
+            Self::NewFormat(host) => {
+                write!(f, "agent {} is upgraded to another format", Host(*host))
+            }
+            Self::Downgrade(host) => write!(f, "agent {} is downgraded", Host(*host)),
             Self::Double(host, span) => {
                 write!(f, "agent {} has a double for {}", Host(*host), Span(*span))
             }
@@ -315,11 +345,12 @@ impl Deed {
             Self::FullStore(_) => "full store",
             Self::Compaction => "compaction",
             Self::Restore(_) => "restore",
+            Self::Anew => "empty store",
             Self::CutStore(..) => "store cut",
             Self::LateWatch(..) => "late watch",
             Self::LostWatch(_) => "lost watch",
             Self::LoseMember(..) => "store member",
-            Self::Manual(..) => "policy",
+            Self::Manual(..) | Self::Bounded(..) => "policy",
             Self::CutHosts(..) => "host cut",
             Self::Isolate(..) => "isolation",
             Self::Kill(..) => "killed database",
@@ -333,19 +364,22 @@ impl Deed {
             Self::Misobey(_, Orders::Ignores, _) => "ignored orders",
             Self::StopApplier(..) => "stopped applier",
             Self::Obstruct(..) => "open transaction",
+            Self::Above(..) => "account above read-only",
+            Self::Branch(..) => "XA branch",
             Self::Unkillable(..) => "unkillable database",
             Self::Edit(..) => "edited file",
             Self::KillAgent(..) => "killed agent",
             Self::HangAgent(..) => "hung agent",
             Self::StopAgent(..) => "stopped agent",
             Self::Upgrade(_) => "upgrade",
+            Self::NewFormat(_) | Self::Downgrade(_) => "record format",
             Self::Double(..) => "double",
             Self::Forget(..) => "configuration",
             Self::PauseGuest(..) => "paused guest",
             Self::PowerOff(..) => "power",
             Self::JumpClock(..) => "clock",
             Self::Ask(..) => "person",
-            Self::Open(_) | Self::Point(..) | Self::StopWaiting(_) => "hand",
+            Self::Open(_) | Self::Point(..) | Self::StopWaiting(_) | Self::Renumber(_) => "hand",
             Self::Tool(_) | Self::Announce(..) | Self::Tell(_) => "tool",
             Self::Mend => "mended",
         }

@@ -2,8 +2,10 @@
 
 use sengu_core::kv::{Op, Txn, TxnReply};
 use sengu_core::record::{
-    FinalRecord, HistoryRecord, InstanceRecord, MasterRecord, MasterState, Record, RequestRecord,
+    FinalRecord, HistoryRecord, InstanceRecord, MasterRecord, MasterState, RequestRecord,
 };
+
+use super::version::read;
 
 /// What a txn wrote.
 pub(crate) fn describe(txn: &Txn, reply: &TxnReply) -> String {
@@ -25,7 +27,7 @@ fn operation(op: &Op) -> Option<String> {
 fn value_of(key: &str, value: &[u8]) -> String {
     let kind = key.split('/').next().unwrap_or_default();
     let text = match kind {
-        "master" => MasterRecord::decode(value).map(|record| {
+        "master" => read::<MasterRecord>(value).map(|record| {
             let state = match &record.state {
                 MasterState::Taken { cause } => format!("taken ({cause:?})"),
                 MasterState::Giving { to, position, .. } => format!("giving to {to} at {position}"),
@@ -40,12 +42,12 @@ fn value_of(key: &str, value: &[u8]) -> String {
                 record.term, record.holder.instance, record.promise, record.failed
             )
         }),
-        "finals" => FinalRecord::decode(value).map(|record| {
+        "finals" => read::<FinalRecord>(value).map(|record| {
             format!("{} unfit {:?} ({})", record.applied, record.unfit, record.boot_id)
         }),
-        "requests" => RequestRecord::decode(value)
+        "requests" => read::<RequestRecord>(value)
             .map(|record| format!("{:?} term {:?} {:?}", record.ask, record.term, record.stand)),
-        "instances" => InstanceRecord::decode(value).map(|record| {
+        "instances" => read::<InstanceRecord>(value).map(|record| {
             format!(
                 "{:?} {:?} writable {} link {} syncing {} from {:?} {:?}",
                 record.health,
@@ -57,7 +59,7 @@ fn value_of(key: &str, value: &[u8]) -> String {
                 record.quarantine
             )
         }),
-        "history" => HistoryRecord::decode(value).map(|record| {
+        "history" => read::<HistoryRecord>(value).map(|record| {
             format!("to {} loss {:?} hooks {:?}", record.to, record.loss, record.hooks)
         }),
         _ => Ok(format!("({} bytes)", value.len())),

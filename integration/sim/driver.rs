@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 
 use sengu_core::event::{ActionId, Command, ControlOutcome, Event, LookOutcome, Outcome};
 use sengu_core::name::{BootId, InstanceId, Term};
-use sengu_core::observation::{Answer, Observation, Process};
+use sengu_core::observation::{Answer, Observation, Process, Verdict};
 use sengu_core::time::Time;
 
+use super::above::UNBOUND;
 use super::agent::{Pending, micros};
 use super::database::{Ask, Reply};
 use super::schedule::{MILLI, Micros};
@@ -50,6 +51,9 @@ pub(crate) struct Probe {
     current: Option<(u64, Time)>,
     again: bool,
     session: u64,
+    /// In which life of the process its accounts were last judged, and when; what was found.
+    pub(crate) judged: Option<(u64, Micros)>,
+    pub(crate) above: bool,
     /// The session that stands ready for a fence, and for which life of the process.
     pub(crate) fence: (u64, u64),
 }
@@ -146,12 +150,17 @@ impl World {
 
     fn probe_answered(&mut self, at: Life, db: usize, call: u64, reply: Reply) {
         let answer = match reply {
-            Reply::State(state, _) => Answer::State(*state),
+            Reply::State(mut state, _) => {
+                if self.judge_accounts(at, db) {
+                    state.settings.bound = Verdict::Bad(UNBOUND.to_owned());
+                }
+                Answer::State(*state)
+            }
             Reply::Busy => Answer::Busy,
             Reply::Refused => Answer::Refused,
             Reply::Reset => Answer::Error("the connection was closed".to_owned()),
             Reply::Failed => Answer::Error("an error".to_owned()),
-            Reply::Acknowledged | Reply::ReadOnly | Reply::OtherLife => return,
+            Reply::Acknowledged | Reply::ReadOnly | Reply::OtherLife | Reply::Unbound => return,
         };
         let reset = matches!(answer, Answer::Error(_) | Answer::Refused);
         self.probe_over(at, db, call, answer, reset);
@@ -289,7 +298,6 @@ impl World {
             Command::Follow { source } => Ask::Follow(source),
             Command::Pause { hold } => Ask::Pause(micros(hold)),
             Command::Unpause => Ask::Unpause,
-            // The model has no semi-synchronous replication yet: nothing to change.
             Command::Acknowledge { on } => Ask::Acknowledge(on),
             Command::Await { count } => Ask::Await(count),
             Command::Read => Ask::State,
@@ -320,7 +328,9 @@ impl World {
                 lane.session = 0;
                 failed("the connection was closed", false)
             }
-            Reply::Acknowledged | Reply::ReadOnly => failed("no answer to this", false),
+            Reply::Acknowledged | Reply::ReadOnly | Reply::Unbound => {
+                failed("no answer to this", false)
+            }
         };
         self.finish(at, id, Outcome::Control(outcome));
         self.run_lane(at, db);

@@ -129,6 +129,20 @@ pub(crate) enum Fact {
         /// It was opened.
         open: bool,
     },
+    /// An account of an instance stands above read-only until then.
+    Unbound {
+        /// Which instance.
+        instance: Id,
+        /// Until when.
+        until: Micros,
+    },
+    /// An account above read-only is about to write on an instance that takes no writes.
+    Above {
+        /// Which.
+        instance: Id,
+        /// It stood there when the fence was done: the fence must have known it.
+        known: bool,
+    },
     /// An agent ended a process.
     Killed {
         /// Which instance.

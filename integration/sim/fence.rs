@@ -8,6 +8,7 @@ use std::time::Duration;
 use sengu_core::event::{ActionId, Armed, ControlOutcome, Event, Outcome};
 use sengu_core::name::{BootId, Term};
 
+use super::above::UNBOUND;
 use super::agent::micros;
 use super::database::{Ask, Reply};
 use super::deed::Back;
@@ -31,6 +32,8 @@ pub(crate) struct Fence {
     kill: bool,
     call: u64,
     boot_id: Option<BootId>,
+    /// Only the end of the process is a fence: read-only does not bind all.
+    unbound: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +65,7 @@ impl World {
         let last = running.seen.iter().rfind(|(seen, _)| *seen == db).map(|(_, boot)| boot.clone());
         let gone = boot_id.is_none();
         let boot_id = boot_id.or(last);
-        let fence = Fence { db, origin, decided, kill, call: 0, boot_id };
+        let fence = Fence { db, origin, decided, kill, call: 0, boot_id, unbound: false };
         running.fences.insert(run, fence);
         if gone {
             self.plan(MILLI, Happening::Killed { life: at, run });
@@ -95,10 +98,23 @@ impl World {
                 let outcome = ControlOutcome::Done { boot_id, state: *state };
                 self.fence_over(at, run, outcome);
             }
+            Reply::Unbound => self.fence_hopeless(at, run),
             // An error, or a script that cannot be ended: nothing will change by asking again.
             Reply::Busy | Reply::Failed => self.fence_rung(at, run),
             _ => self.plan(AGAIN, Happening::FenceAgain { life: at, run }),
         }
+    }
+
+    /// Nothing is asked of a server whose accounts read-only does not bind: the kill, or nothing.
+    fn fence_hopeless(&mut self, at: Life, run: u64) {
+        let Some(fence) = self.life(at).and_then(|life| life.fences.get_mut(&run)) else { return };
+        fence.unbound = true;
+        if fence.kill {
+            self.fence_rung(at, run);
+            return;
+        }
+        let outcome = ControlOutcome::Failed { error: UNBOUND.to_owned(), untouched: true };
+        self.fence_over(at, run, outcome);
     }
 
     /// The first rung did not help in its share of the time: the kill, if it is allowed.
@@ -106,6 +122,7 @@ impl World {
         let now = self.now;
         let Some(fence) = self.life(at).and_then(|life| life.fences.get(&run)) else { return };
         let (db, boot_id, kill) = (fence.db, fence.boot_id.clone(), fence.kill);
+        let unbound = fence.unbound;
         let database = &self.databases[db];
         if !kill || now < database.unkillable_until {
             return;
@@ -113,7 +130,8 @@ impl World {
         let alive = database.process.as_ref().filter(|it| Some(&it.boot_id) == boot_id.as_ref());
         if let Some(process) = alive {
             let id = database.id;
-            let hindered = process.stopped || process.busy_until > now || !process.listening;
+            let hindered =
+                unbound || process.stopped || process.busy_until > now || !process.listening;
             // What ended a moment ago may have cost the fence its first rung.
             let well = !hindered && now > database.troubled_until + WELL;
             let frozen = process.stopped && process.frozen;

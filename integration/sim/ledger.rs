@@ -1,28 +1,23 @@
 //! What the store committed, and what it means: the simulator's own reading of every write.
 //!
-//! Each record is read once, here. Fields that a newer agent wrote are looked after, too: an agent
-//! that does not know them must keep them.
+//! Each record is read once, here, in whichever format an agent wrote it. What a newer agent wrote is
+//! looked after, too: one that does not know it must keep it.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sengu_core::kv::{Op, Revision, Txn, TxnReply};
 use sengu_core::lease::lease_of;
 use sengu_core::name::{BootId, InstanceName, Term};
-use sengu_core::record::{
-    BeatRecord, FinalRecord, HistoryRecord, MasterRecord, MasterState, Record,
-};
+use sengu_core::record::{BeatRecord, FinalRecord, HistoryRecord, MasterRecord, MasterState};
 
 use super::coverage::word as cause_of;
 use super::describe::describe;
 use super::fact::{Fact, Id, SERVICES};
 use super::schedule::SECOND;
-use super::store::Request;
-use super::world::{Life, World, note, say};
+use super::version::read;
+use super::world::{World, note, say};
 
-/// A field of a newer version.
-const NEWER: &[u8] = b",\"newer\":true}";
 /// How many snapshots are kept for a restore.
 const SNAPSHOTS: usize = 120;
 
@@ -77,7 +72,7 @@ impl World {
         let Some(old) = self.store.kv.get(key).filter(|_| key.starts_with("finals/")) else {
             return false;
         };
-        let life = |value: &[u8]| FinalRecord::decode(value).map(|record| record.boot_id);
+        let life = |value: &[u8]| read::<FinalRecord>(value).map(|record| record.boot_id);
         life(&old.value) == life(value)
     }
 
@@ -93,7 +88,7 @@ impl World {
         match (kind, service, value) {
             ("master", Some(service), value) => {
                 let record = value.map(|value| {
-                    Rc::new(MasterRecord::decode(value).expect("agents write readable records"))
+                    Rc::new(read::<MasterRecord>(value).expect("agents write readable records"))
                 });
                 if let Some(record) = &record {
                     self.store.masters.insert((service, revision), Rc::clone(record));
@@ -105,7 +100,7 @@ impl World {
             }
             ("finals", Some(service), Some(value)) => {
                 let parts: Vec<&str> = rest.split('/').collect();
-                let record = FinalRecord::decode(value).expect("agents write readable records");
+                let record = read::<FinalRecord>(value).expect("agents write readable records");
                 let name = InstanceName::new(parts[2]).expect("agents write good names");
                 let term = Term(parts[1].parse().expect("agents write terms as numbers"));
                 if let Some(instance) = Id::named(service, &name) {
@@ -114,7 +109,7 @@ impl World {
                 }
             }
             ("history", Some(service), Some(value)) => {
-                let record = HistoryRecord::decode(value).expect("agents write readable records");
+                let record = read::<HistoryRecord>(value).expect("agents write readable records");
                 let term = rest.rsplit('/').next().and_then(|term| term.parse().ok());
                 let term = Term(term.expect("agents write terms as numbers"));
                 let nothing = record.loss.starts_with("nothing");
@@ -124,7 +119,7 @@ impl World {
                 }
             }
             ("beats", _, Some(value)) => {
-                let beat = BeatRecord::decode(value).expect("agents write readable records");
+                let beat = read::<BeatRecord>(value).expect("agents write readable records");
                 self.beaten(rest, &beat, kept);
                 self.store.beats.insert(revision, Rc::new(beat));
             }
@@ -220,47 +215,6 @@ impl World {
             }
         }
     }
-
-    /// A newer agent's records have one field more.
-    pub(crate) fn of_version(&self, life: Life, request: Request) -> Request {
-        let newer = self.agents[life.host].newer;
-        let Request::Txn(id, txn) = &request else { return request };
-        if !newer {
-            return request;
-        }
-        let mut txn = Txn::clone(txn);
-        for op in txn.then.iter_mut().chain(txn.otherwise.iter_mut()) {
-            if let Op::Put { value, .. } = op
-                && value.ends_with(b"}")
-                && !has_newer(value)
-            {
-                let whole = value[..value.len() - 1].iter().chain(NEWER).copied();
-                *value = whole.collect::<Vec<u8>>().into();
-            }
-        }
-        Request::Txn(*id, Rc::new(txn))
-    }
-
-    /// The keys whose newer fields this txn would lose; told if it is done.
-    fn loses_fields(&self, txn: &Txn) -> Vec<String> {
-        if !self.agents.iter().any(|agent| agent.newer) {
-            return Vec::new();
-        }
-        let mut lost = Vec::new();
-        for op in &txn.then {
-            let Op::Put { key, value, .. } = op else { continue };
-            let kept = ["master/", "instances/", "requests/", "history/"];
-            let old = self.store.kv.get(key).is_some_and(|old| has_newer(&old.value));
-            if old && kept.iter().any(|kind| key.starts_with(kind)) && !has_newer(value) {
-                lost.push(key.to_string());
-            }
-        }
-        lost
-    }
-}
-
-fn has_newer(value: &Arc<[u8]>) -> bool {
-    value.windows(8).any(|window| window == b"\"newer\":")
 }
 
 /// The life that a boot id tells of, as this world spells them.

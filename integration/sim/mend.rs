@@ -3,6 +3,7 @@
 use super::converge::ForEver;
 use super::fact::{Fact, Id};
 use super::schedule::MILLI;
+use super::version::{Version, is_next};
 use super::world::{Happening, Life, World, say};
 
 /// What is mended.
@@ -18,6 +19,8 @@ pub(crate) enum Mend {
     Member(usize),
     /// A host's file says what the others' say.
     Policy(usize),
+    /// A host's file says `loss` as the others' do.
+    Loss(usize),
     /// A host has power.
     Power(usize),
     /// A stopped agent goes on.
@@ -60,6 +63,11 @@ impl World {
                     self.configure_again(host);
                 }
             }
+            Mend::Loss(host) => {
+                if std::mem::take(&mut self.agents[host].bounded) {
+                    self.configure_again(host);
+                }
+            }
             Mend::Power(host) => {
                 self.return_host(host);
                 self.count_members();
@@ -90,6 +98,20 @@ impl World {
                     self.tell(Fact::Configured { instance: id, configured: true });
                     self.configure_again(host);
                 }
+            }
+        }
+    }
+
+    /// An upgrade to another format is finished on every host.
+    fn finish_upgrade(&mut self) {
+        let written = || self.store.kv.entries().any(|entry| is_next(&entry.value));
+        if !self.versions || !written() {
+            return;
+        }
+        for host in 0..self.agents.len() {
+            if self.agents[host].version != Version::Format {
+                self.agents[host].version = Version::Format;
+                self.kill_agent(host, "it is upgraded to another format");
             }
         }
     }
@@ -127,10 +149,12 @@ impl World {
             self.mend(Mend::Power(host));
         }
         self.mend(Mend::Double);
+        self.finish_upgrade();
         for host in 0..self.hosts() {
             self.mend(Mend::Watch(host));
             self.mend(Mend::Member(host));
             self.mend(Mend::Policy(host));
+            self.mend(Mend::Loss(host));
             self.mend(Mend::Guest(host));
             for id in self.agents[host].forgotten.clone() {
                 self.mend(Mend::Configuration(host, id));
@@ -148,6 +172,8 @@ impl World {
             database.misobeys = None;
             database.troubled_until = database.troubled_until.min(self.now);
             database.unkillable_until = 0;
+            self.bind_accounts(db);
+            let database = &mut self.databases[db];
             database.starts_fenced |= !self.options.stays_open(database.id);
             if let Some(process) = self.databases[db].process.as_mut() {
                 process.busy_until = 0;

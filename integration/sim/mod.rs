@@ -5,9 +5,12 @@
 //! and one real [`sengu_core::machine::Machine`] for each host. Invariants, one file each, judge
 //! what the databases and the store did. The same seed gives the same story, always.
 
+mod above;
 mod action;
 mod agent;
+mod anew;
 mod audit;
+mod branch;
 mod client;
 mod clock;
 mod converge;
@@ -25,6 +28,7 @@ mod ledger;
 mod member;
 mod mend;
 pub mod model;
+mod more;
 mod numbered;
 mod options;
 mod output;
@@ -45,6 +49,7 @@ mod story;
 mod strike;
 mod tool;
 mod trace;
+mod version;
 mod words;
 mod world;
 

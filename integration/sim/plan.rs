@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::deed::{Deed, Span};
+use super::more;
 use super::options::Options;
 use super::schedule::Micros;
 use super::storm;
@@ -21,7 +22,9 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64, limits: bool) -> Self {
         let options = Options::draw(seed);
-        let deeds = storm::draw(&options, limits);
+        let mut deeds = storm::draw(&options, limits);
+        deeds.extend(more::draw(&options));
+        deeds.sort_by_key(|(at, _)| *at);
         Self { options, deeds }
     }
 }

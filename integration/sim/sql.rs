@@ -74,6 +74,8 @@ pub(crate) struct Sql {
     /// It acknowledges; takes effect when the receiver connects.
     acknowledges: bool,
     waiters: Vec<Waiter>,
+    /// When an agent's fence last closed it, in this life.
+    pub(crate) fenced: Option<Micros>,
     /// What copies said that they received: the length of this log.
     acknowledged: BTreeMap<usize, usize>,
 }
@@ -117,6 +119,7 @@ impl Sql {
             awaits: 0,
             acknowledges: false,
             waiters: Vec::new(),
+            fenced: None,
             acknowledged: BTreeMap::new(),
         }
     }
@@ -223,23 +226,35 @@ impl World {
 
     /// A client's write: in the log at once, acknowledged when enough copies have it.
     pub(crate) fn commit_write(&mut self, db: usize, session: u64, call: u64, serial: u64) {
-        if self.sql(db).read_only {
+        let closed = self.sql(db).read_only;
+        let passes = self.databases[db].process.as_ref().is_some_and(|it| it.passes(session));
+        if closed && !passes {
             self.answer(call, Reply::ReadOnly);
             return;
         }
+        if closed {
+            self.tell_above(db);
+        }
+        let upto = self.log_entry(db, serial);
+        self.sql(db).waiters.push(Waiter { session, call, serial, upto });
+        if self.databases[db].outside || closed {
+            // No term stands behind it.
+            self.outside.insert(serial);
+        }
+        self.release_waiters(db);
+        self.feed(db);
+    }
+
+    /// One more transaction of its own, in the log and in the data; gives the log's length.
+    pub(crate) fn log_entry(&mut self, db: usize, serial: u64) -> usize {
         let sql = self.sql(db);
         let entry = Entry { serial, ..sql.next() };
         sql.apply(entry);
         let upto = sql.log.len();
-        sql.waiters.push(Waiter { session, call, serial, upto });
         self.databases[db].log.push(entry);
-        if self.databases[db].outside {
-            self.outside.insert(serial);
-        }
         let process = self.databases[db].process.as_mut().expect("a process runs the command");
         process.copy.data.push(serial);
-        self.release_waiters(db);
-        self.feed(db);
+        upto
     }
 
     /// Acknowledges what may be acknowledged.

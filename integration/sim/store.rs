@@ -94,6 +94,9 @@ impl World {
 
     /// A request reaches the store.
     pub(crate) fn store_arrive(&mut self, life: Life, sent: Time, request: Request) {
+        if life.number <= self.agents[life.host].forsaken {
+            return;
+        }
         if self.store.members.silent {
             // Some are held until there is a leader again, long after their sender gave up.
             if self.random.store.permille(300) {
@@ -173,6 +176,7 @@ impl World {
         };
         changes.retain(|change: &Change| change.revision <= revision);
         life.view = revision;
+        let changes = self.agents[at.host].version.reads_changes(changes);
         self.push(at, Event::Changed { revision, changes });
         self.answer_waiting(at);
     }
@@ -207,6 +211,7 @@ impl World {
                 life.watching = true;
                 life.watch += 1;
                 life.view = revision;
+                let entries = self.agents[at.host].version.reads_all(entries);
                 self.push(at, Event::Loaded { sent, revision, entries });
                 if at.host < self.hosts() {
                     self.tell(Fact::Loaded { host: at.host });
@@ -254,6 +259,7 @@ impl World {
             if self.life(at).is_some_and(|life| life.pending.contains_key(&id)) {
                 self.beat_acknowledged(at, sent, &reply, kept);
             }
+            let reply = self.agents[at.host].version.reads_reply(reply);
             self.finish(at, id, Outcome::Txn(TxnOutcome::Answered { sent, reply }));
         }
     }

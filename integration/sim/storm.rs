@@ -271,7 +271,7 @@ pub(crate) fn back(random: &mut Random) -> Back {
 }
 
 /// What scenarios can say: whole milliseconds, and tenths of seconds.
-fn round(span: Micros) -> Micros {
+pub(crate) fn round(span: Micros) -> Micros {
     if span >= SECOND { span / (100 * MILLI) * 100 * MILLI } else { span.div_ceil(MILLI) * MILLI }
 }
 

@@ -8,10 +8,11 @@ use super::fact::{Fact, Id};
 use super::mend::Mend;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::storm;
+use super::version::Version;
 use super::world::{Happening, Life, World, note, say};
 
 /// So far apart are the numbers that one server has in its time.
-pub(crate) const RENUMBERED: usize = 16;
+const RENUMBERED: usize = 16;
 
 impl World {
     /// A deed is done.
@@ -28,6 +29,7 @@ impl World {
             Deed::FullStore(span) => self.store.full_until = self.now + span,
             Deed::Compaction => self.compact(),
             Deed::Restore(age) => self.restore_store(*age),
+            Deed::Anew => self.begin_anew(),
             Deed::CutStore(host, span) => self.cut_store(*host, *span),
             Deed::LateWatch(host, late, span) => {
                 self.agents[*host].watch_late = *late;
@@ -38,6 +40,11 @@ impl World {
                 self.agents[*host].manual = true;
                 self.configure_again(*host);
                 self.plan(*span, Happening::Mend(Mend::Policy(*host)));
+            }
+            Deed::Bounded(host, span) => {
+                self.agents[*host].bounded = true;
+                self.configure_again(*host);
+                self.plan(*span, Happening::Mend(Mend::Loss(*host)));
             }
             Deed::LoseMember(host, span) => {
                 self.lose_member(*host);
@@ -67,8 +74,18 @@ impl World {
             Deed::Ask(service, wish) => self.wish(*service, wish),
             Deed::Mend => self.mend_all(),
             Deed::Upgrade(host) => {
-                self.agents[*host].newer = true;
+                self.versions = true;
+                self.agents[*host].version = Version::Fields;
                 self.restart_agent(*host, 150 * MILLI, "it is upgraded");
+            }
+            Deed::NewFormat(host) => {
+                self.versions = true;
+                self.agents[*host].version = Version::Format;
+                self.restart_agent(*host, 150 * MILLI, "it is upgraded to another format");
+            }
+            Deed::Downgrade(host) => {
+                self.agents[*host].version = Version::This;
+                self.restart_agent(*host, 150 * MILLI, "its upgrade is taken back");
             }
             Deed::KillAgent(host, span) => self.restart_agent(*host, *span, "killed"),
             Deed::HangAgent(host, span) => self.hang_agent(*host, *span),
@@ -89,6 +106,8 @@ impl World {
             Deed::LostWatch(host)
             | Deed::JumpClock(host, _)
             | Deed::Upgrade(host)
+            | Deed::NewFormat(host)
+            | Deed::Downgrade(host)
             | Deed::PowerOff(host, _)
             | Deed::Isolate(host, _)
             | Deed::CutStore(host, _) => (Some(*host), None, 0),
@@ -137,6 +156,9 @@ impl World {
             Deed::Announce(span, fence) => self.tool_announces(*span, *fence),
             Deed::Tell(id) => self.tool_tells(*id),
             Deed::Obstruct(id, span) => self.database_mut(*id).obstructed_until = until(span),
+            Deed::Above(id, span) => self.lift_account(self.index_of(*id), *span),
+            Deed::Branch(id, span) => self.prepare_branch(self.index_of(*id), *span),
+            Deed::Renumber(id) => self.renumber(self.index_of(*id)),
             Deed::Tool(id) => self.move_by_tool(*id),
             Deed::Edit(id, fenced) => self.database_mut(*id).starts_fenced = *fenced,
             Deed::Forget(id, span) => self.forget(*id, *span),
@@ -190,6 +212,13 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A server is given another identity, and is started again with what it has.
+    pub(crate) fn renumber(&mut self, db: usize) {
+        self.databases[db].server += RENUMBERED;
+        self.end_process(db, "a person gives it another number");
+        self.plan_restart(db, Back::After(200 * MILLI, Data::Kept));
     }
 
     /// A supervisor starts a process that ended, or does not.
@@ -272,6 +301,9 @@ impl World {
         self.agents[double].host = host;
         let remembered = self.agents[host].remembered.clone();
         self.agents[double].remembered = remembered;
+        if self.agents[host].version == Version::Format {
+            self.agents[double].version = Version::Format;
+        }
         self.doubled = true;
         self.start_agent(double);
         self.plan(span, Happening::Mend(Mend::Double));
@@ -316,7 +348,7 @@ impl World {
     }
 
     /// Somebody's `REPLICAOF NO ONE`.
-    fn open_by_hand(&mut self, db: usize) {
+    pub(crate) fn open_by_hand(&mut self, db: usize) {
         let id = self.databases[db].id;
         let stopped = self.databases[db].process.as_ref().is_none_or(|process| process.stopped);
         if stopped || self.databases[db].writable() {

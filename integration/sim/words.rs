@@ -27,6 +27,10 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
         ["configuration", "of", host, "says", "manual", "for", n, unit] => {
             Ok(Deed::Manual(host_of(host)?, span(n, unit)?))
         }
+        ["configuration", "of", host, "says", "bounded", "for", n, unit] => {
+            Ok(Deed::Bounded(host_of(host)?, span(n, unit)?))
+        }
+        ["hand", "gives", id, "a", "new", "identity"] => Ok(Deed::Renumber(id_of(id)?)),
         ["hand", "lets", "commits", "of", id, "go", "on", "alone"] => {
             Ok(Deed::StopWaiting(id_of(id)?))
         }
@@ -45,6 +49,7 @@ pub(crate) fn deed(text: &str) -> Result<Deed, String> {
             let index = index.ok_or_else(|| format!("no service `{service}`: {SERVICES:?}"))?;
             Ok(Deed::Ask(index, wish(rest)?))
         }
+        ["person", "begins", "anew", "on", "an", "empty", "store"] => Ok(Deed::Anew),
         ["person", rest @ ..] => Ok(Deed::Ask(0, wish(rest)?)),
         ["all", "is", "mended"] => Ok(Deed::Mend),
         [host, rest @ ..] if host_of(host).is_ok() => at_host(host_of(host)?, rest),
@@ -85,12 +90,14 @@ fn agent(host: usize, words: &[&str]) -> Result<Deed, String> {
         ["hangs", "for", n, unit] => Ok(Deed::HangAgent(host, span(n, unit)?)),
         ["is", "stopped", "for", n, unit] => Ok(Deed::StopAgent(host, span(n, unit)?)),
         ["is", "upgraded"] => Ok(Deed::Upgrade(host)),
+        ["is", "upgraded", "to", "another", "format"] => Ok(Deed::NewFormat(host)),
+        ["is", "downgraded"] => Ok(Deed::Downgrade(host)),
         ["has", "a", "double", "for", n, unit] => Ok(Deed::Double(host, span(n, unit)?)),
         other => Err(unknown(
             "an agent",
             other,
-            "`dies for 1 s`, `hangs for 3 s`, `is stopped for 3 s`, `is upgraded`, `has a double \
-             for 5 s`",
+            "`dies for 1 s`, `hangs for 3 s`, `is stopped for 3 s`, `is upgraded [to another \
+             format]`, `is downgraded`, `has a double for 5 s`",
         )),
     }
 }
@@ -127,6 +134,12 @@ fn at_database(id: Id, words: &[&str]) -> Result<Deed, String> {
         ["has", "an", "open", "transaction", "for", n, unit] => {
             Ok(Deed::Obstruct(id, span(n, unit)?))
         }
+        ["has", "an", "account", "above", "read_only", "for", n, unit] => {
+            Ok(Deed::Above(id, span(n, unit)?))
+        }
+        ["has", "a", "prepared", "XA", "branch", "for", n, unit] => {
+            Ok(Deed::Branch(id, span(n, unit)?))
+        }
         ["cannot", "be", "killed", "for", n, unit] => Ok(Deed::Unkillable(id, span(n, unit)?)),
         ["starts", "open", "from", "now", "on"] => Ok(Deed::Edit(id, false)),
         ["starts", "fenced", "from", "now", "on"] => Ok(Deed::Edit(id, true)),
@@ -144,7 +157,9 @@ fn at_database(id: Id, words: &[&str]) -> Result<Deed, String> {
             "an instance",
             other,
             "`dies`, `ends within 1 s`, `is stopped for 5 s`, `hangs in the kernel for 5 s`, `runs \
-             a script for 5 s`, `applies nothing for 5 s`, `cannot be killed for 5 s`, `starts \
+             a script for 5 s`, `applies nothing for 5 s`, `has an open transaction for 5 s`, `has \
+             a prepared XA branch for 5 s`, `has an account above read_only for 5 s`, `cannot be \
+             killed for 5 s`, `starts \
              open from now on`, `refuses orders for 5 s` (or `loses`, `half does`, `ignores`)",
         )),
     }
@@ -197,7 +212,7 @@ fn wish(words: &[&str]) -> Result<Wish, String> {
             "a person",
             other,
             "`adopts`, `releases`, `switches over [to r2]`, `fails over [to r2] [accepting loss]`, \
-             `pauses for 5 s`, `freezes for 5 s`, `drains r2 for 5 s`",
+             `pauses for 5 s`, `freezes for 5 s`, `drains r2 for 5 s`, `begins anew on an empty store`",
         )),
     }
 }
@@ -257,6 +272,7 @@ mod tests {
             Deed::FullStore(s),
             Deed::Compaction,
             Deed::Restore(10 * s),
+            Deed::Anew,
             Deed::CutStore(0, 300 * MILLI),
             Deed::LateWatch(1, 800 * MILLI, 4 * s),
             Deed::LostWatch(2),
@@ -275,6 +291,10 @@ mod tests {
             Deed::Misobey(r(1), Orders::Ignores, s),
             Deed::StopApplier(r(2), s),
             Deed::StopWaiting(r(1)),
+            Deed::Above(r(1), s),
+            Deed::Branch(r(1), s),
+            Deed::Renumber(r(1)),
+            Deed::Bounded(0, s),
             Deed::Unkillable(r(1), s),
             Deed::Edit(r(1), true),
             Deed::Edit(r(1), false),
@@ -282,6 +302,8 @@ mod tests {
             Deed::HangAgent(0, s),
             Deed::StopAgent(0, s),
             Deed::Upgrade(0),
+            Deed::NewFormat(0),
+            Deed::Downgrade(0),
             Deed::Double(0, s),
             Deed::Forget(r(1), s),
             Deed::PauseGuest(0, s),

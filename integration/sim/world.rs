@@ -16,6 +16,7 @@ use sengu_core::time::Time;
 
 use super::agent::service_name;
 use super::agent::{Agent, Running};
+use super::branch::Branch;
 use super::client::Client;
 use super::clock::HostClock;
 use super::converge::ForEver;
@@ -95,6 +96,8 @@ pub(crate) enum Happening {
     FenceAgain { life: Life, run: u64 },
     /// A fence's first rung had its share of the budget.
     FenceRung { life: Life, run: u64 },
+    /// The manager of an XA branch ends it.
+    BranchEnds { branch: usize },
     /// A fence's budget is spent.
     FenceSpent { life: Life, run: u64 },
     /// A process killed by an agent is gone, and the agent knows.
@@ -139,6 +142,8 @@ pub(crate) enum Happening {
     ClientActs { client: usize, turn: u64 },
     /// A client gives up waiting, if it still does.
     ClientTimeout { client: usize },
+    /// A person adopts what is not adopted.
+    PersonAdopts { tries: usize },
     /// A person ends what was asked for.
     PersonEnds { key: String },
     /// The next thing that the plan has for this world.
@@ -203,11 +208,17 @@ pub(crate) struct World {
     pub(crate) restores: bool,
     /// It was.
     pub(crate) restored: bool,
+    /// A person gave all agents an empty store.
+    pub(crate) anew: bool,
+    /// Some agent was newer than the others.
+    pub(crate) versions: bool,
     pub(crate) coverage: Coverage,
     /// Writes of the first service that were acknowledged, if somebody reads the story.
     pub(crate) acknowledged: Vec<u64>,
     /// Writes that an instance acknowledged after its file or somebody's hand had opened it.
     pub(crate) outside: BTreeSet<u64>,
+    /// XA branches that were prepared.
+    pub(crate) branches: Vec<Branch>,
     /// Instances that are out of the configuration, and a master served meanwhile.
     pub(crate) parted: BTreeSet<Id>,
     /// Processes that agents ended.
@@ -263,9 +274,12 @@ impl World {
             deeds: Vec::new(),
             restores: false,
             restored: false,
+            anew: false,
+            versions: false,
             coverage: Coverage::default(),
             acknowledged: Vec::new(),
             outside: BTreeSet::new(),
+            branches: Vec::new(),
             parted: BTreeSet::new(),
             kills: 0,
             trace: Trace::new(trace),
@@ -413,6 +427,7 @@ impl World {
             Happening::ClientActs { client, turn } => self.client_acts(client, turn),
             Happening::ClientTimeout { client } => self.client_timeout(client),
             Happening::PersonEnds { key } => self.person_ends(&key),
+            Happening::PersonAdopts { tries } => self.person_adopts(tries),
             Happening::Deed { index } => self.strike(&self.deeds[index].clone()),
             Happening::Mend(what) => self.mend(what),
             Happening::Sample { turn } => self.sample(turn),
@@ -426,6 +441,7 @@ impl World {
             Happening::Acknowledgement { source, life, replica, epoch, upto } => {
                 self.acknowledgement((source, life), replica, epoch, upto);
             }
+            Happening::BranchEnds { branch } => self.end_branch(branch),
             Happening::ApplierGoesOn { db } => self.apply_relay(db),
             Happening::Arrive { db, life, session, call, ask } => match ask {
                 Ask::Feed { .. } | Ask::Ship { .. } => self.feed_arrives(db, life, session, ask),

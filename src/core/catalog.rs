@@ -524,7 +524,24 @@ impl ServiceView {
         }
     }
 
+    /// Is the record of this kind at this place one that this version could not read?
+    fn is_unreadable(&self, kind: &str, place: &str) -> bool {
+        self.unreadable.keys().any(|key| {
+            let rest = key.strip_prefix(kind).and_then(|rest| rest.strip_prefix('/'));
+            rest.is_some_and(|rest| place.is_empty() || rest.split('/').nth(1) == Some(place))
+        })
+    }
+
+    /// What stands in `master/S` now cannot be read: what was read before says nothing any more.
+    #[must_use]
+    pub fn master_unreadable(&self) -> bool {
+        self.is_unreadable("master", "")
+    }
+
     fn master(&self, now: Time) -> Named<'_> {
+        if self.master_unreadable() {
+            return Named::Withdrawn("the master's record cannot be read");
+        }
         let Some(record) = self.managed_record() else {
             return Named::Withdrawn("the service is not adopted");
         };
@@ -546,6 +563,9 @@ impl ServiceView {
         let late = self.kept_until().is_some_and(|until| now >= until);
         if late && !sabotaged!(BeatAgeNotCompared) {
             return Named::Withdrawn("no beat of the master's host came for the lease");
+        }
+        if self.is_unreadable("instances", record.holder.instance.as_str()) {
+            return Named::Withdrawn("the record of the master's instance cannot be read");
         }
         match self.instances.get_key_value(&record.holder.instance) {
             Some((name, at)) => match &at.record.health {

@@ -19,7 +19,7 @@ use crate::kv::{Compare, Op, Revision, Txn};
 use crate::lease::Beats;
 use crate::name::{InstanceId, InstanceName, ServiceName};
 use crate::policy::{Config, Judge};
-use crate::record::{FORMAT, NodeRecord, Owner, Record, key};
+use crate::record::{FORMAT, NodeRecord, Owner, Record, key, newer_format};
 use crate::report::ServiceReport;
 use crate::sabotage::sabotaged;
 use crate::service::{Cx, Facts, Service};
@@ -466,7 +466,11 @@ impl Machine {
             unknown: serde_json::Map::new(),
         };
         let key = key::node(config.host.as_str());
-        let revision = self.catalog.get(&key).map_or(0, |entry| entry.modified);
+        let stands = self.catalog.get(&key);
+        if stands.is_some_and(|entry| newer_format(&entry.value).is_some()) {
+            return; // The instances' records say so, too.
+        }
+        let revision = stands.map_or(0, |entry| entry.modified);
         let txn = Txn {
             when: vec![Compare::Modified(Arc::clone(&key), revision)],
             then: vec![Op::Put { key, value: record.encode(), lease: 0 }],

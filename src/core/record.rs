@@ -16,11 +16,13 @@ use crate::name::{BootId, HostName, InstanceName, ServiceName, Term};
 use crate::observation::{Process, Role, SemiSync, Verdict};
 use crate::policy::{DatabaseKind, Policy};
 use crate::position::Position;
+use crate::sabotage::sabotaged;
 use crate::time::{Time, Wall};
 
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
 
+mod format;
 pub mod key;
 
 /// A record that stands in the store as JSON.
@@ -31,14 +33,25 @@ pub trait Record: Serialize + DeserializeOwned {
         serde_json::to_vec(self).expect("records hold only what JSON can say").into()
     }
 
+    /// The format that it was written in. See [`FORMAT`].
+    fn format(&self) -> u32;
+
     /// Reads it back.
     ///
     /// # Errors
-    /// The parser's message if the bytes are not such a record.
+    /// The parser's message if the bytes are not such a record; of one in a newer format, which may
+    /// mean something else by the same words, that it is.
     fn decode(bytes: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+        match serde_json::from_slice::<Self>(bytes) {
+            Ok(record) if record.format() <= FORMAT || sabotaged!(NewerFormatRead) => Ok(record),
+            Ok(record) => Err(newer(record.format())),
+            Err(error) => Err(newer_format(bytes).map_or_else(|| error.to_string(), newer)),
+        }
     }
 }
+
+pub use format::newer_format;
+pub(crate) use format::{formatted, newer};
 
 /// Who is master of a service: `master/S`. No clock ever deletes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -751,9 +764,9 @@ pub enum Owner {
     Agent,
 }
 
-impl Record for MasterRecord {}
-impl Record for BeatRecord {}
-impl Record for InstanceRecord {}
+formatted!(MasterRecord, BeatRecord, InstanceRecord, FinalRecord, RequestRecord, HistoryRecord);
+formatted!(ToldRecord, NodeRecord);
+
 impl InstanceRecord {
     /// The first number of its version.
     #[must_use]
@@ -761,12 +774,6 @@ impl InstanceRecord {
         self.version.as_deref()?.split('.').next()?.parse().ok()
     }
 }
-
-impl Record for FinalRecord {}
-impl Record for RequestRecord {}
-impl Record for HistoryRecord {}
-impl Record for ToldRecord {}
-impl Record for NodeRecord {}
 
 impl MasterState {
     /// One word, as `status` and the diagram show it.

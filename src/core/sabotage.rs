@@ -78,6 +78,7 @@ mod chosen {
         RefusedIsDead,
         PauseIsFence,
         AnyExitCounts,
+        FailedFenceCounts,
         // detach-then-final
         NoDetach,
         FinalWrittenAgain,
@@ -105,5 +106,6 @@ mod chosen {
         LossIsNothing,
         FieldsDropped,
         MasterFieldsDropped,
+        NewerFormatRead,
     }
 }

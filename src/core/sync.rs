@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::name::{InstanceName, Term};
 use crate::position::Position;
-use crate::record::{FORMAT, Record};
+use crate::record::FORMAT;
 
 /// `sync/S`, of one term.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct SyncRecord {
     pub unknown: Map<String, Value>,
 }
 
-impl Record for SyncRecord {}
+crate::record::formatted!(SyncRecord);
 
 /// Where a copy stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -10,6 +10,9 @@ use super::{Ask, Queued, Reply, closed};
 impl World {
     /// A command reaches the database's host.
     pub(crate) fn arrive(&mut self, db: usize, life: u64, session: u64, call: u64, ask: Ask) {
+        if matches!(ask, Ask::Write(_)) {
+            self.note_privilege(db, session);
+        }
         let reply = match self.databases[db].process.as_mut() {
             None => Some(Reply::Refused),
             Some(process) if process.life != life || process.killed.contains(&session) => {
@@ -34,6 +37,15 @@ impl World {
         match reply {
             Some(reply) => self.answer(call, reply),
             None => self.plan_work(db),
+        }
+    }
+
+    /// A client's session begins with what its account may do at that moment.
+    fn note_privilege(&mut self, db: usize, session: u64) {
+        let above = self.databases[db].is_above(self.now);
+        let Some(process) = self.databases[db].process.as_mut() else { return };
+        if above && process.listening && !process.sessions.contains_key(&session) {
+            process.above.insert(session);
         }
     }
 
@@ -88,12 +100,18 @@ impl World {
             self.misobey(db, call, &ask, orders);
             return;
         }
+        if matches!(ask, Ask::Fence) && self.databases[db].is_above(now) {
+            // It is asked first who may write in spite of it.
+            self.answer(call, Reply::Unbound);
+            return;
+        }
         let process = self.databases[db].process.as_mut().expect("a process runs the command");
         match ask {
             Ask::State => self.answer_state(db, call),
             Ask::Fence => {
                 self.end_sessions(db, session);
                 self.close(db);
+                self.note_fenced(db);
                 self.answer_state(db, call);
             }
             Ask::Detach => {

@@ -155,6 +155,12 @@ impl Judges {
         Self { rules, often, violation: None, limits: Vec::new(), muted: None }
     }
 
+    /// All rules begin again, knowing nothing; what broke before stays known.
+    pub(crate) fn begin_anew(&mut self, layout: &Layout) {
+        let fresh = Self::new(layout);
+        self.rules = fresh.rules;
+    }
+
     /// Lets one rule judge nothing.
     #[cfg(feature = "sabotage")]
     pub(crate) fn mute(&mut self, slug: Option<&str>) {

@@ -28,6 +28,10 @@ pub(crate) struct StartsFenced {
     /// Until when each host's loop hangs.
     stalled: BTreeMap<usize, Micros>,
     records: BTreeMap<usize, Rc<MasterRecord>>,
+    /// Whom its agent may not signal, until when.
+    unkillable: BTreeMap<Id, Micros>,
+    /// Whom read-only does not bind, until when: only its end fences it.
+    unbound: BTreeMap<Id, Micros>,
 }
 
 impl StartsFenced {
@@ -42,6 +46,8 @@ impl StartsFenced {
             since: BTreeMap::new(),
             stalled: BTreeMap::new(),
             records: BTreeMap::new(),
+            unkillable: BTreeMap::new(),
+            unbound: BTreeMap::new(),
         }
     }
 
@@ -112,6 +118,12 @@ impl StartsFenced {
                     *since = at + span;
                 }
             }
+            Fact::Unbound { instance, until } => {
+                self.unbound.insert(*instance, *until);
+            }
+            Fact::Unkillable { instance, until } => {
+                self.unkillable.insert(*instance, *until);
+            }
             Fact::Master { service, record: Some(record) } => {
                 self.records.insert(*service, Rc::clone(record));
             }
@@ -155,7 +167,11 @@ impl Invariant for StartsFenced {
         for id in wrong {
             let host = self.layout.hosts.get(&id);
             let stalled = host.and_then(|host| self.stalled.get(host)).copied().unwrap_or(0);
+            // What read-only does not bind, and nobody may end, is the limit that it is.
+            let until = |of: &BTreeMap<Id, Micros>| of.get(&id).copied().unwrap_or(0);
+            let kept = until(&self.unkillable).min(until(&self.unbound));
             let since = *self.since.entry(id).or_insert_with(|| at.max(stalled));
+            let since = since.max(kept);
             if at > since + self.layout.patience {
                 self.since.insert(id, at);
                 return Err(Breach::firm(format!(

@@ -16,6 +16,8 @@ const LIMIT: &str = "an agent was dead or stopped while its database ran";
 const OPEN: &str = "an instance came back taking writes, since its own file starts it so";
 /// What explains a breach of an instance that somebody opened.
 const HAND: &str = "a person opened an instance by hand";
+/// What explains a breach of an account that read-only does not bind.
+const ABOVE: &str = "an account above read-only wrote in spite of it";
 /// What explains a breach on a host that stood still.
 const GUEST: &str = "a guest stood still and went on";
 
@@ -73,6 +75,9 @@ impl Watched {
             }
             Fact::Hand { instance, open: true } => {
                 self.opened.insert(instance, HAND);
+            }
+            Fact::Above { instance, known: false } => {
+                self.opened.insert(instance, ABOVE);
             }
             Fact::Writable { instance, writable: false, .. }
             | Fact::Promoted { instance, .. }

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use sengu_core::policy::Judge;
+use sengu_core::policy::{Failover, Judge};
 
 use super::super::deed::Deed;
 use super::super::options::Options;
 use super::super::plan::Plan;
 use super::super::schedule::{MILLI, Micros, SECOND};
+use super::super::sql::Family;
 use super::super::storm::BEGIN;
 use super::super::words;
 
@@ -54,6 +55,10 @@ pub enum Worlds {
     Upgrades,
     /// Masters die and come back.
     Deaths,
+    /// A master hangs that nobody may kill, with an account above read-only.
+    Unbound,
+    /// One agent after the other writes another format.
+    Formats,
 }
 
 impl Worlds {
@@ -79,6 +84,8 @@ impl Worlds {
             Self::NoneFits => "masters that die when no copy fits",
             Self::Upgrades => "a newer agent among older ones",
             Self::Deaths => "masters that die and come back",
+            Self::Unbound => "a hung master that only its end could fence",
+            Self::Formats => "agents that write another format among others",
         }
     }
 
@@ -109,6 +116,11 @@ impl Worlds {
         }
         if matches!(self, Self::OpenFile | Self::OpenFileUnseen) {
             options.unfenced = Some(usize::try_from(seed % 3).unwrap_or(0));
+        }
+        if self == Self::Unbound {
+            options.family = Family::Mariadb;
+            options.policy.failover = Failover::Manual;
+            options.policy.kill = false;
         }
         options.storm = rounds * every + 5 * SECOND;
         let deeds = (0..rounds).flat_map(|round| {
@@ -227,6 +239,24 @@ impl Worlds {
                 20 * SECOND,
                 6,
                 &[(0, "agent h1 is upgraded"), (6 * SECOND, "person switches over")],
+            ),
+            Self::Unbound => (
+                60 * SECOND,
+                3,
+                &[
+                    (0, "r1 has an account above read_only for 30 s"),
+                    (9 * SECOND, "r1 is stopped for 9 s"),
+                    (12 * SECOND, "person fails over"),
+                ],
+            ),
+            Self::Formats => (
+                30 * SECOND,
+                3,
+                &[
+                    (0, "agent h1 is upgraded to another format"),
+                    (4 * SECOND, "person switches over"),
+                    (10 * SECOND, "r1 dies, comes back after 2 s"),
+                ],
             ),
             Self::Deaths => (30 * SECOND, 4, &[(0, "r1 dies, comes back after 2 s")]),
             Self::AgentDiesInHooks => (

@@ -1,10 +1,12 @@
 //! What a story can ask of its world: who is master, who is named, who says what.
 
 use sengu_core::catalog::Named;
-use sengu_core::record::{HistoryRecord, MasterState, Record, RequestRecord, Stand};
+use sengu_core::observation::SemiSync;
+use sengu_core::record::{HistoryRecord, MasterState, RequestRecord, Stand};
 use sengu_core::sync::SyncRecord;
 
 use super::super::fact::{Id, SERVICES};
+use super::super::version::read;
 use super::super::words;
 use super::super::world::World;
 
@@ -41,6 +43,12 @@ pub(crate) enum Check {
     Loss(u64, String),
     /// `sync/S` says that every acknowledged write is on more copies than the master.
     InSync(bool),
+    /// There is no `sync/S`.
+    NoSync,
+    /// Its commits wait for acknowledgements, or for none.
+    Waits(Id, bool),
+    /// It acknowledges what it receives, or nothing.
+    Acknowledges(Id, bool),
     /// Every acknowledged write is on the open instance.
     Kept,
     /// No agent ended a process.
@@ -85,6 +93,11 @@ impl Check {
             }
             ["copies", "are", "in", "sync"] => Ok(Self::InSync(true)),
             ["no", "copy", "is", "in", "sync"] => Ok(Self::InSync(false)),
+            ["nothing", "is", "said", "of", "copies", "in", "sync"] => Ok(Self::NoSync),
+            ["commits", "of", who, "wait"] => Ok(Self::Waits(id(who)?, true)),
+            ["commits", "of", who, "wait", "for", "nobody"] => Ok(Self::Waits(id(who)?, false)),
+            [who, "acknowledges"] => Ok(Self::Acknowledges(id(who)?, true)),
+            [who, "acknowledges", "nothing"] => Ok(Self::Acknowledges(id(who)?, false)),
             ["no", "write", "is", "lost"] => Ok(Self::Kept),
             ["nothing", "was", "killed"] => Ok(Self::NothingKilled),
             _ => Err(format!(
@@ -92,7 +105,9 @@ impl Check {
                  takes writes`, `r1 is named`, `nobody is named`, `h1 names r1`, `file of h1 names \
                  r1`, `r1 follows r2`, `r1 runs`, `r1 is gone`, `term 2`, `the record is vacant`, \
                  `somebody says …`, `the request is done`, `the request is refused …`, `loss of \
-                 term 2 is …`, `no write is lost`, `nothing was killed`"
+                 term 2 is …`, `no write is lost`, `copies are in sync`, `no copy is in sync`, \
+                 `nothing is said of copies in sync`, `commits of r1 wait [for nobody]`, `r2 \
+                 acknowledges [nothing]`, `nothing was killed`"
             )),
         }
     }
@@ -179,15 +194,27 @@ impl Check {
             Self::Loss(term, text) => {
                 let key = format!("history/{}/{term:012}", SERVICES[0]);
                 let entry = world.store.kv.get(&key);
-                let history = entry.and_then(|it| HistoryRecord::decode(&it.value).ok());
+                let history = entry.and_then(|it| read::<HistoryRecord>(&it.value).ok());
                 let loss = history.map(|history| history.loss).unwrap_or_default();
                 so(loss.contains(text.as_str()), format!("loss of term {term}: {loss:?}"))
             }
             Self::InSync(wanted) => {
                 let entry = world.store.kv.get("sync/foo");
-                let sync = entry.and_then(|it| SyncRecord::decode(&it.value).ok());
+                let sync = entry.and_then(|it| read::<SyncRecord>(&it.value).ok());
                 let complete = sync.as_ref().is_some_and(|sync| sync.complete);
                 so(complete == *wanted, format!("sync/foo is {sync:?}"))
+            }
+            Self::NoSync => {
+                let stands = world.store.kv.get("sync/foo").is_some();
+                so(!stands, "sync/foo stands".to_owned())
+            }
+            Self::Waits(id, wanted) => {
+                let waits = semi_sync(world, *id).is_some_and(|semi| semi.awaits > 0);
+                so(waits == *wanted, format!("commits of {id} wait: {waits}"))
+            }
+            Self::Acknowledges(id, wanted) => {
+                let does = semi_sync(world, *id).is_some_and(|semi| semi.acknowledges);
+                so(does == *wanted, format!("{id} acknowledges: {does}"))
             }
             Self::Kept => {
                 let lost = world.lost_writes();
@@ -199,6 +226,10 @@ impl Check {
             _ => Ok(()),
         }
     }
+}
+
+fn semi_sync(world: &World, id: Id) -> Option<SemiSync> {
+    world.state_of(world.index_of(id)).and_then(|(state, _)| state.semi_sync)
 }
 
 fn after(text: &str, word: &str) -> String {
@@ -242,7 +273,7 @@ fn newest_request(world: &World) -> Option<Stand> {
         .entries()
         .filter(|entry| entry.key.starts_with("requests/foo/"))
         .max_by_key(|entry| entry.created)?;
-    RequestRecord::decode(&newest.value).ok().map(|record| record.stand)
+    read::<RequestRecord>(&newest.value).ok().map(|record| record.stand)
 }
 
 impl World {

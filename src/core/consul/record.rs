@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::definition::Definition;
 use crate::kv::Key;
-use crate::record::{Owner, Record};
+use crate::record::Owner;
 
 /// Where these records stand.
 pub mod key {
@@ -171,6 +171,4 @@ pub struct KvMeta {
     pub unknown: Map<String, Value>,
 }
 
-impl Record for ServiceRecord {}
-impl Record for CheckRecord {}
-impl Record for KvMeta {}
+crate::record::formatted!(ServiceRecord, CheckRecord, KvMeta);

@@ -86,8 +86,7 @@ pub struct LockRecord {
     pub unknown: Map<String, Value>,
 }
 
-impl Record for SessionRecord {}
-impl Record for LockRecord {}
+crate::record::formatted!(SessionRecord, LockRecord);
 
 /// `sessions/id/ID`.
 #[must_use]

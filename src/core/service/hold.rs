@@ -165,7 +165,9 @@ impl Service {
     pub(super) fn end_holder(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, cause: Cause) {
         let name = at.record.holder.instance.clone();
         let Some(own) = self.own.get_mut(&name) else { return };
-        if own.is_fenced() && own.seen_since(cx.view.master_received) {
+        let believed = sabotaged!(FailedFenceCounts) && own.fence_failed.is_some();
+        let seen = own.is_fenced() && own.seen_since(cx.view.master_received);
+        if seen || believed {
             self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, None);
             return;
         }

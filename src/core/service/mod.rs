@@ -37,8 +37,10 @@ use crate::lease::{Beats, beat_within, lapse_wait};
 use crate::machine::Out;
 use crate::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
 use crate::observation::Observation;
-use crate::policy::{Config, ServiceConfig};
-use crate::record::{Holder, MasterRecord, MasterState, Phase, Promise, Proof, Record, key};
+use crate::policy::{Config, Judge, ServiceConfig};
+use crate::record::{
+    Holder, MasterRecord, MasterState, Phase, Promise, Proof, Record, key, newer_format,
+};
 use crate::sabotage::sabotaged;
 use crate::time::{Now, Time};
 use crate::transition;
@@ -74,6 +76,28 @@ impl Cx<'_> {
         mine(self.config, holder)
     }
 
+    /// A record in a newer format stands there, which this version must not write over: that, in
+    /// words.
+    fn newer(&self, key: &str) -> Option<String> {
+        let why = self.view.unreadable.get(key)?;
+        newer_format(&self.catalog.get(key)?.value)?;
+        Some(format!("record {key} cannot be read: {why}"))
+    }
+
+    /// The first record of this service in a newer format: who cannot read what stands there knows
+    /// too little to judge who shall be master.
+    fn any_newer(&self) -> Option<String> {
+        let counts = |key: &&Key| {
+            ["instances/", "finals/", "sync/", "requests/"].iter().any(|it| key.starts_with(it))
+        };
+        self.view.unreadable.keys().filter(counts).find_map(|key| self.newer(key))
+    }
+
+    /// That, as a refusal to take over; a person who accepts what may be lost has looked.
+    fn readable(&self, lossy: bool) -> Result<(), String> {
+        self.any_newer().filter(|_| !lossy).map_or(Ok(()), Err)
+    }
+
     /// The revision at which a key stands, readable or not; 0: it does not.
     fn revision(&self, key: &str) -> crate::kv::Revision {
         self.catalog.get(key).map_or(0, |entry| entry.modified)
@@ -83,7 +107,7 @@ impl Cx<'_> {
 /// Is this holder an instance of this agent? Where one agent judges alone, its id says it all: the
 /// store is in the same folder, and the host may have been renamed.
 fn mine(config: &Config, holder: &Holder) -> bool {
-    let alone = matches!(config.judge, crate::policy::Judge::Alone { .. });
+    let alone = matches!(config.judge, Judge::Alone { .. });
     holder.agent == config.agent && (alone || holder.host == config.host)
 }
 
@@ -130,6 +154,8 @@ pub(crate) struct Service {
     strange_since: Option<Time>,
     /// The position at which commits wait and no acknowledgement comes, and since when.
     stuck: Option<(crate::position::Position, Time)>,
+    /// When it last made `sync/S` where there was none.
+    sync_made: Time,
     /// Since when this host's agent ends what `loss = "none"` set up.
     parting_since: Option<Time>,
     /// Commits go on alone at least until then.
@@ -332,12 +358,13 @@ impl Service {
         } else if self.writing.is_none() {
             cx.out.wake(self.write_after);
         }
+        if cx.view.master_unreadable() {
+            self.blind(cx);
+            self.speak(cx);
+            return;
+        }
         let Some(at) = &cx.view.master else {
-            let key = key::master(cx.name);
-            match cx.view.unreadable.get(&key) {
-                Some(why) => self.refuse(format!("record {key} cannot be read: {why}")),
-                None => self.adoption(cx),
-            }
+            self.adoption(cx);
             return;
         };
         self.note_steps(cx, &at.record);
@@ -381,6 +408,18 @@ impl Service {
         }
         self.serve_requests(cx, at);
         self.speak(cx);
+    }
+
+    /// `master/S` cannot be read: somebody else may have the term by now. As without an answer of
+    /// the store, what takes writes here is fenced, unless this agent judges alone.
+    fn blind(&mut self, cx: &mut Cx<'_>) {
+        let key = key::master(cx.name);
+        let why = cx.view.unreadable.get(&key).cloned().unwrap_or_default();
+        self.refuse(format!("record {key} cannot be read: {why}"));
+        let held = cx.view.managed() || cx.config.remembered.contains(cx.name);
+        if held && matches!(cx.config.judge, Judge::Shared { .. }) {
+            self.fence_unanswered(cx);
+        }
     }
 
     /// An instance of a held service that takes writes without holding the term is fenced.
@@ -547,6 +586,14 @@ impl Service {
         }
         if cx.now.time < self.write_after {
             cx.out.wake(self.write_after);
+            return None;
+        }
+        let puts = txn.then.iter().filter_map(|op| match op {
+            Op::Put { key, .. } => Some(key),
+            Op::Delete(_) | Op::DeletePrefix(_) | Op::Get(_) | Op::GetPrefix(_) => None,
+        });
+        if let Some(why) = puts.filter_map(|key| cx.newer(key)).next() {
+            self.refuse(why);
             return None;
         }
         // A beat rides on it: those of all terms of this host wait for its end.

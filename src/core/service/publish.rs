@@ -69,6 +69,12 @@ impl Service {
                 continue;
             }
             let key = key::instance(cx.name, name);
+            if let Some(why) = cx.newer(&key) {
+                if !self.refusals.contains(&why) {
+                    self.refusals.push(why);
+                }
+                continue;
+            }
             when.push(Compare::Modified(key.clone(), cx.revision(&key)));
             then.push(put(key, &record));
         }

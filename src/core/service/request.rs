@@ -480,6 +480,9 @@ impl Service {
         asked: Option<&InstanceName>,
     ) -> Result<InstanceName, String> {
         let holder = &at.record.holder;
+        if let Some(why) = cx.any_newer() {
+            return Err(why);
+        }
         if self.attempts_spent(cx, &at.record) {
             return Err("too many switchovers were undone lately; see `sengu history`".to_owned());
         }
@@ -574,7 +577,12 @@ impl Service {
         let wanted = |ask: &Ask| matches!(ask, Ask::Switchover { .. });
         let Some((id, request)) = self.open_request(cx, &wanted) else { return };
         let Stand::Agreed { to } = &request.record.stand else { return };
-        if !self.own.contains_key(to) {
+        let Some(own) = self.own.get(to) else { return };
+        if own.state().is_some_and(|state| state.applier_stopped) {
+            // Only its own agent sees that; the service would wait for it without a master.
+            let why =
+                format!("replica {to}: its applier is stopped, what it receives is not applied");
+            self.stand(cx, &id, request, Stand::Refused(why));
             return;
         }
         let place = Place::Request(id.clone());
@@ -646,7 +654,7 @@ fn adoptable(
     named: Option<&InstanceName>,
 ) -> Result<(InstanceName, bool), Vec<String>> {
     let policy = &cx.settings.policy;
-    let mut wrong = Vec::new();
+    let mut wrong: Vec<String> = cx.any_newer().into_iter().collect();
     let instances = &cx.view.instances;
     for (name, at) in instances {
         if at.record.health != Health::Up {
@@ -670,6 +678,9 @@ fn adoptable(
                 at.record.host
             ));
         }
+        if matches!(cx.config.judge, Judge::Alone { .. }) {
+            wrong.extend(followed_elsewhere(cx, name, &at.record));
+        }
     }
     let master = match opened(cx, named, &mut wrong) {
         Opened::One(master) => Some(master),
@@ -688,6 +699,21 @@ fn adoptable(
         Some(master) if wrong.is_empty() => Ok((master.clone(), false)),
         _ => Err(wrong),
     }
+}
+
+/// One judge per store, and this copy follows somebody that the store knows nothing of: that one may
+/// be the master of another agent with a store of its own. What a fence points to is local.
+fn followed_elsewhere(cx: &Cx<'_>, name: &InstanceName, record: &InstanceRecord) -> Option<String> {
+    let source = record.source.filter(|source| !source.ip().is_loopback() || record.link_up)?;
+    let known = cx.view.instances.values().any(|at| at.record.address == source);
+    (!known).then(|| {
+        format!(
+            "`{name}` follows {source}, which is no instance of `{}` on this host: the embedded \
+             store is for one host, and another agent may hold that one; use a shared store, or \
+             end its replication by hand if nobody does",
+            cx.name
+        )
+    })
 }
 
 /// Who takes writes.

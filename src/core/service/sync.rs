@@ -23,6 +23,9 @@ use super::{Cx, Service, put};
 
 /// How long a change of the acknowledging side or the waiting side may take.
 const CHANGE_WITHIN: Duration = Duration::from_secs(2);
+/// A record that another removed is made again so soon at most: a second agent of one host, whose file
+/// says otherwise, would remove it each time.
+const MADE_AGAIN: Duration = Duration::from_secs(1);
 /// Nobody is waited for again so soon after those in sync did not answer.
 const ALONE_FOR: Duration = Duration::from_secs(30);
 /// The same after a try with copies that only join; twice as long each time in a row.
@@ -112,6 +115,11 @@ impl Service {
         revision: crate::kv::Revision,
         next: Option<&SyncRecord>,
     ) {
+        let due = self.sync_made + MADE_AGAIN;
+        if revision == 0 && self.sync_made > Time::ZERO && cx.now.time < due {
+            cx.out.wake(due);
+            return;
+        }
         let key = key::sync(cx.name);
         let when = vec![
             Compare::Modified(key::master(cx.name), at.revision),
@@ -122,6 +130,9 @@ impl Service {
         let after = next.is_some_and(|next| next.complete);
         if self.write(cx, Txn { when, then: vec![op], otherwise: Vec::new() }).is_none() {
             return;
+        }
+        if revision == 0 {
+            self.sync_made = cx.now.time;
         }
         if before != after && next.is_some() {
             let text = if after {

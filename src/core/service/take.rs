@@ -51,7 +51,8 @@ impl Service {
         if self.open_elsewhere(None) {
             return;
         }
-        let mandate = match self.mandate(cx, at) {
+        let mandate = self.mandate(cx, at);
+        let mandate = match mandate.and_then(|it| cx.readable(it.lossy).map(|()| it)) {
             Ok(mandate) => mandate,
             Err(why) => {
                 self.refuse(why);

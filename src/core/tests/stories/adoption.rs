@@ -1,11 +1,12 @@
 //! Stories of services that are released and adopted: what an earlier time left must not matter.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sengu_core::policy::Failover;
 use sengu_core::record::{Ask, MasterState};
 
-use crate::world::{Database, Store, World, address, instance, position, shared};
+use crate::world::{Database, Store, World, address, alone, instance, position, shared};
 
 /// Released in an incident in which both candidates failed, mended by hand, adopted again; then
 /// the new master exits.
@@ -108,5 +109,30 @@ fn a_service_released_without_master_is_adopted_by_name() {
     for name in ["cache1", "cache3"] {
         let source = world.database(name).source;
         assert_eq!(source, Some(address("cache2")), "{name} follows\n{}", world.tell());
+    }
+}
+
+/// Two hosts, each with an embedded store, and one service: the master is on the other one. A person
+/// wants the copy here as the master of this store, which knows nothing of that one.
+#[test]
+fn a_copy_of_another_hosts_master_is_not_adopted() {
+    let copies = [
+        ("cache2", Database::replica(1, "cache1", position("first", 100))),
+        ("cache3", Database::replica(1, "cache1", position("first", 100))),
+    ];
+    for link in [true, false] {
+        let mut world = World::new(Failover::Auto, alone(), &copies);
+        for name in ["cache2", "cache3"] {
+            let database = world.database_mut(name);
+            database.follow(SocketAddr::from(([10, 0, 0, 1], 6379)));
+            database.linked = link;
+        }
+        world.start_agent();
+        world.run_for(Duration::from_secs(2));
+        world.ask("adopt", Ask::Adopt { master: Some(instance("cache2")) }, None);
+        world.run_for(Duration::from_secs(70));
+        let stand = format!("{:?}", world.stand("adopt"));
+        assert!(stand.contains("follows 10.0.0.1:6379, which is no instance"), "{stand}");
+        assert!(!world.has_master() && world.open().is_empty(), "{}", world.tell());
     }
 }

@@ -9,6 +9,7 @@ mod adoption;
 mod agent;
 mod external;
 mod failover;
+mod format;
 mod freeze;
 mod hand_over;
 mod histories;

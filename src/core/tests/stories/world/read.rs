@@ -48,6 +48,11 @@ impl World {
         open.map(|(name, _)| name.as_str()).collect()
     }
 
+    /// The bytes that stand there.
+    pub(crate) fn value(&self, key: &str) -> Arc<[u8]> {
+        Arc::clone(&self.kv.get(key).expect("a record stands there").value)
+    }
+
     /// Does the master record stand?
     pub(crate) fn has_master(&self) -> bool {
         self.kv.get(&key::master(&service())).is_some()

@@ -1,0 +1,94 @@
+//! Stories of records that a newer version wrote in another format: an older one acts on none of
+//! them and writes over none of them, whatever their words seem to say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sengu_core::kv::Key;
+use sengu_core::policy::Failover;
+use sengu_core::record::{Ask, MasterState, key};
+
+use crate::world::{World, instance, service};
+
+/// What stands there is written in the next format, with the same words.
+fn rewrite(world: &mut World, key: &Key) -> Arc<[u8]> {
+    let value = world.value(key);
+    let rest = value.strip_prefix(b"{\"format\":1,").expect("written by this version");
+    let newer: Arc<[u8]> = [b"{\"format\":2,".as_slice(), rest].concat().into();
+    world.put(key.clone(), Arc::clone(&newer));
+    newer
+}
+
+fn refuses(world: &World) -> bool {
+    world.refusals().iter().any(|why| why.contains("it has format 2"))
+}
+
+/// A copy's record: it stays as it is, and nobody takes over while it cannot be read.
+#[test]
+fn a_copy_in_a_newer_format_is_left_alone_and_counts() {
+    let mut world = World::trio(Failover::Auto);
+    let key = key::instance(&service(), &instance("cache2"));
+    let newer = rewrite(&mut world, &key);
+    world.database_mut("cache2").silent = true;
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.value(&key), newer, "written over\n{}", world.tell());
+    assert_eq!(world.named().as_deref(), Some("cache1"), "the master is as it was");
+    assert!(refuses(&world), "{:?}", world.refusals());
+    world.exit("cache1");
+    world.run_for(Duration::from_secs(10));
+    assert!(world.open().is_empty(), "{}", world.tell());
+    assert!(refuses(&world), "{:?}", world.refusals());
+    // A person who accepts what may be lost has looked.
+    world.ask("f", Ask::Failover { to: Some(instance("cache3")), lossy: true }, Some(1));
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.open(), ["cache3"], "{}", world.tell());
+}
+
+/// The master's record, under one judge: nobody is named by it, and nothing is changed.
+#[test]
+fn a_master_in_a_newer_format_is_named_by_nobody() {
+    let mut world = World::trio(Failover::Auto);
+    let key = key::master(&service());
+    let newer = rewrite(&mut world, &key);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named(), None);
+    assert!(refuses(&world), "{:?}", world.refusals());
+    assert_eq!(world.value(&key), newer, "written over\n{}", world.tell());
+    assert_eq!(world.open(), ["cache1"], "nobody else may have the term: it goes on");
+}
+
+/// The same under a shared store, where somebody else may have the term: what is open is fenced, by
+/// an agent that was there and by one that starts so.
+#[test]
+fn a_holder_that_cannot_read_its_term_fences_itself() {
+    for starts in [false, true] {
+        let mut world = World::single_shared();
+        if !starts {
+            world.start_agent();
+            world.run_for(Duration::from_secs(2));
+            assert_eq!(world.state(), MasterState::Serving);
+        }
+        rewrite(&mut world, &key::master(&service()));
+        if starts {
+            world.lose_events();
+            world.start_agent();
+        }
+        world.run_for(Duration::from_secs(3));
+        assert!(world.open().is_empty(), "{}", world.tell());
+        assert_eq!(world.named(), None);
+        assert!(refuses(&world), "{:?}", world.refusals());
+    }
+}
+
+/// A switchover is not begun by who cannot read what all copies say.
+#[test]
+fn a_switchover_is_refused_while_a_copy_cannot_be_read() {
+    let mut world = World::trio(Failover::Auto);
+    let key = key::instance(&service(), &instance("cache3"));
+    rewrite(&mut world, &key);
+    world.ask("s", Ask::Switchover { to: Some(instance("cache2")) }, Some(1));
+    world.run_for(Duration::from_secs(8));
+    let stand = format!("{:?}", world.stand("s"));
+    assert!(stand.contains("it has format 2"), "{stand}");
+    assert_eq!(world.open(), ["cache1"]);
+}
