@@ -59,8 +59,9 @@ fn main() -> ExitCode {
         running.push(thread::spawn(move || run(database, &options)));
     }
     // A thread that panics has said why.
-    let good = running.into_iter().map(|thread| thread.join().unwrap_or(false));
-    if good.fold(true, |all, good| all && good) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let good: Vec<bool> =
+        running.into_iter().map(|thread| thread.join().unwrap_or(false)).collect();
+    if good.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn run(database: Database, options: &Options) -> bool {

@@ -615,7 +615,13 @@ impl ServiceView {
         self.standing().find_map(|ask| match ask {
             Ask::Pause => Some(HeldBack { state: "paused", end: "resume" }),
             Ask::Freeze => Some(HeldBack { state: "frozen", end: "thaw" }),
-            _ => None,
+            Ask::Adopt { .. }
+            | Ask::Release
+            | Ask::Switchover { .. }
+            | Ask::Failover { .. }
+            | Ask::Drain { .. }
+            | Ask::Before(_)
+            | Ask::After { .. } => None,
         })
     }
 

@@ -32,7 +32,7 @@ impl Service {
             && taken.is_none_or(|taken| taken.boot_id != record.holder.boot_id);
         // Only it had everything, and a server that is not surely the same one may have lost its
         // data and been filled again; durable settings say that the same one lost nothing.
-        let was = sync.seen.or(record.origins.last());
+        let was = sync.seen.or_else(|| record.origins.last());
         let same = taken.zip(was).and_then(|(it, was)| it.received.same_folder(was));
         if !back || !sync.copies.is_empty() || same == Some(true) {
             return "nothing: it holds every acknowledged write".to_owned();

@@ -623,9 +623,10 @@ impl Service {
             MasterState::Withdrawn { cause, intent: None, fenced: false }
         } else {
             let holder = &at.record.holder;
-            let seen = match &at.record.state {
-                MasterState::Giving { position, .. } => Some(position),
-                _ => self.own.get(&holder.instance).and_then(|own| own.seen_in(&holder.boot_id)),
+            let seen = if let MasterState::Giving { position, .. } = &at.record.state {
+                Some(position)
+            } else {
+                self.own.get(&holder.instance).and_then(|own| own.seen_in(&holder.boot_id))
             };
             MasterState::Vacant { proof, cause, noticed, seen: seen.cloned() }
         };

@@ -57,9 +57,10 @@ pub(super) fn in_sync<'a>(view: &'a ServiceView, record: &'a MasterRecord) -> In
     let known = of_term(view, record).map(|at| &at.record).filter(|sync| sync.complete);
     InSync {
         holder: &record.holder.instance,
-        seen: match &record.state {
-            MasterState::Vacant { seen, .. } => seen.as_ref(),
-            _ => None,
+        seen: if let MasterState::Vacant { seen, .. } = &record.state {
+            seen.as_ref()
+        } else {
+            None
         },
         copies: known.map(|sync| sync.copies.keys().collect()).unwrap_or_default(),
         finals_needed: known.map_or(0, SyncRecord::finals_needed),
