@@ -1,9 +1,9 @@
 //! Accounts above read-only: MariaDB's `READ ONLY ADMIN` writes in spite of it, and only the end of
 //! the process fences such a server. (MySQL's `super_read_only` binds all but replication.)
 //!
-//! Agents judge a server's accounts now and then, not at each look; a fence asks for them first. What
-//! such an account writes on a copy, or on an old master that was started again, nobody watches:
-//! the documented limit. What it could do when a session began, the session keeps.
+//! Agents judge a server's accounts now and then, not at each look; a fence asks for them first.
+//! What such an account writes on a copy, or on an old master that was started again, nobody
+//! watches: the documented limit. What it could do when a session began, the session keeps.
 
 use super::fact::Fact;
 use super::schedule::{MILLI, Micros, SECOND};

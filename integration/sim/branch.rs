@@ -1,6 +1,6 @@
 //! Prepared XA branches: a transaction in two halves, each in the binary log. A fence ends sessions
-//! and not branches, so one outlives it, travels to the copies as any transaction does, and is ended
-//! by its own manager wherever it stands on a server that takes writes.
+//! and not branches, so one outlives it, travels to the copies as any transaction does, and is
+//! ended by its own manager wherever it stands on a server that takes writes.
 //!
 //! Never modelled: the locks that a branch holds against other transactions.
 

@@ -4,6 +4,8 @@
 //! must do by itself; what it must not guess is left to a person, who forces it here; and where
 //! one thing stays broken for ever, the rest must still come to rest within a bound.
 
+use std::sync::Arc;
+
 use sengu_core::catalog::Named;
 use sengu_core::name::{BootId, InstanceName};
 use sengu_core::policy::{Failover, Loss, Rejoin};
@@ -20,7 +22,7 @@ use super::invariants::Violation;
 use super::options::Ending;
 use super::replication::Link;
 use super::schedule::{MILLI, Micros, SECOND};
-use super::version::read;
+use super::version::{is_next, read};
 use super::world::{World, say};
 
 /// How long the world may take to come to rest after everything was mended.
@@ -391,17 +393,25 @@ impl World {
         known.iter().any(|db| able(&db)) && positions.iter().all(comparable)
     }
 
-    /// Does the record of an instance whose agent cannot write any more tell another policy than
-    /// the others'? It says what that host promised last, and stops `auto` until a person looks,
-    /// also where the file was mended since and the agent died before it could write so.
+    /// Does the record of an instance whose agent cannot write any more stop `auto` until a person
+    /// looks? It does where it tells another policy than the others', which is what that host
+    /// promised last, also if the file was mended since and the agent died before it could write
+    /// so; and where it is in a newer format than the others read.
     fn differs_for_ever(&self, service: usize) -> bool {
-        let policy = |db: &usize| {
+        let entry = |db: &usize| {
             let key = key::instance(&service_name(service), &self.databases[*db].id.name());
-            let stands = self.store.kv.get(&key)?;
-            read::<InstanceRecord>(&stands.value).ok().map(|record| record.policy)
+            self.store.kv.get(&key).map(|entry| &entry.value)
         };
+        let policy =
+            |db: &usize| read::<InstanceRecord>(entry(db)?).ok().map(|record| record.policy);
         let (broken, others): (Vec<usize>, Vec<usize>) =
             self.of_service(service).into_iter().partition(|db| self.stays_broken(*db));
+        let unread = |value: &Arc<[u8]>| is_next(value);
+        if broken.iter().filter_map(entry).any(unread)
+            && !others.iter().filter_map(entry).any(unread)
+        {
+            return true;
+        }
         let others: Vec<_> = others.iter().filter_map(policy).collect();
         broken.iter().filter_map(policy).any(|told| others.iter().any(|other| *other != told))
     }

@@ -1,7 +1,7 @@
 //! What the store committed, and what it means: the simulator's own reading of every write.
 //!
-//! Each record is read once, here, in whichever format an agent wrote it. What a newer agent wrote is
-//! looked after, too: one that does not know it must keep it.
+//! Each record is read once, here, in whichever format an agent wrote it. What a newer agent wrote
+//! is looked after, too: one that does not know it must keep it.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A person who adopts services and asks for moves, pauses, freezes and drains; written as the operator's
-//! endpoint writes them, for the term that stands.
+//! A person who adopts services and asks for moves, pauses, freezes and drains; written as the
+//! operator's endpoint writes them, for the term that stands.
 
 use std::collections::BTreeMap;
 

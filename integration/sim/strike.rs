@@ -64,28 +64,15 @@ impl World {
                 self.plan(*span, Happening::Mend(Mend::Power(*host)));
             }
             Deed::PauseGuest(host, span) => self.pause_guest(*host, *span),
-            Deed::JumpClock(host, by) => {
-                self.agents[*host].clock.jump(*by);
-                if let Some(life) = &self.agents[*host].life {
-                    let life = Life { host: *host, number: life.number };
-                    self.push(life, Event::ClockJumped);
-                }
-            }
+            Deed::JumpClock(host, by) => self.jump_clock(*host, *by),
             Deed::Ask(service, wish) => self.wish(*service, wish),
             Deed::Mend => self.mend_all(),
-            Deed::Upgrade(host) => {
-                self.versions = true;
-                self.agents[*host].version = Version::Fields;
-                self.restart_agent(*host, 150 * MILLI, "it is upgraded");
-            }
+            Deed::Upgrade(host) => self.change_version(*host, Version::Fields, "it is upgraded"),
             Deed::NewFormat(host) => {
-                self.versions = true;
-                self.agents[*host].version = Version::Format;
-                self.restart_agent(*host, 150 * MILLI, "it is upgraded to another format");
+                self.change_version(*host, Version::Format, "it is upgraded to another format");
             }
             Deed::Downgrade(host) => {
-                self.agents[*host].version = Version::This;
-                self.restart_agent(*host, 150 * MILLI, "its upgrade is taken back");
+                self.change_version(*host, Version::This, "its upgrade is taken back");
             }
             Deed::KillAgent(host, span) => self.restart_agent(*host, *span, "killed"),
             Deed::HangAgent(host, span) => self.hang_agent(*host, *span),
@@ -93,6 +80,22 @@ impl World {
             Deed::Double(host, span) => self.double_agent(*host, *span),
             other => self.strike_database(other),
         }
+    }
+
+    /// A wall clock is set, and its agent notices.
+    fn jump_clock(&mut self, host: usize, by: i64) {
+        self.agents[host].clock.jump(by);
+        if let Some(life) = &self.agents[host].life {
+            let life = Life { host, number: life.number };
+            self.push(life, Event::ClockJumped);
+        }
+    }
+
+    /// An agent is started again in another version.
+    fn change_version(&mut self, host: usize, version: Version, told: &'static str) {
+        self.versions |= version != Version::This;
+        self.agents[host].version = version;
+        self.restart_agent(host, 150 * MILLI, told);
     }
 
     /// Tells the invariants whom a deed may hinder, and until when.

@@ -14,10 +14,10 @@ use super::{Exit, Global, print};
 
 /// Let masters go on through planned work on the store or the agents
 ///
-/// A freeze is a pause in which the store may be away for longer than the lease: each master's agent
-/// writes down a promise to fence later, by the length of the freeze, and this command waits until it
-/// has. Names are still withdrawn while an agent cannot read the store. It ends by itself; a host that
-/// dies meanwhile is replaced once the longer promise has run out.
+/// A freeze is a pause in which the store may be away for longer than the lease: each master's
+/// agent writes down a promise to fence later, by the length of the freeze, and this command waits
+/// until it has. Names are still withdrawn while an agent cannot read the store. It ends by itself;
+/// a host that dies meanwhile is replaced once the longer promise has run out.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]

@@ -190,7 +190,8 @@ pub(super) fn place(
     Ok(Draft { id, record, txn: Txn { when, then, otherwise: vec![] } })
 }
 
-/// Plans the removal of a request: the end of a pause, freeze or drain, or one that nobody acted on.
+/// Plans the removal of a request: the end of a pause, freeze or drain, or one that nobody acted
+/// on.
 pub(super) fn remove(catalog: &Catalog, service: &ServiceName, id: &str) -> Result<Txn, Trouble> {
     let found = catalog.service(service).and_then(|view| view.requests.get(id));
     let Some(at) = found else {

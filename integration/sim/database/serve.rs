@@ -118,16 +118,8 @@ impl World {
                 self.detach(db);
                 self.answer_state(db, call);
             }
-            Ask::Acknowledge(on) => {
-                if self.databases[db].family != Family::Redis {
-                    self.set_acknowledges(db, on);
-                }
-                self.answer_state(db, call);
-            }
-            Ask::Await(count) => {
-                if self.databases[db].family != Family::Redis {
-                    self.set_awaits(db, count);
-                }
+            Ask::Acknowledge(_) | Ask::Await(_) => {
+                self.set_semi_sync(db, &ask);
                 self.answer_state(db, call);
             }
             Ask::Ship { epoch, entries, from, upto } => {
@@ -158,6 +150,18 @@ impl World {
             }
             Ask::Write(serial) => self.write(db, session, call, serial),
             Ask::Feed { epoch, after, entries } => self.take_feed(db, epoch, after, &entries),
+        }
+    }
+
+    /// Semi-synchronous replication is set up, where there is any.
+    fn set_semi_sync(&mut self, db: usize, ask: &Ask) {
+        if self.databases[db].family == Family::Redis {
+            return;
+        }
+        match ask {
+            Ask::Acknowledge(on) => self.set_acknowledges(db, *on),
+            Ask::Await(count) => self.set_awaits(db, *count),
+            _ => {}
         }
     }
 

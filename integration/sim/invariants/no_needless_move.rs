@@ -65,22 +65,8 @@ impl NoNeedlessMove {
 
     fn note(&mut self, at: Micros, fact: &Fact) {
         match *fact {
-            Fact::Agent { host, running } => {
-                if running {
-                    self.down.remove(&host)
-                } else {
-                    self.down.insert(host)
-                };
-                later(&mut self.hosts, host, at);
-            }
-            Fact::Guest { host, paused } => {
-                if paused {
-                    self.down.insert(host)
-                } else {
-                    self.down.remove(&host)
-                };
-                later(&mut self.hosts, host, at);
-            }
+            Fact::Agent { host, running } => self.runs(at, host, running),
+            Fact::Guest { host, paused } => self.runs(at, host, !paused),
             Fact::Reach { host, reach } => {
                 if reach {
                     self.cut.remove(&host)
@@ -105,12 +91,7 @@ impl NoNeedlessMove {
             }
             Fact::Stopped { instance, stopped } => {
                 if stopped {
-                    self.stopped.insert(instance);
-                    let before = self.stops.get(&instance).copied();
-                    let unseen =
-                        before.filter(|(_, end)| at < end.saturating_add(self.layout.look));
-                    self.stops
-                        .insert(instance, (unseen.map_or(at, |(since, _)| since), Micros::MAX));
+                    self.stands_still(at, instance);
                 } else {
                     self.stopped.remove(&instance);
                     self.goes_on(at, instance);
@@ -138,6 +119,24 @@ impl NoNeedlessMove {
             }
             _ => {}
         }
+    }
+
+    /// A host's agent runs from now on, or does not.
+    fn runs(&mut self, at: Micros, host: usize, running: bool) {
+        if running {
+            self.down.remove(&host);
+        } else {
+            self.down.insert(host);
+        }
+        later(&mut self.hosts, host, at);
+    }
+
+    /// Stops with less than a look between them are one: nobody could see it awake.
+    fn stands_still(&mut self, at: Micros, id: Id) {
+        self.stopped.insert(id);
+        let before = self.stops.get(&id).copied();
+        let unseen = before.filter(|(_, end)| at < end.saturating_add(self.layout.look));
+        self.stops.insert(id, (unseen.map_or(at, |(since, _)| since), Micros::MAX));
     }
 
     fn goes_on(&mut self, at: Micros, id: Id) {

@@ -225,6 +225,23 @@ impl Worlds {
                 6,
                 &[(0, "hand opens r1"), (8 * SECOND, "r1 dies, comes back after 500 ms")],
             ),
+            Self::Deaths => (30 * SECOND, 4, &[(0, "r1 dies, comes back after 2 s")]),
+            Self::AgentDiesInHooks => (
+                14 * SECOND,
+                12,
+                &[
+                    (0, "person switches over"),
+                    (60 * MILLI, "agent h1 dies for 150 ms"),
+                    (120 * MILLI, "agent h2 dies for 150 ms"),
+                    (180 * MILLI, "agent h3 dies for 150 ms"),
+                ],
+            ),
+            _ => self.rounds_of_versions_and_accounts(),
+        }
+    }
+
+    fn rounds_of_versions_and_accounts(self) -> (Micros, u64, &'static [(Micros, &'static str)]) {
+        match self {
             Self::NoneFits => (
                 80 * SECOND,
                 2,
@@ -256,17 +273,6 @@ impl Worlds {
                     (0, "agent h1 is upgraded to another format"),
                     (4 * SECOND, "person switches over"),
                     (10 * SECOND, "r1 dies, comes back after 2 s"),
-                ],
-            ),
-            Self::Deaths => (30 * SECOND, 4, &[(0, "r1 dies, comes back after 2 s")]),
-            Self::AgentDiesInHooks => (
-                14 * SECOND,
-                12,
-                &[
-                    (0, "person switches over"),
-                    (60 * MILLI, "agent h1 dies for 150 ms"),
-                    (120 * MILLI, "agent h2 dies for 150 ms"),
-                    (180 * MILLI, "agent h3 dies for 150 ms"),
                 ],
             ),
             _ => (0, 0, &[]),

@@ -701,8 +701,8 @@ fn adoptable(
     }
 }
 
-/// One judge per store, and this copy follows somebody that the store knows nothing of: that one may
-/// be the master of another agent with a store of its own. What a fence points to is local.
+/// One judge per store, and this copy follows somebody that the store knows nothing of: that one
+/// may be the master of another agent with a store of its own. What a fence points to is local.
 fn followed_elsewhere(cx: &Cx<'_>, name: &InstanceName, record: &InstanceRecord) -> Option<String> {
     let source = record.source.filter(|source| !source.ip().is_loopback() || record.link_up)?;
     let known = cx.view.instances.values().any(|at| at.record.address == source);

@@ -23,8 +23,8 @@ use super::{Cx, Service, put};
 
 /// How long a change of the acknowledging side or the waiting side may take.
 const CHANGE_WITHIN: Duration = Duration::from_secs(2);
-/// A record that another removed is made again so soon at most: a second agent of one host, whose file
-/// says otherwise, would remove it each time.
+/// A record that another removed is made again so soon at most: a second agent of one host, whose
+/// file says otherwise, would remove it each time.
 const MADE_AGAIN: Duration = Duration::from_secs(1);
 /// Nobody is waited for again so soon after those in sync did not answer.
 const ALONE_FOR: Duration = Duration::from_secs(30);

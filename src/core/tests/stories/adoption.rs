@@ -112,8 +112,8 @@ fn a_service_released_without_master_is_adopted_by_name() {
     }
 }
 
-/// Two hosts, each with an embedded store, and one service: the master is on the other one. A person
-/// wants the copy here as the master of this store, which knows nothing of that one.
+/// Two hosts, each with an embedded store, and one service: the master is on the other one. A
+/// person wants the copy here as the master of this store, which knows nothing of that one.
 #[test]
 fn a_copy_of_another_hosts_master_is_not_adopted() {
     let copies = [
