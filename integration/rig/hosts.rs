@@ -6,6 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::agent::Agent;
 use super::etcd::Etcd;
 use super::place::Place;
@@ -290,8 +292,13 @@ impl<S: Hosted> Hosts<S> {
     pub fn until_ready(&self, at: &Host<S>, within: Duration) {
         let running = self.hosts.iter().filter(|host| !host.server.exited()).count();
         at.agent.until_status(S::SERVICE, "all others could take over", within, |status| {
-            let ranking = status["ranking"].as_array().map_or(0, Vec::len);
-            ranking + 1 == running && settled(status)
+            // An agent ranks only copies that it sees; of the others it knows whether they follow.
+            let instances = status["instances"].as_array().map_or(&[][..], Vec::as_slice);
+            let follows = |instance: &&Value| {
+                let told = instance["replication"].as_str().unwrap_or_default();
+                instance["unfit"].is_null() && told.starts_with("in step")
+            };
+            instances.iter().filter(follows).count() + 1 == running && settled(status)
         });
     }
 

@@ -235,7 +235,10 @@ pub fn write_credentials(file: &Path, password: &str) {
          replication_password = {secret}\n",
         SENGU.user
     );
-    fs::write(file, text).expect("the credentials can be written");
+    // In one step: agents of other hosts may read it now.
+    let new = file.with_extension("new");
+    fs::write(&new, text).expect("the credentials can be written");
     let mode = fs::Permissions::from_mode(0o600);
-    fs::set_permissions(file, mode).expect("the credentials can be kept to their owner");
+    fs::set_permissions(&new, mode).expect("the credentials can be kept to their owner");
+    fs::rename(&new, file).expect("the credentials can be put in place");
 }

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::catalog::At;
-use crate::kv::{Compare, Op};
+use crate::kv::Compare;
 use crate::lease::lease_of;
 use crate::machine::carried_beat;
 use crate::policy::Judge;
@@ -18,7 +18,7 @@ use crate::record::{Ask, Frozen, MasterRecord, Promise, RequestRecord, Stand};
 use crate::time::Wall;
 
 use super::hold::request_key;
-use super::{Cx, Service, put};
+use super::{Cx, Service};
 
 /// The longest freeze.
 pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -32,7 +32,9 @@ impl Service {
         let asked = asked(cx);
         match (&at.record.frozen, asked) {
             (None, Some((id, request))) => self.freeze(cx, at, id, request),
-            (Some(frozen), Some((_, request))) if frozen.until == request.record.until => false,
+            (Some(frozen), Some((id, request))) if frozen.until == request.record.until => {
+                self.frozen(cx, at, frozen.lease_ms, id, request)
+            }
             // It ended, or ended and began again: first the usual promise.
             (Some(frozen), _) => self.thaw(cx, at, frozen.lease_ms),
             (None, None) => false,
@@ -63,11 +65,8 @@ impl Service {
         let length = left(cx.now.wall, until);
         record.promise = Promise::Fence { lease_ms: lease_ms.saturating_add(millis(length)) };
         record.frozen = Some(Frozen { lease_ms, until });
-        let mut standing = request.record.clone();
-        standing.stand = Stand::Standing;
-        let when = vec![Compare::Modified(key.clone(), request.revision)];
-        let then: Vec<Op> = vec![put(key, &standing)];
-        let sent = self.write_master(cx, Some(at), &record, when, then).is_some();
+        let when = vec![Compare::Modified(key, request.revision)];
+        let sent = self.write_master(cx, Some(at), &record, when, Vec::new()).is_some();
         if sent {
             let seconds = length.as_secs();
             let text =
@@ -75,6 +74,25 @@ impl Service {
             cx.out.say(cx.name, false, text);
         }
         sent
+    }
+
+    /// The longer promise is written. It is said to stand once a beat was acknowledged under it:
+    /// whoever stops the store then, stops no master.
+    fn frozen(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        usual_ms: u64,
+        id: &str,
+        request: &At<RequestRecord>,
+    ) -> bool {
+        let usual = cx.now.time + Duration::from_millis(usual_ms);
+        let held = cx.beats.deadline(cx.name, at.record.term).is_some_and(|until| until > usual);
+        if !held || request.record.stand == Stand::Standing {
+            return false;
+        }
+        self.stand(cx, id, request, Stand::Standing);
+        self.writing.is_some()
     }
 
     fn thaw(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, lease_ms: u64) -> bool {

@@ -46,6 +46,23 @@ fn a_frozen_master_outlives_its_store() {
     assert_eq!(world.named().as_deref(), Some("cache1"), "{}", world.tell());
 }
 
+/// Whoever is told that it stands may stop the store at once.
+#[test]
+fn a_freeze_stands_once_a_beat_holds_it() {
+    let mut world = World::single_shared();
+    world.start_agent();
+    world.run_for(Duration::from_secs(3));
+    world.ask("freeze", Ask::Freeze, None);
+    while world.stand("freeze") == Stand::Asked {
+        world.run_for(Duration::from_millis(10));
+    }
+    assert_eq!(world.stand("freeze"), Stand::Standing, "{}", world.tell());
+    world.store_does = Store::CutOff;
+    world.run_for(Duration::from_secs(30));
+    assert!(world.database("cache1").open, "it goes on\n{}", world.tell());
+    assert!(!world.was_fenced("cache1"), "{}", world.tell());
+}
+
 /// Names go by the usual lease: a freeze keeps nobody in them for longer.
 #[test]
 fn a_freeze_names_nobody_for_longer() {
