@@ -29,6 +29,11 @@ pub trait Hosted: Server + Sized {
     fn service(place: &Place, settings: &Self::Settings) -> String;
     /// SIGSTOP.
     fn stop(&self);
+    /// So long it may go on trying to reach a source that accepts connections and says nothing,
+    /// before it can be detached.
+    fn clings(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Has it all that the other one has?
     fn has_all_of(&self, other: &Self) -> bool;
 
@@ -241,7 +246,13 @@ impl<S: Hosted> Hosts<S> {
         (self.with(address), when)
     }
 
-    fn with(&self, address: IpAddr) -> &Host<S> {
+    /// The host whose server has this address.
+    ///
+    /// # Panics
+    /// If it is none of theirs.
+    #[must_use]
+    #[track_caller]
+    pub fn with(&self, address: IpAddr) -> &Host<S> {
         let found = self.hosts.iter().find(|host| host.server.address().ip() == address);
         found.expect("a named master is one of the hosts")
     }
