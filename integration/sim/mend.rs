@@ -102,8 +102,8 @@ impl World {
         }
     }
 
-    /// An upgrade to another format is finished on every host, whether the agents that were upgraded
-    /// have written something by now or only may write it later.
+    /// An upgrade to another format is finished on every host, whether the newer agents have written
+    /// something by now or only may do so later.
     fn finish_upgrade(&mut self) {
         let begun = || self.agents.iter().any(|agent| agent.version == Version::Format);
         let written = || self.store.kv.entries().any(|entry| is_next(&entry.value));
