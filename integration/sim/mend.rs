@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// An upgrade to another format is finished on every host, whether the newer agents have written
+    /// An upgrade to another format is finished on every host, whether the newer agents wrote
     /// something by now or only may do so later.
     fn finish_upgrade(&mut self) {
         let begun = || self.agents.iter().any(|agent| agent.version == Version::Format);
