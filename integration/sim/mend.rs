@@ -102,10 +102,12 @@ impl World {
         }
     }
 
-    /// An upgrade to another format is finished on every host.
+    /// An upgrade to another format is finished on every host, whether the newer agents wrote
+    /// something by now or only may do so later.
     fn finish_upgrade(&mut self) {
+        let begun = || self.agents.iter().any(|agent| agent.version == Version::Format);
         let written = || self.store.kv.entries().any(|entry| is_next(&entry.value));
-        if !self.versions || !written() {
+        if !self.versions || !(begun() || written()) {
             return;
         }
         for host in 0..self.agents.len() {

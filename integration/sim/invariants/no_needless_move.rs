@@ -38,6 +38,8 @@ pub(crate) struct NoNeedlessMove {
     hung: BTreeMap<Id, Micros>,
     /// When the last fence of each that is done was decided.
     fenced: BTreeMap<Id, Micros>,
+    /// When each process last exited.
+    exits: BTreeMap<Id, Micros>,
     /// Closed by a person's hand.
     closed: BTreeSet<Id>,
     /// When a person's hand last touched it.
@@ -57,6 +59,7 @@ impl NoNeedlessMove {
             stops: BTreeMap::new(),
             hung: BTreeMap::new(),
             fenced: BTreeMap::new(),
+            exits: BTreeMap::new(),
             closed: BTreeSet::new(),
             hands: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -99,6 +102,9 @@ impl NoNeedlessMove {
                 later(&mut self.instances, instance, at);
             }
             Fact::Exited { instance } | Fact::Started { instance, .. } => {
+                if matches!(fact, Fact::Exited { .. }) {
+                    self.exits.insert(instance, at);
+                }
                 self.stopped.remove(&instance);
                 self.goes_on(at, instance);
                 later(&mut self.instances, instance, at);
@@ -114,9 +120,7 @@ impl NoNeedlessMove {
                     later(&mut self.instances, instance, at);
                 }
             }
-            Fact::Fenced { instance, decided } => {
-                self.fenced.insert(instance, decided);
-            }
+            Fact::Fenced { instance, decided } => self.fence(instance, decided),
             _ => {}
         }
     }
@@ -145,6 +149,20 @@ impl NoNeedlessMove {
             if *end - *since >= HUNG {
                 self.hung.insert(id, *end);
             }
+        }
+    }
+
+    /// A fence is done. One that was decided after another had ended the process ended nothing of
+    /// it: that end was decided before, however late the store hears of it.
+    fn fence(&mut self, id: Id, decided: Micros) {
+        let since = self.stops.get(&id).map_or(Micros::MAX, |(since, _)| *since);
+        let before = self.fenced.get(&id).copied().filter(|before| *before >= since);
+        let over = self
+            .exits
+            .get(&id)
+            .is_some_and(|exit| before.is_some_and(|before| (before..decided).contains(exit)));
+        if !over {
+            self.fenced.insert(id, decided);
         }
     }
 
@@ -289,6 +307,37 @@ mod tests {
         assert!(hung(&[(50_000, 53_000)], 54_100).is_err(), "a look came between");
         assert!(hung(&[(50_000, 51_500)], 51_400).is_err(), "not for long");
         assert!(hung(&[(50_000, 51_500), (52_600, 60_000)], 53_500).is_err(), "it was awake");
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_decided_once() {
+        let stopped = |stopped| Fact::Stopped { instance: r(1), stopped };
+        let fenced = |decided: Micros| Fact::Fenced { instance: r(1), decided: decided * MILLI };
+        let exited = Fact::Exited { instance: r(1) };
+        let vacant = MasterState::Vacant {
+            proof: Proof::Exited,
+            cause: Cause::Hung,
+            noticed: Wall(0),
+            seen: None,
+        };
+        let history = |second: Fact| {
+            [
+                (0, master(1, 1, MasterState::Serving)),
+                (50_000, stopped(true)),
+                (54_000, exited.clone()),
+                (54_001, fenced(53_000)),
+                (58_000, second),
+                (59_000, master(1, 1, vacant.clone())),
+            ]
+        };
+        assert_eq!(check(history(fenced(57_000))), Ok(()), "the later one ended nothing");
+        let mut again = history(fenced(63_000)).to_vec();
+        again.splice(4..4, [(60_000, stopped(true))]);
+        again[5].0 = 64_000;
+        again[6].0 = 65_000;
+        assert_eq!(check(again.clone()), Ok(()), "it stood still again, and for long");
+        again[4].0 = 62_500;
+        assert!(check(again).is_err(), "it stood still again, and not for long");
     }
 
     #[test]

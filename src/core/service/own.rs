@@ -41,6 +41,9 @@ pub(crate) struct Own {
     pub(crate) known: Option<Known>,
     /// Looks in a row without a state, since when, and the words for the last.
     pub(crate) failing: Option<Failing>,
+    /// The agent itself was late until then: looks begun before, also those that it hears of only
+    /// afterwards, judge nobody.
+    pub(crate) doubted: Time,
     pub(crate) process: Process,
     pub(crate) lane: Option<(ActionId, Term, Command)>,
     pub(crate) fence: Option<ActionId>,
@@ -145,6 +148,7 @@ impl Own {
 
     /// What was seen before is old: failures are counted anew.
     pub(crate) fn doubt(&mut self, now: Now) {
+        self.doubted = now.time;
         if let Some(failing) = &mut self.failing {
             failing.since = now.time;
             failing.looks = 0;
@@ -195,6 +199,7 @@ impl Own {
             restarted: self.restarted || self.boot_id.is_some(),
             process: self.process,
             acted: self.acted,
+            doubted: self.doubted,
             trail: std::mem::take(&mut self.trail),
             trail_of: self.trail_of.take(),
             spacing: self.spacing,
@@ -243,11 +248,12 @@ impl Own {
 
     fn failed(&mut self, sent: Time, answer: &Answer) {
         let words = words(answer, self.process);
-        let looks = self.failing.as_ref().map_or(0, |failing| failing.looks).saturating_add(1);
+        let looks = self.failing.as_ref().map_or(0, |failing| failing.looks);
+        let looks = if sent < self.doubted { 0 } else { looks.saturating_add(1) };
         let silent = *answer == Answer::Silent;
         // Silence counts from its own beginning.
         let since = self.failing.as_ref().filter(|failing| failing.silent == silent);
-        let since = since.map_or(sent, |failing| failing.since);
+        let since = since.map_or(sent, |failing| failing.since).max(self.doubted);
         let alive = answer.alive();
         self.failing = Some(Failing { since, last: sent, looks, words, alive, silent });
     }

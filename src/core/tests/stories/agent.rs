@@ -41,6 +41,28 @@ fn an_agent_that_was_late_does_not_judge_by_what_it_saw_before() {
     assert!(!fenced, "fenced for what was seen before\n{}", world.tell());
 }
 
+/// The loop stands still for 12 s, and the looks go on: for most of that time the master's process
+/// stood still, and it goes on before the loop does. Then the old looks come one by one.
+#[test]
+fn looks_that_waited_for_a_late_agent_end_nobody() {
+    let mut world = World::trio(Failover::Auto);
+    world.forget();
+    world.database_mut("cache1").silent = true;
+    for _ in 0..10 {
+        world.observe("cache1");
+        world.pass(Duration::from_secs(1));
+    }
+    world.database_mut("cache1").silent = false;
+    world.pass(Duration::from_secs(2));
+    world.step(Event::Stalled { late: Duration::from_secs(12) });
+    world.drain();
+    world.run_for(Duration::from_secs(1));
+    assert!(!world.was_fenced("cache1"), "ended for what was seen before\n{}", world.tell());
+    world.database_mut("cache1").silent = true;
+    world.run_for(Duration::from_secs(8));
+    assert!(world.was_fenced("cache1"), "{}", world.tell());
+}
+
 /// Shared store: the agent starts again, loads, and the store is cut off before the first beat.
 #[test]
 fn a_restarted_agent_that_cannot_beat_fences() {
