@@ -147,7 +147,7 @@ fn host_dies<S: Hosted>(settings: &Settings<S>) {
     hosts.etcd.restart(0);
     hosts.hosts[0].server.restart();
     hosts.hosts[0].agent.restart();
-    let [old, reader, ..] = &hosts.hosts[..] else { panic!("hosts") };
+    let [old, ..] = &hosts.hosts[..] else { panic!("hosts") };
     let new = hosts.with(new_address.ip());
     stands(&hosts, old, new);
     hosts.judge(clients, &[address, new_address]);
