@@ -270,6 +270,14 @@ pub(crate) enum Fact {
         /// It is in the file.
         configured: bool,
     },
+    /// An agent can read what its own host's beat says from now on, or cannot: it wrote that as a
+    /// newer version.
+    Reads {
+        /// On which host.
+        host: usize,
+        /// It can.
+        reads: bool,
+    },
     /// An agent's loop hangs; its fence thread does not.
     Stalled {
         /// On which host.

@@ -2,7 +2,7 @@
 
 use super::converge::ForEver;
 use super::fact::{Fact, Id};
-use super::schedule::MILLI;
+use super::schedule::{MILLI, SECOND};
 use super::version::{Version, is_next};
 use super::world::{Happening, Life, World, say};
 
@@ -83,10 +83,17 @@ impl World {
                 let double = self.hosts();
                 // While the other one hangs nobody would fence what the double holds: the limit
                 // of an agent that is dead beside its database.
-                let other = self.agents[self.place(double)].life.as_ref();
-                let hangs = other.map_or(0, |life| life.stalled_until);
-                if hangs > self.now && !self.calm {
-                    self.plan(hangs - self.now, Happening::Mend(Mend::Double));
+                let host = self.place(double);
+                let other = self.agents[host].life.as_ref();
+                let hangs = other.map_or(0, |life| life.stalled_until).saturating_sub(self.now);
+                // The same goes for what the other one's configuration lacks.
+                let lacks = self.agents[host].forgotten.iter().any(|id| {
+                    let record = self.master(id.service);
+                    record.is_some_and(|record| record.holder.instance == id.name())
+                });
+                let wait = hangs.max(if lacks { SECOND } else { 0 });
+                if wait > 0 && self.doubled && !self.calm {
+                    self.plan(wait, Happening::Mend(Mend::Double));
                     return;
                 }
                 self.doubled = false;

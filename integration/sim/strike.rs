@@ -304,6 +304,7 @@ impl World {
         self.agents[double].host = host;
         let remembered = self.agents[host].remembered.clone();
         self.agents[double].remembered = remembered;
+        self.agents[double].highest = self.agents[host].highest;
         if self.agents[host].version == Version::Format {
             self.agents[double].version = Version::Format;
         }

@@ -31,6 +31,9 @@ pub(crate) struct NoNeedlessMove {
     /// Hindered now, whenever it began.
     down: BTreeSet<usize>,
     cut: BTreeSet<usize>,
+    /// Their agents were set back to a version that cannot read their own beats, so they can keep
+    /// no term: nobody may write over a newer format.
+    outdated: BTreeSet<usize>,
     stopped: BTreeSet<Id>,
     /// When each process was last stopped, and until when.
     stops: BTreeMap<Id, (Micros, Micros)>,
@@ -55,6 +58,7 @@ impl NoNeedlessMove {
             instances: BTreeMap::new(),
             down: BTreeSet::new(),
             cut: BTreeSet::new(),
+            outdated: BTreeSet::new(),
             stopped: BTreeSet::new(),
             stops: BTreeMap::new(),
             hung: BTreeMap::new(),
@@ -77,6 +81,14 @@ impl NoNeedlessMove {
                     self.cut.insert(host)
                 };
                 later(&mut self.hosts, host, at);
+            }
+            Fact::Reads { host, reads: false } => {
+                self.outdated.insert(host);
+            }
+            Fact::Reads { host, reads: true } => {
+                if self.outdated.remove(&host) {
+                    later(&mut self.hosts, host, at);
+                }
             }
             Fact::Stalled { host, span } => {
                 later(&mut self.hosts, host, at + span);
@@ -188,7 +200,8 @@ impl NoNeedlessMove {
     fn quiet_for(&self, at: Micros, id: Id) -> Micros {
         let Some(host) = self.layout.hosts.get(&id) else { return 0 };
         let lamed = self.stopped.contains(&id) || self.closed.contains(&id);
-        if self.down.contains(host) || self.cut.contains(host) || lamed {
+        let mute = self.cut.contains(host) || self.outdated.contains(host);
+        if self.down.contains(host) || mute || lamed {
             return 0;
         }
         let last = self.hosts.get(host).max(self.instances.get(&id)).copied().unwrap_or(0);
@@ -271,6 +284,17 @@ mod tests {
         assert_eq!(check([(0, serving()), (50_000, cut), (60_000, lapsed())]), Ok(()));
         let exit = Fact::Exited { instance: r(1) };
         assert_eq!(check([(0, serving()), (50_000, exit), (52_000, lapsed())]), Ok(()));
+    }
+
+    #[test]
+    fn one_that_cannot_read_its_own_beat_keeps_no_term() {
+        let serving = || master(1, 1, MasterState::Serving);
+        let lapsed = || master(1, 1, MasterState::Lapsed);
+        let reads = |reads| Fact::Reads { host: 0, reads };
+        assert_eq!(check([(0, serving()), (9_000, reads(false)), (60_000, lapsed())]), Ok(()));
+        let again = [(0, serving()), (9_000, reads(false)), (10_000, reads(true))];
+        assert!(check(again.into_iter().chain([(60_000, lapsed())])).is_err(), "well again");
+        assert!(check([(0, serving()), (9_000, reads(true)), (60_000, lapsed())]).is_err());
     }
 
     #[test]

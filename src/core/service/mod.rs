@@ -39,7 +39,7 @@ use crate::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
 use crate::observation::Observation;
 use crate::policy::{Config, Judge, ServiceConfig};
 use crate::record::{
-    Holder, MasterRecord, MasterState, Phase, Promise, Proof, Record, key, newer_format,
+    Holder, MasterRecord, MasterState, Phase, Promise, Proof, Record, key, newer, newer_format,
 };
 use crate::sabotage::sabotaged;
 use crate::time::{Now, Time};
@@ -79,8 +79,13 @@ impl Cx<'_> {
     /// A record in a newer format stands there, which this version must not write over: that, in
     /// words.
     fn newer(&self, key: &str) -> Option<String> {
-        let why = self.view.unreadable.get(key)?;
-        newer_format(&self.catalog.get(key)?.value)?;
+        let why = self.view.unreadable.get(key);
+        // Beats are no service's.
+        if why.is_none() && !key.starts_with("beats/") {
+            return None;
+        }
+        let format = newer_format(&self.catalog.get(key)?.value)?;
+        let why = why.cloned().unwrap_or_else(|| newer(format));
         Some(format!("record {key} cannot be read: {why}"))
     }
 
@@ -535,6 +540,11 @@ impl Service {
             return;
         }
         let host = &holder.host;
+        // It may keep its term in words that this version does not know.
+        if let Some(why) = cx.newer(&key::beat(host)) {
+            self.refuse(why);
+            return;
+        }
         self.doing = Some(format!("ending term {}: host {host} beats no more", at.record.term));
         let beat = cx.catalog.beat(host.as_str()).map_or(0, |view| view.beat.revision);
         let mut lapsed = at.record.clone();
