@@ -79,26 +79,7 @@ impl World {
                 }
             }
             Mend::Guest(host) => self.guest_goes_on(host),
-            Mend::Double => {
-                let double = self.hosts();
-                // While the other one hangs nobody would fence what the double holds: the limit
-                // of an agent that is dead beside its database.
-                let host = self.place(double);
-                let other = self.agents[host].life.as_ref();
-                let hangs = other.map_or(0, |life| life.stalled_until).saturating_sub(self.now);
-                // The same goes for what the other one's configuration lacks.
-                let lacks = self.agents[host].forgotten.iter().any(|id| {
-                    let record = self.master(id.service);
-                    record.is_some_and(|record| record.holder.instance == id.name())
-                });
-                let wait = hangs.max(if lacks { SECOND } else { 0 });
-                if wait > 0 && self.doubled && !self.calm {
-                    self.plan(wait, Happening::Mend(Mend::Double));
-                    return;
-                }
-                self.doubled = false;
-                self.kill_agent(double, "the double ends");
-            }
+            Mend::Double => self.end_double(),
             Mend::Configuration(host, id) => {
                 self.parted.remove(&id);
                 if self.agents[host].forgotten.remove(&id) {
@@ -107,6 +88,28 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The second agent of a host ends, when it leaves nothing open behind.
+    fn end_double(&mut self) {
+        let double = self.hosts();
+        // While the other one hangs nobody would fence what the double holds: the limit
+        // of an agent that is dead beside its database.
+        let host = self.place(double);
+        let other = self.agents[host].life.as_ref();
+        let hangs = other.map_or(0, |life| life.stalled_until).saturating_sub(self.now);
+        // The same goes for what the other one's configuration lacks.
+        let lacks = self.agents[host].forgotten.iter().any(|id| {
+            let record = self.master(id.service);
+            record.is_some_and(|record| record.holder.instance == id.name())
+        });
+        let wait = hangs.max(if lacks { SECOND } else { 0 });
+        if wait > 0 && self.doubled && !self.calm {
+            self.plan(wait, Happening::Mend(Mend::Double));
+            return;
+        }
+        self.doubled = false;
+        self.kill_agent(double, "the double ends");
     }
 
     /// An upgrade to another format is finished on every host, whether the newer agents wrote

@@ -85,10 +85,8 @@ impl NoNeedlessMove {
             Fact::Reads { host, reads: false } => {
                 self.outdated.insert(host);
             }
-            Fact::Reads { host, reads: true } => {
-                if self.outdated.remove(&host) {
-                    later(&mut self.hosts, host, at);
-                }
+            Fact::Reads { host, reads: true } if self.outdated.remove(&host) => {
+                later(&mut self.hosts, host, at);
             }
             Fact::Stalled { host, span } => {
                 later(&mut self.hosts, host, at + span);
