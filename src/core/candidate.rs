@@ -342,9 +342,7 @@ impl InSync<'_> {
         }
         Ok(())
     }
-}
 
-impl InSync<'_> {
     /// A later life of the holder is the holder only with its data: it may have been emptied and
     /// filled again from a copy that lacks what was acknowledged.
     fn is_whole(&self, position: &Position) -> Result<(), Refusal> {

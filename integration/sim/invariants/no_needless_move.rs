@@ -184,7 +184,10 @@ impl NoNeedlessMove {
         let decided = self.fenced.get(&holder).copied().filter(|decided| *decided >= since);
         let at = decided.unwrap_or(at);
         let stood = if at <= end { at.saturating_sub(since) } else { 0 };
-        let woke = self.hung.get(&holder).is_some_and(|end| at <= *end + self.layout.look);
+        let woke = self
+            .hung
+            .get(&holder)
+            .is_some_and(|end| (*end..=*end + self.layout.look).contains(&at));
         if stood >= HUNG || woke {
             return Ok(());
         }

@@ -150,6 +150,20 @@ impl Model {
         }
     }
 
+    /// The master was made from a backup, and the master before it had more of some writer than
+    /// this one took over: of that writer each told the last transaction only, so nobody tells
+    /// what they share. Whoever tells of it is taken for strange, never the other way round.
+    fn forgot_a_writer(&self) -> bool {
+        let master = &self.servers[self.master];
+        let Position::Mariadb(origin) = &self.origins[1] else { panic!("it is MariaDB's") };
+        let told = origin.state.to_string();
+        let tells = |writer: u32| {
+            let name = (writer + 1).to_string();
+            told.split(',').any(|one| one.split('-').nth(1) == Some(&name))
+        };
+        master.log[..master.base].iter().any(|it| !tells(it.writer))
+    }
+
     fn check(&self) {
         let master = &self.servers[self.master];
         for server in &self.servers {
@@ -158,7 +172,9 @@ impl Model {
             let masters = [master.mysql(), master.mariadb()];
             // One that has not come as far as the backup that the other was made from cannot be
             // told from one that never will; the other's log does not reach back to it either.
-            let untold = server.log.len() < master.base || master.log.len() < server.base;
+            let untold = server.log.len() < master.base
+                || master.log.len() < server.base
+                || self.forgot_a_writer();
             for ((mine, theirs), origin) in positions.iter().zip(&masters).zip(&self.origins) {
                 if untold && matches!(mine, Position::Mariadb(_)) {
                     let covers = |a: &Position, b| matches!(a.covers(b), Covering::Covers(_));
