@@ -145,8 +145,8 @@ pub(crate) struct Service {
     /// Hooks that this life of the agent has started.
     launched: BTreeSet<(Place, Phase)>,
     looks: BTreeMap<std::net::SocketAddr, Look>,
-    /// The term whose master is seen taking writes although nobody keeps it.
-    veto: Option<Term>,
+    /// A master is seen taking writes although nobody keeps its term.
+    veto: Option<Veto>,
     /// The request that wants fresh looks, and when it was first seen.
     asked_seen: Option<(String, Time)>,
     /// Since when the holder here waits for acknowledgements.
@@ -193,6 +193,14 @@ struct RunningHook {
     place: Place,
     phase: Phase,
     started: Now,
+}
+
+/// What speaks against a move.
+#[derive(Debug, Clone, Hash)]
+struct Veto {
+    term: Term,
+    /// As it is refused.
+    why: String,
 }
 
 /// A look at an earlier holder that was not proven stopped.
@@ -325,7 +333,7 @@ impl Service {
     /// Does this host see the master of this term taking writes, and nobody keeps the term?
     pub(crate) fn vetoes(&self, record: &MasterRecord) -> bool {
         let open = matches!(record.state, MasterState::Vacant { .. } | MasterState::Lapsed);
-        open && self.veto == Some(record.term)
+        open && self.veto.as_ref().is_some_and(|veto| veto.term == record.term)
     }
 
     /// Does the fence's deadline of this term stand: it is held here, and was not fenced yet?

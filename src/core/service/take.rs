@@ -241,11 +241,11 @@ impl Service {
             match self.look(cx, holder.address) {
                 None => waiting = true,
                 Some(LookOutcome::Writable) => {
-                    self.veto = Some(term);
-                    self.refuse(format!(
-                        "`{}` at {} still takes writes: no move while it does",
-                        holder.instance, holder.address
-                    ));
+                    let (name, address) = (&holder.instance, holder.address);
+                    self.say_veto(
+                        term,
+                        format!("`{name}` at {address} still takes writes: no move while it does"),
+                    );
                     return true;
                 }
                 Some(LookOutcome::NotWritable | LookOutcome::Unknown) => {}
@@ -253,6 +253,7 @@ impl Service {
         }
         if waiting {
             self.doing = Some("looking at the old master's address".to_owned());
+            self.repeat_veto(term);
             return true;
         }
         if lapsed && self.still_fed(cx, term) {
@@ -260,6 +261,19 @@ impl Service {
         }
         self.veto = None;
         !asked.is_empty() && self.vetoed_elsewhere(cx, at)
+    }
+
+    /// Refuses the move: the master of this term was seen taking writes.
+    fn say_veto(&mut self, term: Term, why: String) {
+        self.refuse(why.clone());
+        self.veto = Some(super::Veto { term, why });
+    }
+
+    /// While it looks again, what was seen last is still the reason.
+    fn repeat_veto(&mut self, term: Term) {
+        if let Some(veto) = self.veto.as_ref().filter(|veto| veto.term == term) {
+            self.refuse(veto.why.clone());
+        }
     }
 
     /// Another host may reach the old master where this one cannot, and says so with its beat.
@@ -301,6 +315,13 @@ impl Service {
         counts.map(|(_, outcome)| outcome)
     }
 
+    /// Was a master of this term, which nobody keeps, last seen taking writes at an address?
+    pub(crate) fn seen_writable(&self, term: Term, address: std::net::SocketAddr) -> bool {
+        let stands = self.veto.as_ref().is_some_and(|veto| veto.term == term);
+        let last = self.looks.get(&address).and_then(|look| look.last);
+        stands && last.is_some_and(|(_, outcome)| outcome == LookOutcome::Writable)
+    }
+
     /// Does a replica here still receive new writes although the lease ran out?
     fn still_fed(&mut self, cx: &mut Cx<'_>, term: Term) -> bool {
         let after = cx.view.master_received;
@@ -314,6 +335,7 @@ impl Service {
                 None => {
                     own.observe(cx, name);
                     self.doing = Some(format!("watching whether {name} still receives writes"));
+                    self.repeat_veto(term);
                     return true;
                 }
                 Some(true) => fed = Some(name.clone()),
@@ -321,8 +343,10 @@ impl Service {
             }
         }
         if let Some(name) = fed {
-            self.veto = Some(term);
-            self.refuse(format!("`{name}` still receives new writes: the old master is alive"));
+            self.say_veto(
+                term,
+                format!("`{name}` still receives new writes: the old master is alive"),
+            );
             return true;
         }
         false
