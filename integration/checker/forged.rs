@@ -70,7 +70,7 @@ fn clean() -> History {
             life("b", -2 * S, None),
         ],
         refusals: vec![],
-        faults: vec![Fault { at: 9_950 * MS, what: "a is killed".into() }],
+        faults: vec![Fault { at: 9_950 * MS, what: "a is killed".into(), harmless: false }],
         rest: Some(Rest { healed: 12 * S, steady: Some(21 * S), missing: String::new() }),
     }
 }
@@ -371,4 +371,20 @@ fn terms_that_make_no_sense_are_seen() {
     assert!(judge(&again).verdicts.iter().any(wrong), "{:#?}", told(&again));
     let early = forged(|it| it.terms[1].served = Some(10_199 * MS));
     assert!(judge(&early).verdicts.iter().any(wrong), "{:#?}", told(&early));
+}
+
+#[test]
+fn a_move_after_what_is_harmless_is_needless() {
+    let needless = |verdict: &Verdict| matches!(verdict, Verdict::NeedlessMove { .. });
+    let harmless = forged(|history| history.faults[0].harmless = true);
+    rejected(&harmless, needless, "term 2 began");
+    accepted(&forged(|history| {
+        history.faults[0].harmless = true;
+        let what = "b is killed".to_owned();
+        history.faults.push(Fault { at: 9_960 * MS, what, harmless: false });
+    }));
+    accepted(&forged(|history| {
+        history.faults[0].harmless = true;
+        history.faults[0].at = 10 * S + MS;
+    }));
 }

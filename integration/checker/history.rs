@@ -142,6 +142,8 @@ pub struct Fault {
     pub at: Micros,
     /// What.
     pub what: String,
+    /// It gives nobody a reason to move mastership.
+    pub harmless: bool,
 }
 
 /// The end of all faults, and what came after it.

@@ -1,12 +1,13 @@
 //! That something happens: where nobody acknowledged for long, a move or a refusal that was said;
 //! after the last fault, the steady state in bounded time; and terms that make sense.
 
-use super::history::History;
+use super::history::{History, Micros};
 use super::verdict::Verdict;
 use super::writes;
 
 pub(super) fn judge(history: &History, verdicts: &mut Vec<Verdict>) {
     terms(history, verdicts);
+    needless(history, verdicts);
     let bound = history.bounds.standstill;
     for (from, until) in writes::gaps(history).into_iter().filter(|gap| gap.1 - gap.0 > bound) {
         let within = |at| from <= at && at <= from + bound;
@@ -25,6 +26,18 @@ pub(super) fn judge(history: &History, verdicts: &mut Vec<Verdict>) {
                 verdicts.push(Verdict::NotConverged { healed, took, missing });
             }
         }
+    }
+}
+
+/// Where all that was done is harmless, nobody moves; where nothing was done nobody claims so, as
+/// a machine that does much else may be what is wrong.
+fn needless(history: &History, verdicts: &mut Vec<Verdict>) {
+    if history.faults.is_empty() || history.faults.iter().any(|fault| !fault.harmless) {
+        return;
+    }
+    let first = history.faults.iter().map(|fault| fault.at).min().unwrap_or(Micros::MAX);
+    for term in history.terms.iter().filter(|term| term.began >= first && !term.planned) {
+        verdicts.push(Verdict::NeedlessMove { term: term.term, began: term.began });
     }
 }
 

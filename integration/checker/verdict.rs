@@ -95,6 +95,13 @@ pub enum Verdict {
         /// Until when.
         until: Micros,
     },
+    /// Mastership moved, and nothing was done that is a reason.
+    NeedlessMove {
+        /// The term that began.
+        term: u64,
+        /// When.
+        began: Micros,
+    },
     /// It did not come to rest after the faults in time.
     NotConverged {
         /// When the last fault was taken away.
@@ -124,6 +131,7 @@ impl Verdict {
             }
             Self::NeverLookedAt(_) => "recorded",
             Self::SilentStandstill { .. } => "refusals-are-said",
+            Self::NeedlessMove { .. } => "no-needless-move",
             Self::NotConverged { .. } => "converges",
         }
     }
@@ -192,6 +200,9 @@ impl fmt::Display for Verdict {
             Self::SilentStandstill { from, until } => {
                 let (from, until) = (At(*from), At(*until));
                 write!(to, "from {from} to {until} nothing moved and nothing was said")
+            }
+            Self::NeedlessMove { term, began } => {
+                write!(to, "term {term} began at {} without a reason", At(*began))
             }
             Self::NotConverged { healed, took, missing } => {
                 write!(to, "healed at {}, took {took:?} us: {missing}", At(*healed))

@@ -108,14 +108,12 @@ impl<S: Member> Cluster<S> {
         });
         let mut nodes: Vec<Node<S>> = nodes.collect();
         for node in &mut nodes {
+            // As every supervisor does; a fence may end a process that does not obey.
+            node.server.supervise(Supervision::Restart);
             network.within(node.number, || node.agent.wait_answering());
         }
         let cluster = Self { nodes, etcd, network, kind, timing, place };
         cluster.adopt();
-        for node in &cluster.nodes {
-            // As every supervisor does; a fence may end a process that does not obey.
-            node.server.supervise(Supervision::Restart);
-        }
         cluster
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::cluster::Cluster;
-use super::fault::{Deed, Fault, Schedule};
+use super::fault::{Deed, Fault, Only, Schedule};
 use super::member::Member;
 use super::network::Quality;
 use super::process::Supervision;
@@ -20,7 +20,7 @@ const KEEP: Duration = Duration::from_secs(3);
 /// Acknowledgements before the first fault.
 const SOME: usize = 20;
 
-/// Plays an episode; the schedule is drawn for the one that is master then.
+/// Plays an episode; the schedule is drawn for the one that is master then, or is this fault alone.
 ///
 /// # Errors
 /// With the schedule, if nobody writes before it or the checker finds something wrong.
@@ -28,11 +28,15 @@ pub fn play<S: Member>(
     cluster: &mut Cluster<S>,
     seed: u64,
     number: u32,
+    only: Option<Only>,
 ) -> Result<(Schedule, Report), String> {
     let Some(master) = cluster.soon_steady(REST) else {
         return Err(format!("not steady before episode {number}: {:?}", cluster.steady()));
     };
-    let schedule = Schedule::draw(seed, number, cluster.nodes.len(), master);
+    let schedule = match only {
+        Some(only) => Schedule::only(seed, number, only, master),
+        None => Schedule::draw(seed, number, cluster.nodes.len(), master),
+    };
     let (next, last) = ((master + 1) % cluster.nodes.len(), (master + 2) % cluster.nodes.len());
     let clients = [
         Client::Following(master),
@@ -47,7 +51,10 @@ pub fn play<S: Member>(
         return Err(format!("{schedule}\nnobody writes before it\n{}", cluster.explain()));
     }
     for deed in &schedule.deeds {
-        recorder.fault(deed.fault.to_string());
+        match deed.fault {
+            Fault::Blink(_) => recorder.harmless(deed.fault.to_string()),
+            fault => recorder.fault(fault.to_string()),
+        }
         begin(cluster, &mut recorder, deed.fault);
     }
     let began = Instant::now();
@@ -88,12 +95,17 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
             recorder.died(name, before);
             recorder.lives(name, before);
         }
-        Fault::Hang(at) => cluster.on(at, S::stop),
+        Fault::Hang(at) | Fault::Blink(at) => cluster.on(at, S::stop),
         Fault::KillAgent(at) => cluster.nodes[at].agent.kill(),
         Fault::HangAgent(at) => cluster.nodes[at].agent.signal(Signal::STOP),
         Fault::KillStore(at) => cluster.etcd.kill(at),
         Fault::HangStore(at) => cluster.etcd.stop(at),
         Fault::Isolate(at) => around(cluster, at, Quality::CUT),
+        Fault::RestartCutOff(at) => {
+            around(cluster, at, Quality::CUT);
+            let node = &mut cluster.nodes[at];
+            cluster.network.within(node.number, || node.agent.relaunch());
+        }
         Fault::Mute(at) => {
             for to in (0..cluster.nodes.len()).filter(|to| *to != at) {
                 cluster.network.set(number(at), number(to), Quality::CUT);
@@ -135,7 +147,7 @@ fn end<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Faul
                 server.supervise(Supervision::Restart);
             });
         }
-        Fault::Hang(at) => cluster.on(at, S::resume),
+        Fault::Hang(at) | Fault::Blink(at) => cluster.on(at, S::resume),
         Fault::KillAgent(at) => {
             let node = &mut cluster.nodes[at];
             cluster.network.within(node.number, || node.agent.restart());

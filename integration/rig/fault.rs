@@ -44,6 +44,42 @@ pub enum Fault {
     Slow(usize, u16),
     /// A person asks for a switchover on this host.
     Switchover(usize),
+    /// The host is cut off, and its agent is killed and started again at once.
+    RestartCutOff(usize),
+    /// The database stands still for much less than counts as hung. Never drawn among others: it
+    /// is harmless.
+    Blink(usize),
+}
+
+/// What a schedule can be told to play alone, on the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Only {
+    /// [`Fault::Kill`].
+    Kill,
+    /// [`Fault::KillAndRestart`].
+    KillAndRestart,
+    /// [`Fault::Isolate`].
+    Isolate,
+    /// [`Fault::Switchover`].
+    Switchover,
+    /// [`Fault::RestartCutOff`].
+    RestartCutOff,
+    /// [`Fault::Blink`].
+    Blink,
+}
+
+impl Only {
+    fn deed(self, master: usize) -> Deed {
+        let (fault, millis) = match self {
+            Self::Kill => (Fault::Kill(master), 8_000),
+            Self::KillAndRestart => (Fault::KillAndRestart(master), 1_000),
+            Self::Isolate => (Fault::Isolate(master), 10_000),
+            Self::Switchover => (Fault::Switchover(master), 1_000),
+            Self::RestartCutOff => (Fault::RestartCutOff(master), 10_000),
+            Self::Blink => (Fault::Blink(master), 1_500),
+        };
+        Deed { fault, lasts: Duration::from_millis(millis) }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -74,6 +110,10 @@ impl fmt::Display for Fault {
             Self::Drop(at, loss) => write!(to, "host {} loses {loss} of 1000 packets", host(at)),
             Self::Slow(at, rate) => write!(to, "host {} has {rate} kB/s", host(at)),
             Self::Switchover(at) => write!(to, "a switchover is asked for on host {}", host(at)),
+            Self::RestartCutOff(at) => {
+                write!(to, "host {} is cut off and its agent is started again", host(at))
+            }
+            Self::Blink(at) => write!(to, "the database of host {} blinks", host(at)),
         }
     }
 }
@@ -113,6 +153,14 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// The same fault each time, on the master.
+    #[must_use]
+    pub fn only(seed: u64, number: u32, only: Only, master: usize) -> Self {
+        Self { seed: (seed, number), deeds: vec![only.deed(master)] }
+    }
+}
+
 impl fmt::Display for Schedule {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "seed {} episode {}:", self.seed.0, self.seed.1)?;
@@ -126,9 +174,16 @@ impl fmt::Display for Schedule {
 /// Do both want the same process or the same kind of link?
 fn alike(one: Fault, other: Fault) -> bool {
     let kind = |fault: Fault| match fault {
-        Fault::Kill(_) | Fault::KillAndRestart(_) | Fault::KillAndEmpty(_) | Fault::Hang(_) => 0,
+        Fault::Kill(_)
+        | Fault::KillAndRestart(_)
+        | Fault::KillAndEmpty(_)
+        | Fault::Hang(_)
+        | Fault::Blink(_) => 0,
         // A command waits for its agent, and nothing else happens meanwhile.
-        Fault::KillAgent(_) | Fault::HangAgent(_) | Fault::Switchover(_) => 1,
+        Fault::KillAgent(_)
+        | Fault::HangAgent(_)
+        | Fault::Switchover(_)
+        | Fault::RestartCutOff(_) => 1,
         Fault::KillStore(_) | Fault::HangStore(_) => 2,
         _ => 3,
     };
@@ -142,7 +197,7 @@ fn deed(random: &mut Random, hosts: usize, master: usize) -> Deed {
     let mut amount =
         |low: u64, high: u64| u16::try_from(random.between(low, high)).unwrap_or(u16::MAX);
     let (millis, loss, rate) = (amount(5, 400), amount(5, 300), amount(20, 500));
-    let fault = match random.below(16) {
+    let fault = match random.below(17) {
         0 => Fault::Kill(host),
         1 => Fault::KillAndRestart(host),
         2 => Fault::KillAndEmpty(host),
@@ -158,6 +213,7 @@ fn deed(random: &mut Random, hosts: usize, master: usize) -> Deed {
         12 => Fault::Delay(host, millis),
         13 => Fault::Drop(host, loss),
         14 => Fault::Slow(host, rate),
+        15 => Fault::RestartCutOff(host),
         _ => Fault::Switchover(host),
     };
     let lasts = match fault {
@@ -182,7 +238,7 @@ mod tests {
             .flat_map(|schedule| &schedule.deeds)
             .map(|deed| format!("{:?}", deed.fault).split('(').next().unwrap_or("").to_owned())
             .collect();
-        assert_eq!(kinds.len(), 16, "{kinds:?}");
+        assert_eq!(kinds.len(), 17, "{kinds:?}");
         for deed in all.iter().flat_map(|schedule| &schedule.deeds) {
             assert!(deed.lasts <= Duration::from_secs(14), "{deed:?}");
             if let Fault::HalfOpen(one, other) | Fault::Cut(one, other) = deed.fault {

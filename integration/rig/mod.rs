@@ -26,6 +26,7 @@ pub mod recorder;
 pub mod redis;
 pub mod resp;
 pub mod scene;
+pub mod soak;
 pub mod tree;
 pub mod trio;
 pub mod wait;

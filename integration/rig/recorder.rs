@@ -148,7 +148,12 @@ impl Recorder {
 
     /// Notes a fault.
     pub fn fault(&mut self, what: String) {
-        self.faults.push(Fault { at: self.clock.now(), what });
+        self.faults.push(Fault { at: self.clock.now(), what, harmless: false });
+    }
+
+    /// Notes something that gives nobody a reason to move mastership.
+    pub fn harmless(&mut self, what: String) {
+        self.faults.push(Fault { at: self.clock.now(), what, harmless: true });
     }
 
     /// Notes that a process has ended, and that it was started again, if it was.

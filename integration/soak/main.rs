@@ -6,18 +6,20 @@
 //! often on each database instead. Nothing stays behind: what it starts ends with it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
 
-use std::collections::BTreeMap;
+mod sabotages;
+
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use integration::rig::cluster::{Cluster, Timing};
-use integration::rig::episode;
+use integration::rig::fault::Only;
 use integration::rig::isolation::{Tally, round};
 use integration::rig::member::{Member, Sql};
 use integration::rig::mysql::{self, Mysql};
 use integration::rig::redis::{self, Redis};
+use integration::rig::soak::{self, Plan};
 
 /// Real faults on real servers, judged by the checker.
 #[derive(Debug, Clone, Parser)]
@@ -34,6 +36,16 @@ struct Options {
     /// So many isolations of the master's host instead, on each database.
     #[arg(long)]
     isolations: Option<u32>,
+    /// This fault alone, each time on the master.
+    #[arg(long, value_enum)]
+    only: Option<Only>,
+    /// So many episodes at most.
+    #[arg(long)]
+    episodes: Option<u32>,
+    /// Whether the checker sees agents that break their rules, and which it does not: needs
+    /// `sengu-sabotaged` beside this program.
+    #[arg(long)]
+    sabotage: bool,
     /// Which databases, all at once.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "redis,valkey,mariadb,mysql")]
     databases: Vec<Database>,
@@ -57,6 +69,9 @@ enum Database {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if options.sabotage {
+        return sabotages::all();
+    }
     let mut running = Vec::new();
     for database in options.databases.clone() {
         let options = options.clone();
@@ -84,7 +99,7 @@ fn faults<S: Member>(kind: S::Kind, options: &Options) -> bool {
     let title = S::title(&kind);
     let outcome = match options.isolations {
         Some(rounds) => isolations::<S>(kind, rounds),
-        None => soak(&mut Cluster::<S>::adopted(kind, Timing::USUAL), options),
+        None => soak::<S>(kind, options),
     };
     match outcome {
         Ok(tally) => {
@@ -115,23 +130,14 @@ fn isolations<S: Member>(kind: S::Kind, rounds: u32) -> Result<Tally, String> {
     Ok(tally)
 }
 
-fn soak<S: Member>(cluster: &mut Cluster<S>, options: &Options) -> Result<Tally, String> {
-    let mut tally = Tally::default();
-    let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
-    let ends = Instant::now() + Duration::from_secs(options.minutes * 60);
-    let mut number = options.from;
-    while Instant::now() < ends {
-        let played = episode::play(cluster, options.seed, number);
-        let (schedule, report) = played.map_err(|wrong| format!("{wrong}\n{tally}\n{kinds:?}"))?;
-        println!("{schedule} {report}");
-        for deed in &schedule.deeds {
-            let kind = format!("{:?}", deed.fault);
-            *kinds.entry(kind.split('(').next().unwrap_or_default().to_owned()).or_default() += 1;
-        }
-        tally.add(&report);
-        number += 1;
-    }
-    println!("faults: {kinds:?}");
-    tally.end();
-    Ok(tally)
+fn soak<S: Member>(kind: S::Kind, options: &Options) -> Result<Tally, String> {
+    let mut cluster = Cluster::<S>::adopted(kind, Timing::USUAL);
+    let plan = Plan {
+        seed: options.seed,
+        from: options.from,
+        episodes: options.episodes,
+        only: options.only,
+        ends: Instant::now() + Duration::from_secs(options.minutes * 60),
+    };
+    soak::play(&mut cluster, &plan, |told| println!("{told}"))
 }

@@ -3,7 +3,8 @@
 //! Only with the cargo feature `sabotage`, which no shipped package enables ([`BUILT_IN`] is
 //! `false` there, and `sengu` does not compile otherwise). Without the feature `sabotaged!` is the
 //! constant `false` and nothing of this is in the program. What is broken is chosen per thread by
-//! [`during`]; nothing here is read from a file, an argument or the environment.
+//! [`during`], or for a whole program, once, by [`choose`]; nothing here is read from a file, an
+//! argument or the environment.
 
 /// Can this build be told to break its rules? Never in what is shipped.
 pub const BUILT_IN: bool = cfg!(feature = "sabotage");
@@ -27,7 +28,7 @@ macro_rules! sabotaged {
 pub(crate) use sabotaged;
 
 #[cfg(feature = "sabotage")]
-pub use chosen::{Sabotage, during};
+pub use chosen::{Sabotage, choose, during};
 
 #[cfg(feature = "sabotage")]
 pub(crate) use chosen::chosen;
@@ -35,6 +36,10 @@ pub(crate) use chosen::chosen;
 #[cfg(feature = "sabotage")]
 mod chosen {
     use std::cell::Cell;
+    use std::sync::OnceLock;
+
+    /// What is broken in all threads.
+    static EVERYWHERE: OnceLock<Sabotage> = OnceLock::new();
 
     thread_local! {
         static CHOSEN: Cell<Option<Sabotage>> = const { Cell::new(None) };
@@ -48,8 +53,13 @@ mod chosen {
         result
     }
 
+    /// Breaks one rule in the whole program from now on; false if one was broken before.
+    pub fn choose(sabotage: Sabotage) -> bool {
+        EVERYWHERE.set(sabotage).is_ok()
+    }
+
     pub(crate) fn chosen(sabotage: Sabotage) -> bool {
-        CHOSEN.get() == Some(sabotage)
+        CHOSEN.get() == Some(sabotage) || EVERYWHERE.get() == Some(&sabotage)
     }
 
     /// One way to break one rule. What each does is told beside it in the proof's table.
@@ -64,6 +74,7 @@ mod chosen {
         // fence-in-time
         DeadlineFromReceipt,
         FenceAtTheDeadline,
+        FenceForgotten,
         // starts-fenced
         OpenOnSightLeft,
         UnansweredStartGoesOn,

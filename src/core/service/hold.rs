@@ -18,7 +18,7 @@ use crate::sabotage::sabotaged;
 use crate::time::{Now, Wall};
 
 use super::own::Own;
-use super::{CLOSED_LOOKS, Cx, Service, put};
+use super::{CLOSED_LOOKS, Cx, Failure, Service, put};
 
 /// How long a promotion may take.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(2);
@@ -27,6 +27,8 @@ const PROMOTE_WITHIN: Duration = Duration::from_secs(2);
 fn promote_within(judge: Judge) -> Duration {
     PROMOTE_WITHIN.min(judge.lease() / 3)
 }
+/// Why a candidate gave up whose own deadline passed.
+pub(super) const LEASE_RAN_OUT: &str = "the lease ran out during the promotion";
 /// A candidate that is not open by then, its hooks apart, is given up.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -80,14 +82,18 @@ impl Service {
             Some((gone, now)) if *gone == holder.boot_id => now.wall,
             _ => cx.now.wall,
         };
-        let (cause, failed) = if matches!(at.record.state, MasterState::Taken { .. }) {
-            let why = "its process exited".to_owned();
-            (Cause::PromotionFailed(why), Some(holder.instance.clone()))
+        let (cause, failure) = if matches!(at.record.state, MasterState::Taken { .. }) {
+            let (why, failure) = if own.fired == Some(at.record.term) {
+                (LEASE_RAN_OUT, Failure::Outrun)
+            } else {
+                ("its process exited", Failure::Own)
+            };
+            (Cause::PromotionFailed(why.to_owned()), Some(failure))
         } else {
             (own.ending.clone().unwrap_or(Cause::ProcessExited), None)
         };
         self.doing = Some(format!("withdrawing {}: its process has exited", holder.instance));
-        self.vacate(cx, at, Proof::Exited, cause, noticed, failed.as_ref());
+        self.vacate(cx, at, Proof::Exited, cause, noticed, failure);
     }
 
     /// *Serving*: is it still true?
@@ -206,7 +212,7 @@ impl Service {
             return;
         }
         if self.attempts_spent(cx, &at.record) {
-            self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, Some(&name));
+            self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, Some(Failure::Own));
             return;
         }
         self.doing = Some(format!("reopening {name}"));
@@ -226,7 +232,7 @@ impl Service {
         let term = at.record.term;
         let Some(own) = self.own.get(&name) else { return };
         if own.fired == Some(term) || own.fence_failed.is_some() {
-            self.give_up(cx, at, "the lease ran out during the promotion");
+            self.give_up(cx, at, LEASE_RAN_OUT);
             return;
         }
         // Hooks have deadlines of their own; what they took does not count.
@@ -319,7 +325,9 @@ impl Service {
         let Some(own) = self.own.get_mut(&name) else { return };
         if own.is_fenced() {
             let cause = Cause::PromotionFailed(why.to_owned());
-            self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, Some(&name));
+            let outrun = own.fired == Some(at.record.term) && why == LEASE_RAN_OUT;
+            let failure = if outrun { Failure::Outrun } else { Failure::Own };
+            self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, Some(failure));
             return;
         }
         self.doing = Some(format!("closing {name} again: {why}"));
@@ -338,6 +346,7 @@ impl Service {
         record.since = cx.now.wall;
         push_origin(&mut record, state.applied.clone());
         record.failed.clear();
+        record.outrun.clear();
         if is_failover(cause) {
             record.failovers.push(cx.now.wall);
             let keep = usize::try_from(cx.settings.policy.cooldown_failovers).unwrap_or(0).max(1);
@@ -453,6 +462,7 @@ impl Service {
             unproven,
             origins: last.map(|last| last.origins.clone()).unwrap_or_default(),
             failed: old.map(|old| old.failed.clone()).unwrap_or_default(),
+            outrun: old.map(|old| old.outrun.clone()).unwrap_or_default(),
             failovers: old.map(|old| old.failovers.clone()).unwrap_or_default(),
             since: cx.now.wall,
             external,
@@ -482,7 +492,9 @@ impl Service {
                     })
             })
             .count();
-        let spent = recent.max(record.failed.len());
+        // Those that the lease outran wait ever longer instead.
+        let failed = record.failed.iter().filter(|name| !record.outrun.contains(name)).count();
+        let spent = recent.max(failed);
         spent >= usize::try_from(most).unwrap_or(usize::MAX)
     }
 }

@@ -633,7 +633,7 @@ impl Service {
         proof: Proof,
         cause: crate::record::Cause,
         noticed: crate::time::Wall,
-        failed: Option<&InstanceName>,
+        failure: Option<Failure>,
     ) {
         let mut record = at.record.clone();
         // Where another tool promotes, nobody is proven stopped by what was done here.
@@ -649,10 +649,18 @@ impl Service {
             MasterState::Vacant { proof, cause, noticed, seen: seen.cloned() }
         };
         record.since = cx.now.wall;
-        if let Some(failed) = failed
-            && !record.failed.contains(failed)
-        {
-            record.failed.push(failed.clone());
+        if let Some(failure) = failure {
+            let failed = &at.record.holder.instance;
+            if !record.failed.contains(failed) {
+                record.failed.push(failed.clone());
+            }
+            if failure == Failure::Outrun {
+                record.outrun.push(failed.clone());
+                let extra = record.outrun.len().saturating_sub(OUTRUN);
+                record.outrun.drain(..extra);
+            } else {
+                record.outrun.retain(|name| name != failed);
+            }
         }
         self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
     }
@@ -679,6 +687,19 @@ impl Service {
         }
     }
 }
+
+/// Why a candidate is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// Something of its own.
+    Own,
+    /// The lease ran out first.
+    Outrun,
+}
+
+/// So many promotions that the lease outran does a record tell; what follows a further one waits
+/// no longer.
+const OUTRUN: usize = 8;
 
 /// So many of its own revisions does a life remember.
 const WRITTEN: usize = 16;

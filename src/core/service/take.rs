@@ -16,9 +16,9 @@ use crate::record::{
     Proof, Step, Unfit, key,
 };
 use crate::sabotage::sabotaged;
-use crate::time::Wall;
+use crate::time::{Time, Wall};
 
-use super::hold::{is_failover, recent};
+use super::hold::{LEASE_RAN_OUT, is_failover, recent};
 use super::own::Own;
 use super::story::Story;
 use super::{Cx, Service, put};
@@ -30,6 +30,8 @@ const LOOK_WITHIN: Duration = Duration::from_millis(300);
 const LOOK_COUNTS: Duration = Duration::from_secs(1);
 /// After so long without its taker, a giver takes back; and after twice that, anybody who has it.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
+/// The pause before a candidate that the lease outran is tried again doubles so often.
+const OUTRUN_DOUBLES: u32 = 7;
 
 /// What lets this agent act in an incident.
 struct Mandate {
@@ -67,14 +69,11 @@ impl Service {
             return;
         };
         let single = cx.view.instances.len() == 1;
+        // A person may try again what failed.
+        let again = mandate.request.is_some() || sabotaged!(FailedTriedAgain);
         let terms = Terms {
             histories: Some(at.record.origins.as_slice()),
-            // A person may try again what failed.
-            failed: if mandate.request.is_some() || sabotaged!(FailedTriedAgain) {
-                &[]
-            } else {
-                &at.record.failed
-            },
+            failed: if again { &[] } else { &at.record.failed },
             asked: mandate.asked.as_ref(),
             only: mandate.only.as_ref(),
             in_sync: super::sync::counts(cx, &at.record)
@@ -83,7 +82,19 @@ impl Service {
             single,
             lossy: mandate.lossy,
         };
-        let ranking = rank(&copies, &terms);
+        let mut ranking = rank(&copies, &terms);
+        if ranking.order.is_empty() && !terms.failed.is_empty() && !at.record.outrun.is_empty() {
+            let failed = terms.failed.iter().filter(|name| !at.record.outrun.contains(name));
+            let failed: Vec<_> = failed.cloned().collect();
+            let again = rank(&copies, &Terms { failed: &failed, ..terms });
+            let due = outrun_until(cx, &at.record);
+            if cx.now.time >= due {
+                ranking = again;
+            } else if let Some(first) = again.order.first() {
+                cx.out.wake(due);
+                self.doing = Some(format!("waiting to try {first} again: {LEASE_RAN_OUT}"));
+            }
+        }
         self.choose(cx, at, &mandate, ranking);
     }
 
@@ -715,6 +726,15 @@ pub(super) fn set_apart(
 }
 
 /// A copy that does not apply what it received cannot be opened with it.
+/// When a candidate that the lease outran may be tried again where nobody else is left: the store
+/// and this agent kept time for a lease, and twice as long after each further one.
+fn outrun_until(cx: &Cx<'_>, record: &MasterRecord) -> Time {
+    let lease = cx.config.judge.lease();
+    let times = u32::try_from(record.outrun.len()).unwrap_or(u32::MAX).clamp(1, OUTRUN_DOUBLES);
+    let pause = lease * (1 << (times - 1));
+    (cx.view.master_received + pause).max(cx.doubted + lease)
+}
+
 fn unapplied(state: &InstanceState) -> Option<Unfit> {
     let behind = !matches!(state.applied.covers(&state.received), Covering::Covers(_));
     (state.applier_stopped && behind).then_some(Unfit::ApplierStopped)
