@@ -311,10 +311,17 @@ impl Mysql {
         self.variable(name).replace('\n', "")
     }
 
-    /// The serials of a writer, of the rows that are there.
+    /// The serials of a writer, of the rows that are there. A fence may end the connection; it is
+    /// asked again.
+    ///
+    /// # Panics
+    /// If it does not tell within 10 s.
     #[must_use]
+    #[track_caller]
     pub fn serials(&self, writer: &str) -> Vec<String> {
-        let rows = self.ask(&format!("SELECT serial FROM app.writes WHERE writer = '{writer}'"));
+        let statement = format!("SELECT serial FROM app.writes WHERE writer = '{writer}'");
+        let what = format!("{} tells the rows of {writer}", self.name);
+        let rows = until(&what, Duration::from_secs(10), || self.try_ask(&statement).ok());
         rows.into_iter().filter_map(|mut row| row.remove("serial")).collect()
     }
 

@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn one_whose_lease_ran_out_is_tried_again_after_a_lease() {
-        assert_eq!(check(false, 1, Some(2_000_000)), Ok(()));
-        assert!(check(false, 1, Some(1_900_000)).is_err());
+        assert_eq!(check(false, 1, Some(2_000)), Ok(()));
+        assert!(check(false, 1, Some(1_900)).is_err());
     }
 }
