@@ -1,5 +1,5 @@
 //! A candidate whose promotion failed is passed over until a master serves again, unless a person
-//! decides otherwise, or nothing failed but its lease, which ran out: then after a pause of a lease.
+//! decides otherwise, or only its lease ran out: then it waits for a lease.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
