@@ -23,6 +23,8 @@ pub(crate) const COMMAND: Duration = Duration::from_secs(3);
 
 /// Until something that was set going is seen.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// No scenario takes longer.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// How a server starts.
 #[derive(Debug, Clone, Copy)]
@@ -120,11 +122,16 @@ macro_rules! contract {
         #[tokio::test]
         $(#[$attribute])?
         async fn $scenario() {
-            $crate::database::suite::$scenario(&$bench).await;
+            $crate::database::suite::bounded($crate::database::suite::$scenario(&$bench)).await;
         }
     };
 }
 pub(crate) use contract;
+
+/// A scenario that does not come to its end fails under its own name, before its suite does.
+pub(crate) async fn bounded(scenario: impl Future<Output = ()>) {
+    timeout(LIMIT, scenario).await.expect("it comes to its end");
+}
 
 /// Looks until it is as wished.
 pub(crate) async fn observed(

@@ -30,13 +30,13 @@ macro_rules! both {
         mod mariadb {
             $(#[tokio::test]
             async fn $scenario() {
-                super::$scenario(super::MysqlBench::mariadb()).await;
+                $crate::database::suite::bounded(super::$scenario(super::MysqlBench::mariadb())).await;
             })*
         }
         mod mysql {
             $(#[tokio::test]
             async fn $scenario() {
-                super::$scenario(super::MysqlBench::mysql()).await;
+                $crate::database::suite::bounded(super::$scenario(super::MysqlBench::mysql())).await;
             })*
         }
     };

@@ -7,12 +7,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use sengu_core::event::{Command, ControlOutcome};
 use sengu_core::observation::Role;
 use sengu_core::position::Covering;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::bench::{MysqlBench, MysqlServer};
 use super::both;
 use super::server::Kind;
-use crate::database::suite::{COMMAND, Client, Server, Start, Written, done, life, state};
+use crate::database::suite::{COMMAND, Client, PROBE, Server, Start, Written, done, life, state};
+
+/// So long a receiver is given for an answer of its source.
+const ATTEMPT: Duration = Duration::from_secs(5);
 
 both! {
     a_promotion_waits_for_what_was_received,
@@ -220,15 +223,19 @@ async fn a_login_that_is_not_let_in_any_more_is_replaced(bench: MysqlBench) {
     let source = Some(master.address());
     state(copy.database(), |state| state.source == source && !state.link_up).await;
     assert_eq!(master.client().await.write("meanwhile").await, Written::Acknowledged);
+    // The receiver is told, after a while, that it is not let in. Told to follow before that, it
+    // begins anew; so it is given time for an answer in between.
     let follow = Command::Follow { source: master.address() };
-    loop {
-        // The receiver may not have been told yet that it is not let in.
-        done(copy.database(), follow.clone()).await;
-        let told = copy.database().observe(crate::database::suite::PROBE).await;
-        if matches!(&told.answer, sengu_core::observation::Answer::State(it) if it.link_up) {
-            break;
+    let linked = async || {
+        while copy.database().observe(PROBE).await.answer.state().is_none_or(|it| !it.link_up) {
+            sleep(Duration::from_millis(50)).await;
         }
-        sleep(Duration::from_millis(50)).await;
+    };
+    let mut told = 0;
+    while told == 0 || timeout(ATTEMPT, linked()).await.is_err() {
+        done(copy.database(), follow.clone()).await;
+        told += 1;
+        assert!(told < 10, "told to follow again and again in vain");
     }
     catches_up(&master, &copy).await;
     assert!(copy.client().await.has("meanwhile").await);
