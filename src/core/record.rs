@@ -75,6 +75,9 @@ pub struct MasterRecord {
     /// Candidates that failed in this incident.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<InstanceName>,
+    /// Candidates whose term ran out in this incident before they were open: one for each try.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unkept: Vec<InstanceName>,
     /// When the last failovers were completed; bounded by the policy's cooldown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failovers: Vec<Wall>,

@@ -118,6 +118,7 @@ impl Store {
             unproven: Vec::new(),
             origins: Vec::new(),
             failed: Vec::new(),
+            unkept: Vec::new(),
             failovers: Vec::new(),
             external: None,
             frozen: None,

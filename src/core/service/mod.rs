@@ -62,6 +62,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) out: &'a mut Out,
     /// The store answered lately: what this agent sees of others may be judged.
     pub(crate) trusted: bool,
+    /// Since when it answers in time for a beat to count; now: it does not.
+    pub(crate) steady: Time,
     /// What was seen before is old: the loop was late, or a clock jumped.
     pub(crate) doubted: Time,
 }
@@ -633,7 +635,7 @@ impl Service {
         proof: Proof,
         cause: crate::record::Cause,
         noticed: crate::time::Wall,
-        failed: Option<&InstanceName>,
+        blame: Blame<'_>,
     ) {
         let mut record = at.record.clone();
         // Where another tool promotes, nobody is proven stopped by what was done here.
@@ -649,10 +651,16 @@ impl Service {
             MasterState::Vacant { proof, cause, noticed, seen: seen.cloned() }
         };
         record.since = cx.now.wall;
-        if let Some(failed) = failed
-            && !record.failed.contains(failed)
-        {
-            record.failed.push(failed.clone());
+        let most = usize::try_from(cx.settings.policy.max_attempts).unwrap_or(usize::MAX);
+        match blame {
+            Blame::Candidate(failed) if !record.failed.contains(failed) => {
+                record.failed.push(failed.clone());
+            }
+            // More than the attempts that it counts against need not stand there.
+            Blame::Store(unkept) if hold::tried(&record) < most => {
+                record.unkept.push(unkept.clone());
+            }
+            Blame::Candidate(_) | Blame::Store(_) | Blame::Nobody => {}
         }
         self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
     }
@@ -678,6 +686,17 @@ impl Service {
             self.said = said;
         }
     }
+}
+
+/// What a term that ends is held against.
+#[derive(Debug, Clone, Copy)]
+enum Blame<'a> {
+    /// Nothing: it served.
+    Nobody,
+    /// The candidate that was not opened: it is passed over until one serves.
+    Candidate(&'a InstanceName),
+    /// The store, whose answers came too late to keep the term until this candidate was open.
+    Store(&'a InstanceName),
 }
 
 /// So many of its own revisions does a life remember.

@@ -16,12 +16,12 @@ use crate::record::{
     Proof, Step, Unfit, key,
 };
 use crate::sabotage::sabotaged;
-use crate::time::Wall;
+use crate::time::{Time, Wall};
 
 use super::hold::{is_failover, recent};
 use super::own::Own;
 use super::story::Story;
-use super::{Cx, Service, put};
+use super::{Blame, Cx, Service, put};
 
 /// How long a detach may take.
 const DETACH_WITHIN: Duration = Duration::from_secs(1);
@@ -130,7 +130,11 @@ impl Service {
                 let before =
                     cx.view.history.get(&record.term).and_then(|at| at.record.from.clone());
                 let only = match before {
-                    Some(before) if record.failed.contains(holder) => before,
+                    Some(before)
+                        if record.failed.contains(holder) || record.unkept.contains(holder) =>
+                    {
+                        before
+                    }
                     _ => holder.clone(),
                 };
                 if self.own.contains_key(&only) {
@@ -472,6 +476,10 @@ impl Service {
                 cx.now.time
             }
         };
+        let since = match self.store_is_steady(cx, at, mandate) {
+            Some(steady) => since.max(steady),
+            None => return,
+        };
         let wait = cx.settings.policy.candidate_wait.max(Duration::from_millis(100));
         let waited = cx.now.time.since(since).as_micros() / wait.as_micros();
         let turn = usize::try_from(waited).unwrap_or(usize::MAX).min(ranking.order.len() - 1);
@@ -487,6 +495,34 @@ impl Service {
         };
         let name = name.clone();
         self.take(cx, at, mandate, &name, ranking);
+    }
+
+    /// Where the store was too slow to keep a candidate's term, nobody is tried until it has
+    /// answered in time for a whole lease: since when it has, then.
+    fn store_is_steady(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        mandate: &Mandate,
+    ) -> Option<Time> {
+        if at.record.unkept.is_empty() || mandate.request.is_some() {
+            return Some(Time::ZERO);
+        }
+        let lease = cx.config.judge.lease();
+        let due = cx.steady + lease;
+        if cx.now.time < due {
+            cx.out.wake(due);
+            let left = due.since(cx.now.time).as_millis().div_ceil(1000);
+            self.refuse(format!(
+                "the store was too slow to keep term {}: the next try is made when it has answered \
+                 this host in time for {} s ({left} s left), or now by `sengu failover {}`",
+                at.record.term,
+                lease.as_secs_f32(),
+                cx.name
+            ));
+            return None;
+        }
+        Some(due)
     }
 
     fn take(
@@ -590,8 +626,12 @@ impl Service {
             cx.beats.busy = id;
         }
         if id.is_some() {
-            let why = serde_json::to_string(&story.cause).unwrap_or_default();
-            let text = format!("`{name}` takes term {} ({})", record.term, why.trim_matches('"'));
+            let why = match &story.cause {
+                Cause::PromotionFailed(why) => format!("the promotion before failed: {why}"),
+                Cause::SwitchoverUndone(why) => format!("undone: {why}"),
+                other => serde_json::to_string(other).unwrap_or_default().replace('"', ""),
+            };
+            let text = format!("`{name}` takes term {} ({why})", record.term);
             cx.out.say(cx.name, is_failover(&story.cause), text);
             self.ranked = None;
         }
@@ -608,13 +648,14 @@ impl Service {
         let gone = self.own.get(giver).is_some_and(|own| own.gone(&at.record.holder.boot_id));
         if cx.mine(&at.record.holder) && gone {
             // What it had and nobody else got is in no process any more.
-            self.vacate(cx, at, Proof::Exited, Cause::ProcessExited, cx.now.wall, None);
+            self.vacate(cx, at, Proof::Exited, Cause::ProcessExited, cx.now.wall, Blame::Nobody);
             return;
         }
         let asked = waited >= HAND_OVER_WAIT && self.failover_asked(cx, at);
         if (asked || waited >= HAND_OVER_WAIT * 3) && !self.own.is_empty() {
             // The giver was acknowledged fenced before this was written.
-            self.vacate(cx, at, Proof::Fenced, Cause::HandOverFailed, cx.now.wall, None);
+            let blame = Blame::Nobody;
+            self.vacate(cx, at, Proof::Fenced, Cause::HandOverFailed, cx.now.wall, blame);
             return;
         }
         for name in self.own.keys().cloned().collect::<Vec<_>>() {
