@@ -27,8 +27,6 @@ pub trait Hosted: Server + Sized {
     fn replicating(place: &Place, settings: &Self::Settings) -> Vec<Self>;
     /// Lines of the service, the same on every host.
     fn service(place: &Place, settings: &Self::Settings) -> String;
-    /// SIGSTOP.
-    fn stop(&self);
     /// So long it may go on trying to reach a source that accepts connections and says nothing,
     /// before it can be detached.
     fn clings(&self) -> Duration {

@@ -407,6 +407,18 @@ impl Server for Mysql {
         self.kill();
     }
 
+    fn stop(&self) {
+        self.stop();
+    }
+
+    fn resume(&self) {
+        self.resume();
+    }
+
+    fn supervise(&self, supervision: Supervision) {
+        self.supervise(supervision);
+    }
+
     fn restart(&self) {
         self.restart();
     }

@@ -214,10 +214,6 @@ impl Hosted for Mysql {
         format!("kind = \"mysql\"\ncredentials = \"{file}\"\n{PATIENT}{}", settings.service)
     }
 
-    fn stop(&self) {
-        self.stop();
-    }
-
     fn has_all_of(&self, other: &Self) -> bool {
         let wanted = other.executed();
         !wanted.is_empty() && self.executed() == wanted
