@@ -252,8 +252,8 @@ impl Stage {
         self.events.push_back(Event::Observed { instance, sent: self.now.time, observation });
     }
 
-    /// Nobody is asked in a rehearsal: what takes writes goes on doing so, and an address that tells
-    /// nothing is no veto.
+    /// Nobody is asked in a rehearsal: what takes writes goes on doing so, and an address that
+    /// tells nothing is no veto.
     fn look_at(&mut self, address: SocketAddr) -> LookOutcome {
         let term = self.record().map(|record| record.term);
         let service = self.machine.services.get(&self.name).zip(term);
