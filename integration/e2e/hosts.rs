@@ -131,7 +131,7 @@ fn host_dies<S: Hosted>(settings: &Settings<S>) {
     hosts.hosts[0].server.stop();
     hosts.etcd.stop(0);
     let [old, reader, ..] = &hosts.hosts[..] else { panic!("hosts") };
-    let within = LEASE + TAKEN;
+    let within = LEASE + TAKEN + reader.server.clings();
     let (new, named) = hosts.until_other(reader, old, within);
     clients.following.until_acked_by(new.server.address(), 30);
     let new_address = new.server.address();

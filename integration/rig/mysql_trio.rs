@@ -186,6 +186,13 @@ impl Hosted for Mysql {
         Place::claim_in(&settings.server.flavour.parent())
     }
 
+    fn clings(&self) -> Duration {
+        match self.flavour {
+            Flavour::Mysql(_) => super::mysql::flavour::NET_TIMEOUT,
+            Flavour::MariaDb => Duration::ZERO,
+        }
+    }
+
     fn replicating(place: &Place, settings: &MysqlSettings) -> Vec<Self> {
         let servers = MysqlTrio::servers(place, settings);
         servers[0].open();

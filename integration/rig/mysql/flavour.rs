@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::rig::tree;
 
@@ -125,6 +126,9 @@ const COMMON: &str = "log-bin=binlog\nrelay-log=relay\nbinlog-format=ROW\nsync-b
     innodb-buffer-pool-dump-at-shutdown=OFF\ninnodb-buffer-pool-load-at-startup=OFF\n\
     table-open-cache=200\ntable-definition-cache=400\nmax-connections=80\n\
     max-allowed-packet=32M\nskip-name-resolve=ON\n";
+
+/// `replica_net_timeout` in MySQL's file below.
+pub const NET_TIMEOUT: Duration = Duration::from_secs(1);
 
 const MARIADB: &str = "log-slave-updates=ON\ngtid-strict-mode=ON\nslave-net-timeout=4\n\
     innodb-log-file-size=8M\naria-pagecache-buffer-size=1M\nperformance-schema=OFF\n\
