@@ -2,8 +2,9 @@
 //!
 //! `SENGU_ISOLATION_ROUNDS` sets how many rounds there are.
 
-use integration::rig::cluster::{Cluster, Member};
+use integration::rig::cluster::{Cluster, Timing};
 use integration::rig::isolation::{Tally, round};
+use integration::rig::member::Member;
 use integration::rig::redis::{self, Redis};
 
 fn rounds(otherwise: u32) -> u32 {
@@ -12,7 +13,7 @@ fn rounds(otherwise: u32) -> u32 {
 }
 
 fn isolations<S: Member>(kind: S::Kind, rounds: u32) {
-    let cluster = Cluster::<S>::adopted(kind);
+    let cluster = Cluster::<S>::adopted(kind, Timing::SHORT);
     let mut tally = Tally::default();
     for number in 0..rounds {
         match round(&cluster, number) {

@@ -195,6 +195,7 @@ fn the_stop_step_takes_masters_out_of_the_files_and_a_restart_does_not() {
     let mut trio = Trio::adopted(&Settings { outputs, ..Settings::default() });
     let read = || fs::read_to_string(&file).expect("readable");
     trio.until("the file names the master", SOON, || read().contains(MASTER).then_some(()));
+    trio.until("the command has run", SOON, || ran.exists().then_some(()));
     trio.agent.signal(Signal::TERM);
     assert!(trio.agent.wait_ended(LATER).is_some(), "it ends");
     let unit = fs::read_to_string(package().join("sengu.service")).expect("the unit is there");

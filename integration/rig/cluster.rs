@@ -4,205 +4,46 @@
 //! The host with number n has the addresses n and 100 + n of its block, and nothing of it is
 //! reached but by way of the network, where every link can be cut, each way for itself.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::agent::Agent;
 use super::etcd::Etcd;
-use super::mysql::{self, Mysql, PORT as SQL, binlog};
-use super::mysql_trio::write_credentials;
+use super::member::Member;
 use super::network::Network;
 use super::place::Place;
 use super::process::Supervision;
-use super::redis::{self, Redis, Setup};
-use super::scene::Server;
+use super::scene::settled;
 use super::soon;
-use super::trio::PORT;
-use super::writer::Writer;
-use crate::checker::{Loss, Micros, Term};
+use super::wait::soon_every;
+use crate::checker::{Loss, Term};
 
 /// How many hosts there are.
 pub const HOSTS: u8 = 3;
-/// etcd's election time-out, in milliseconds.
-const ELECTION: u32 = 1000;
 /// On a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at whether all is steady, which asks every server and agent.
+const LOOK: Duration = Duration::from_millis(50);
+/// One that is set apart is made anew when two looks so far apart have seen it.
+const APART: Duration = Duration::from_secs(1);
 
-/// One row of a server's own log: who committed it first, writer, serial, and when it began there.
-pub type Row = (u32, String, u64, Micros);
-
-/// What a cluster asks of a kind of server, beside what a scene does.
-pub trait Member: Server + Sized {
-    /// Which server, and how its service is set up.
-    type Kind: Clone;
-
-    /// Its name, for people.
-    fn title(kind: &Self::Kind) -> String;
-    /// Where such servers can live.
-    fn place(kind: &Self::Kind) -> Place;
-    /// Starts the one with this number, and waits until it answers.
-    fn launch(kind: &Self::Kind, place: &Place, number: u8) -> Self;
-    /// Lines of the service.
-    fn lines(kind: &Self::Kind, place: &Place) -> String;
-    /// Does its service promise to lose nothing?
-    fn lossless(kind: &Self::Kind) -> bool;
-    /// Makes it take writes for the first time.
-    fn begin(&self);
-    /// Makes it replicate.
-    fn replicate(&self, from: SocketAddr);
-    /// SIGSTOP.
-    fn stop(&self);
-    /// SIGCONT.
-    fn resume(&self);
-    /// What happens when its process ends.
-    fn supervise(&self, supervision: Supervision);
-    /// Starts it again with nothing on its disk, and waits until it answers.
-    fn restart_emptied(&self);
-    /// Clients' rows in its own log, in order; none: it keeps no log.
-    fn log(&self) -> Option<Vec<Row>>;
-    /// A client that keeps the answer of a name.
-    fn cached(key: &str, dns: SocketAddr, name: &str, keep: Duration) -> Writer;
+/// How long a term lasts without a beat, and how quick the store's elections are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// The lease.
+    pub lease: Duration,
+    /// etcd's election time-out, in milliseconds.
+    pub election: u32,
 }
 
-impl Member for Redis {
-    type Kind = redis::Flavour;
-
-    fn title(kind: &Self::Kind) -> String {
-        match kind {
-            redis::Flavour::Redis => "redis".into(),
-            redis::Flavour::Valkey(_) => "valkey".into(),
-        }
-    }
-
-    fn place(kind: &Self::Kind) -> Place {
-        Place::claim_in(&kind.parent())
-    }
-
-    fn launch(kind: &Self::Kind, place: &Place, number: u8) -> Self {
-        let setup = Setup { flavour: kind.clone(), ..Setup::default() };
-        let (name, address) = (format!("cache{number}"), place.socket(number, PORT));
-        Self::start(place.folder(), &name, address, &setup)
-    }
-
-    fn lines(_: &Self::Kind, _: &Place) -> String {
-        "kind = \"redis\"\n".into()
-    }
-
-    fn lossless(_: &Self::Kind) -> bool {
-        false
-    }
-
-    fn begin(&self) {
-        self.open();
-    }
-
-    fn replicate(&self, from: SocketAddr) {
-        self.follow(from);
-    }
-
-    fn stop(&self) {
-        self.stop();
-    }
-
-    fn resume(&self) {
-        self.resume();
-    }
-
-    fn supervise(&self, supervision: Supervision) {
-        self.supervise(supervision);
-    }
-
-    fn restart_emptied(&self) {
-        self.restart_emptied();
-    }
-
-    fn log(&self) -> Option<Vec<Row>> {
-        None
-    }
-
-    fn cached(key: &str, dns: SocketAddr, name: &str, keep: Duration) -> Writer {
-        Writer::cached(key, dns, name, PORT, keep)
-    }
-}
-
-/// MySQL or MariaDB, and whether their service loses nothing.
-#[derive(Debug, Clone)]
-pub struct Sql {
-    /// Which server.
-    pub flavour: mysql::Flavour,
-    /// `loss = "none"`.
-    pub lossless: bool,
-}
-
-impl Member for Mysql {
-    type Kind = Sql;
-
-    fn title(kind: &Sql) -> String {
-        let loss = if kind.lossless { ", loss = none" } else { "" };
-        format!("{}{loss}", kind.flavour.name())
-    }
-
-    fn place(kind: &Sql) -> Place {
-        Place::claim_in(&kind.flavour.parent())
-    }
-
-    fn launch(kind: &Sql, place: &Place, number: u8) -> Self {
-        let mut setup = mysql::Setup::new(kind.flavour.clone());
-        setup.semisync = kind.lossless;
-        let (name, address) = (format!("db{number}"), place.socket(number, SQL));
-        Self::start(place.folder(), &name, number.into(), address, &setup)
-    }
-
-    fn lines(kind: &Sql, place: &Place) -> String {
-        let file = place.path("credentials");
-        write_credentials(&file, mysql::SENGU.password);
-        let loss = if kind.lossless { "loss = \"none\"\n" } else { "" };
-        format!("kind = \"mysql\"\ncredentials = \"{}\"\ntimeout = \"1s\"\n{loss}", file.display())
-    }
-
-    fn lossless(kind: &Sql) -> bool {
-        kind.lossless
-    }
-
-    fn begin(&self) {
-        self.open();
-        self.write(0);
-    }
-
-    fn replicate(&self, from: SocketAddr) {
-        self.follow(from);
-    }
-
-    fn stop(&self) {
-        self.stop();
-    }
-
-    fn resume(&self) {
-        self.resume();
-    }
-
-    fn supervise(&self, supervision: Supervision) {
-        self.supervise(supervision);
-    }
-
-    fn restart_emptied(&self) {
-        self.restart_emptied();
-    }
-
-    fn log(&self) -> Option<Vec<Row>> {
-        let row = |commit: binlog::Commit| {
-            let at = Micros::try_from(commit.at).unwrap_or(Micros::MAX);
-            (commit.origin, commit.writer, commit.serial, at)
-        };
-        Some(binlog::commits(self).into_iter().map(row).collect())
-    }
-
-    fn cached(key: &str, dns: SocketAddr, name: &str, keep: Duration) -> Writer {
-        Writer::sql_cached(key, dns, name, SQL, keep)
-    }
+impl Timing {
+    /// As sengu and etcd come.
+    pub const USUAL: Self = Self { lease: Duration::from_secs(6), election: 1000 };
+    /// For many rounds in a short time.
+    pub const SHORT: Self = Self { lease: Duration::from_secs(3), election: 500 };
 }
 
 /// One host.
@@ -230,6 +71,8 @@ pub struct Cluster<S: Member> {
     pub network: Network,
     /// What they are.
     pub kind: S::Kind,
+    /// Lease and elections.
+    pub timing: Timing,
     // The last to go.
     place: Place,
 }
@@ -241,11 +84,11 @@ impl<S: Member> Cluster<S> {
     /// If anything of that fails.
     #[must_use]
     #[track_caller]
-    pub fn adopted(kind: S::Kind) -> Self {
+    pub fn adopted(kind: S::Kind, timing: Timing) -> Self {
         let place = S::place(&kind);
         let numbers: Vec<u8> = (1..=HOSTS).collect();
         let network = Network::start(&place, &numbers);
-        let etcd = Etcd::launch(&place, ELECTION, |at, start| network.within(at + 1, start));
+        let etcd = Etcd::launch(&place, timing.election, |at, start| network.within(at + 1, start));
         network.within(1, || etcd.wait_led());
         let servers: Vec<S> = numbers
             .iter()
@@ -259,7 +102,7 @@ impl<S: Member> Cluster<S> {
         let nodes = servers.into_iter().zip(numbers).map(|(server, number)| {
             let file = place.path(&format!("hosts{number}"));
             std::fs::write(&file, "127.0.0.1 localhost\n").expect("a file can be written");
-            let config = config(&kind, &place, &etcd, &server, number, &file);
+            let config = config((&kind, timing), &place, &etcd, &server, number, &file);
             let agent = network.within(number, || Agent::launch_on(&place, number, &config));
             Node { agent, server, number, file }
         });
@@ -267,7 +110,7 @@ impl<S: Member> Cluster<S> {
         for node in &mut nodes {
             network.within(node.number, || node.agent.wait_answering());
         }
-        let cluster = Self { nodes, etcd, network, kind, place };
+        let cluster = Self { nodes, etcd, network, kind, timing, place };
         cluster.adopt();
         for node in &cluster.nodes {
             // As every supervisor does; a fence may end a process that does not obey.
@@ -348,8 +191,9 @@ impl<S: Member> Cluster<S> {
         found.unwrap_or_else(|| panic!("nobody else was named in time\n{}", self.explain()))
     }
 
-    /// Who is master, if all is steady: every agent names the same one, it alone takes writes, and
-    /// all others follow it.
+    /// Who is master, if all is steady: every agent names the same one, it alone takes writes, all
+    /// others follow it, no agent has anything to say, and where nothing may be lost each copy is
+    /// known to hold everything.
     ///
     /// # Errors
     /// With what is missing.
@@ -370,7 +214,68 @@ impl<S: Member> Cluster<S> {
                 return Err(format!("{name} does not follow"));
             }
         }
+        for node in &self.nodes {
+            let told = node.agent.sengu(&["status", S::SERVICE, "--json"]);
+            let told: Value = serde_json::from_str(&told.out).unwrap_or_default();
+            if !settled(&told[0]) {
+                let (wrong, doing) = (&told[0]["problems"], &told[0]["doing"]);
+                return Err(format!("host {} says {wrong}, does {doing}", node.number));
+            }
+        }
+        if S::lossless(&self.kind) {
+            self.in_sync(master)?;
+        }
         Ok(master)
+    }
+
+    /// Every copy is known to hold every acknowledged write.
+    fn in_sync(&self, master: usize) -> Result<(), String> {
+        let told = self.nodes[master].agent.sengu(&["explain", S::SERVICE, "--json"]);
+        let told: Value = serde_json::from_str(&told.out).unwrap_or_default();
+        let (term, sync) = (&told["term"], &told["inputs"]["sync"][1]);
+        let copies = sync["copies"]
+            .as_object()
+            .map_or(0, |copies| copies.values().filter(|standing| *standing == "member").count());
+        let good = sync["term"] == *term && sync["complete"] == true;
+        if good && copies + 1 == self.nodes.len() {
+            return Ok(());
+        }
+        Err(format!("in sync in term {term} is {sync}"))
+    }
+
+    /// Waits until all is steady; who is master, if it is in time.
+    pub fn soon_steady(&self, within: Duration) -> Option<usize> {
+        soon_every(LOOK, within, || self.steady().ok())
+    }
+
+    /// Waits until all is steady, and does meanwhile what a person does: a copy that sengu has set
+    /// apart, since it has what no other has, is made anew, and `told` of it.
+    pub fn soon_mended(&self, within: Duration, mut told: impl FnMut(String)) -> Option<usize> {
+        let (mut looked, mut apart) = (Instant::now(), Vec::new());
+        soon_every(LOOK, within, || {
+            let steady = self.steady().ok();
+            if steady.is_none() && looked.elapsed() >= APART {
+                let seen = self.set_apart();
+                for node in seen.iter().filter(|node| apart.contains(*node)) {
+                    let name = self.nodes[*node].server.name();
+                    told(format!("{name} was set apart, and is made anew"));
+                    self.on(*node, S::make_anew);
+                }
+                (looked, apart) = (Instant::now(), seen);
+            }
+            steady
+        })
+    }
+
+    /// The nodes whose servers sengu has set apart.
+    #[must_use]
+    pub fn set_apart(&self) -> Vec<usize> {
+        let apart = |node: &usize| {
+            let node = &self.nodes[*node];
+            let words = format!("{} is quarantined", node.server.name());
+            node.agent.sengu(&["status", S::SERVICE, "--json"]).out.contains(&words)
+        };
+        (0..self.nodes.len()).filter(apart).collect()
     }
 
     /// Waits until all is steady; who is master.
@@ -379,7 +284,7 @@ impl<S: Member> Cluster<S> {
     /// If it is not in time.
     #[track_caller]
     pub fn until_steady(&self, within: Duration) -> usize {
-        let found = soon(within, || self.steady().ok());
+        let found = self.soon_steady(within);
         found.unwrap_or_else(|| panic!("not steady: {:?}\n{}", self.steady(), self.explain()))
     }
 
@@ -416,7 +321,7 @@ fn term(told: &Value) -> Term {
 }
 
 fn config<S: Member>(
-    kind: &S::Kind,
+    (kind, timing): (&S::Kind, Timing),
     place: &Place,
     etcd: &Etcd,
     server: &S,
@@ -428,7 +333,7 @@ fn config<S: Member>(
         "host = \"db{number}\"\naddress = \"{}\"\ndata_dir = \"{folder}/data{number}\"\n\
          socket = \"{folder}/sengu{number}.sock\"\n[dns]\nlisten = [\"{}\"]\n\
          [http]\nlisten = [\"{}\"]\n[store]\nkind = \"etcd\"\nendpoints = {}\n\
-         election = \"{ELECTION}ms\"\n\
+         election = \"{}ms\"\nlease = \"{}ms\"\n\
          [service.{service}]\nfailover = \"auto\"\n{}\
          [service.{service}.cooldown]\nfailovers = 100\nwindow = \"1s\"\n\
          [service.{service}.instance.{}]\naddress = \"{}\"\n\
@@ -437,6 +342,8 @@ fn config<S: Member>(
         place.socket(number, 8600),
         place.socket(number, 8500),
         etcd.endpoints(),
+        timing.election,
+        timing.lease.as_millis(),
         S::lines(kind, place),
         server.name(),
         server.address(),

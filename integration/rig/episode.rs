@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::cluster::{Cluster, Member};
+use super::cluster::Cluster;
 use super::fault::{Deed, Fault, Schedule};
+use super::member::Member;
 use super::network::Quality;
 use super::process::Supervision;
 use super::recorder::{Client, Recorder};
-use super::soon;
 use crate::checker::{Report, judge};
 
 /// Until all is steady before and after.
@@ -19,8 +19,6 @@ const REST: Duration = Duration::from_secs(120);
 const KEEP: Duration = Duration::from_secs(3);
 /// Acknowledgements before the first fault.
 const SOME: usize = 20;
-/// A person looks after what is set apart so often.
-const LOOK: Duration = Duration::from_secs(15);
 
 /// Plays an episode; the schedule is drawn for the one that is master then.
 ///
@@ -31,8 +29,7 @@ pub fn play<S: Member>(
     seed: u64,
     number: u32,
 ) -> Result<(Schedule, Report), String> {
-    let steady = soon(REST, || cluster.steady().ok());
-    let Some(master) = steady else {
+    let Some(master) = cluster.soon_steady(REST) else {
         return Err(format!("not steady before episode {number}: {:?}", cluster.steady()));
     };
     let schedule = Schedule::draw(seed, number, cluster.nodes.len(), master);
@@ -62,7 +59,6 @@ pub fn play<S: Member>(
     }
     cluster.network.heal();
     recorder.healed();
-    mend(cluster, &mut recorder);
     let report = judge(&recorder.end(cluster, REST));
     if report.verdicts.is_empty() {
         Ok((schedule, report))
@@ -134,7 +130,7 @@ fn end<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Faul
                 if matches!(fault, Fault::Kill(_)) {
                     server.restart();
                 } else {
-                    server.restart_emptied();
+                    server.make_anew();
                 }
                 server.supervise(Supervision::Restart);
             });
@@ -154,21 +150,5 @@ fn end<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Faul
         Fault::HangStore(at) => cluster.etcd.resume(at),
         // All links are mended together; a switchover is over.
         _ => {}
-    }
-}
-
-/// What a person does: a copy that sengu has set apart, since it has what no other has, is made
-/// anew.
-fn mend<S: Member>(cluster: &Cluster<S>, recorder: &mut Recorder) {
-    let began = Instant::now();
-    while began.elapsed() < REST && soon(LOOK, || cluster.steady().ok()).is_none() {
-        for at in 0..cluster.nodes.len() {
-            let name = cluster.nodes[at].server.name();
-            let status = cluster.nodes[at].agent.sengu(&["status", S::SERVICE]).all();
-            if status.contains(&format!("{name} is quarantined")) {
-                recorder.fault(format!("{name} was set apart, and is made anew"));
-                cluster.on(at, S::restart_emptied);
-            }
-        }
     }
 }

@@ -27,13 +27,6 @@ pub trait Hosted: Server + Sized {
     fn replicating(place: &Place, settings: &Self::Settings) -> Vec<Self>;
     /// Lines of the service, the same on every host.
     fn service(place: &Place, settings: &Self::Settings) -> String;
-    /// SIGSTOP.
-    fn stop(&self);
-    /// So long it may go on trying to reach a source that accepts connections and says nothing,
-    /// before it can be detached.
-    fn clings(&self) -> Duration {
-        Duration::ZERO
-    }
     /// Has it all that the other one has?
     fn has_all_of(&self, other: &Self) -> bool;
 

@@ -8,7 +8,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::cluster::{Cluster, Member};
+use super::cluster::Cluster;
+use super::member::Member;
 use super::network::Quality;
 use super::recorder::{Client, Recorder};
 use super::soon;
@@ -32,6 +33,8 @@ pub struct Tally {
     pub rounds: u32,
     /// How many moves there were.
     pub moves: usize,
+    /// On the servers of now.
+    own_moves: usize,
     /// Acknowledged writes.
     pub writes: usize,
     /// Acknowledged writes that are gone, as the terms said.
@@ -49,12 +52,18 @@ impl Tally {
     pub fn add(&mut self, report: &Report) {
         self.service.clone_from(&report.service);
         self.rounds += 1;
-        self.moves = self.moves.max(report.moves);
+        // A history goes back to the adoption.
+        self.own_moves = self.own_moves.max(report.moves);
         self.writes += report.writes;
         self.gone += report.gone;
         self.looks += report.looks;
         self.worst_gap = self.worst_gap.max(report.worst_gap);
         self.worst_staleness = self.worst_staleness.max(report.worst_staleness);
+    }
+
+    /// These servers are done with.
+    pub fn end(&mut self) {
+        self.moves += std::mem::take(&mut self.own_moves);
     }
 }
 
@@ -66,7 +75,7 @@ impl fmt::Display for Tally {
              {} ms, worst name staleness {} ms, {} answers",
             self.service,
             self.rounds,
-            self.moves,
+            self.moves + self.own_moves,
             self.writes,
             self.gone,
             self.worst_gap / 1000,
@@ -82,7 +91,7 @@ impl fmt::Display for Tally {
 /// If nobody takes over, nobody writes, or the checker finds something wrong.
 pub fn round<S: Member>(cluster: &Cluster<S>, number: u32) -> Result<Report, String> {
     let wrong = |what: String| format!("round {number}: {what}\n{}", cluster.explain());
-    let master = soon(REST, || cluster.steady().ok());
+    let master = cluster.soon_steady(REST);
     let master = master.ok_or_else(|| wrong(format!("not steady: {:?}", cluster.steady())))?;
     let other = (master + 1) % cluster.nodes.len();
     let clients = [
@@ -106,6 +115,7 @@ pub fn round<S: Member>(cluster: &Cluster<S>, number: u32) -> Result<Report, Str
     let new = soon(MOVED, || cluster.named_by(other).filter(|named| *named != master));
     let moved = new.is_some_and(|new| acked(&recorder, new));
     cluster.network.heal();
+    recorder.healed();
     let report = judge(&recorder.end(cluster, REST));
     if !moved {
         return Err(wrong(format!("nobody took over\n{report}")));

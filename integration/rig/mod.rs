@@ -16,6 +16,7 @@ pub mod fault;
 pub mod hosts;
 pub mod http;
 pub mod isolation;
+pub mod member;
 pub mod mysql;
 pub mod mysql_trio;
 pub mod network;

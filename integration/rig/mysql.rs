@@ -172,9 +172,9 @@ impl Mysql {
         self.process.signal(Signal::TERM);
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP; it stands still afterwards.
     pub fn stop(&self) {
-        self.process.signal(Signal::STOP);
+        self.process.stop();
     }
 
     /// SIGCONT.
@@ -405,6 +405,18 @@ impl Server for Mysql {
 
     fn kill(&self) {
         self.kill();
+    }
+
+    fn stop(&self) {
+        self.stop();
+    }
+
+    fn resume(&self) {
+        self.resume();
+    }
+
+    fn supervise(&self, supervision: Supervision) {
+        self.supervise(supervision);
     }
 
     fn restart(&self) {

@@ -186,13 +186,6 @@ impl Hosted for Mysql {
         Place::claim_in(&settings.server.flavour.parent())
     }
 
-    fn clings(&self) -> Duration {
-        match self.flavour {
-            Flavour::Mysql(_) => super::mysql::flavour::NET_TIMEOUT,
-            Flavour::MariaDb => Duration::ZERO,
-        }
-    }
-
     fn replicating(place: &Place, settings: &MysqlSettings) -> Vec<Self> {
         let servers = MysqlTrio::servers(place, settings);
         servers[0].open();
@@ -212,10 +205,6 @@ impl Hosted for Mysql {
         write_credentials(&file, SENGU.password);
         let file = file.display();
         format!("kind = \"mysql\"\ncredentials = \"{file}\"\n{PATIENT}{}", settings.service)
-    }
-
-    fn stop(&self) {
-        self.stop();
     }
 
     fn has_all_of(&self, other: &Self) -> bool {

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::agent::sengu;
-use super::cluster::{Cluster, Member};
+use super::cluster::{Cluster, Timing};
+use super::member::Member;
 use super::writer::Writer;
 use super::{dns, http, soon};
 use crate::checker::{
@@ -78,15 +79,19 @@ pub enum Client {
     Pinned(usize, usize),
 }
 
-/// What is promised with the default lease of 6 s.
-pub const BOUNDS: Bounds = Bounds {
-    // A lease and what a loaded machine adds.
-    stale: 7_000_000,
-    overlap: 500_000,
-    file: 2_000_000,
-    standstill: 30_000_000,
-    converge: 120_000_000,
-};
+/// What is promised with this lease.
+#[must_use]
+pub fn bounds(timing: Timing) -> Bounds {
+    let lease = Micros::try_from(timing.lease.as_micros()).unwrap_or(Micros::MAX / 4);
+    Bounds {
+        // A lease and what a loaded machine adds.
+        stale: lease + 1_000_000,
+        overlap: 500_000,
+        file: 2_000_000,
+        standstill: 30_000_000,
+        converge: 120_000_000,
+    }
+}
 
 /// Whom an output named, and in which term; none: no answer.
 type Look = Option<(Vec<String>, Option<u64>)>;
@@ -168,8 +173,7 @@ impl Recorder {
     /// Waits until one of the clients has that many acknowledgements of one server.
     #[must_use]
     pub fn soon_acked_by(&self, ip: IpAddr, count: usize, within: Duration) -> bool {
-        let acked =
-            |writer: &Writer| writer.acks().iter().filter(|ack| ack.by.ip() == ip).count() >= count;
+        let acked = |writer: &Writer| writer.acked_by_ip(ip) >= count;
         soon(within, || self.writers.iter().any(acked).then_some(())).is_some()
     }
 
@@ -178,15 +182,16 @@ impl Recorder {
         self.healed = Some(self.clock.now());
     }
 
-    /// Faults are over: waits until all is steady, at most for so long, and ends the recording.
+    /// Faults are over: waits until all is steady, at most for so long, makes anew what was set
+    /// apart meanwhile, and ends the recording.
     ///
     /// # Panics
     /// If the history cannot be read, or the last master does not answer.
     #[must_use]
     #[track_caller]
-    pub fn end<S: Member>(self, cluster: &Cluster<S>, within: Duration) -> History {
+    pub fn end<S: Member>(mut self, cluster: &Cluster<S>, within: Duration) -> History {
         let healed = self.healed.unwrap_or_else(|| self.clock.now());
-        let steady = soon(within, || cluster.steady().ok().map(|_| self.clock.now()));
+        let steady = cluster.soon_mended(within, |done| self.fault(done)).map(|_| self.clock.now());
         let missing = cluster.steady().err().unwrap_or_default();
         let names: BTreeMap<IpAddr, String> = cluster
             .nodes
@@ -225,7 +230,7 @@ impl Recorder {
         History {
             service: format!("{} ({})", S::SERVICE, S::title(&cluster.kind)),
             lossless: S::lossless(&cluster.kind),
-            bounds: BOUNDS,
+            bounds: bounds(cluster.timing),
             span,
             terms,
             writes,
@@ -277,6 +282,8 @@ fn kept<S: Member>(
 /// The servers' own logs of these writers' rows, where there are any.
 fn logs<S: Member>(cluster: &Cluster<S>, keys: &[String]) -> BTreeMap<String, Vec<Commit>> {
     let name = |number: u32| {
+        // One that was made anew has a number that ends in the same digit.
+        let number = number % 10;
         let node = cluster.nodes.iter().find(|node| u32::from(node.number) == number);
         node.map_or_else(|| format!("server {number}"), |node| node.server.name().to_owned())
     };

@@ -173,9 +173,9 @@ impl Redis {
         self.process.kill();
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP; it stands still afterwards.
     pub fn stop(&self) {
-        self.process.signal(Signal::STOP);
+        self.process.stop();
     }
 
     /// SIGCONT.
@@ -287,6 +287,18 @@ impl Server for Redis {
 
     fn kill(&self) {
         self.kill();
+    }
+
+    fn stop(&self) {
+        self.stop();
+    }
+
+    fn resume(&self) {
+        self.resume();
+    }
+
+    fn supervise(&self, supervision: Supervision) {
+        self.supervise(supervision);
     }
 
     fn restart(&self) {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::agent::{Agent, Told};
 use super::place::Place;
+use super::process::Supervision;
 use super::writer::Writer;
 
 /// What a scene asks of a server.
@@ -27,6 +28,12 @@ pub trait Server {
     fn follows(&self, master: SocketAddr) -> bool;
     /// SIGKILL. It is gone afterwards, unless a supervisor was faster.
     fn kill(&self);
+    /// SIGSTOP.
+    fn stop(&self);
+    /// SIGCONT.
+    fn resume(&self);
+    /// What happens when its process ends.
+    fn supervise(&self, supervision: Supervision);
     /// Starts it again after its end, with what its disk has, and waits until it answers.
     fn restart(&self);
     /// The serials of a writer, of the writes that are there.

@@ -7,7 +7,16 @@ use std::time::{Duration, Instant};
 const STEP: Duration = Duration::from_millis(5);
 
 /// Looks until there is something, for at most so long.
-pub fn soon<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn soon<T>(within: Duration, look: impl FnMut() -> Option<T>) -> Option<T> {
+    soon_every(STEP, within, look)
+}
+
+/// The same with so long between two looks, for those that cost something.
+pub fn soon_every<T>(
+    step: Duration,
+    within: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> Option<T> {
     let deadline = Instant::now() + within;
     loop {
         if let Some(found) = look() {
@@ -16,7 +25,7 @@ pub fn soon<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<
         if Instant::now() >= deadline {
             return None;
         }
-        thread::sleep(STEP);
+        thread::sleep(step);
     }
 }
 

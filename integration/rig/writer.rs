@@ -213,7 +213,18 @@ impl Writer {
     /// Acknowledgements by one address so far.
     #[must_use]
     pub fn acked_by(&self, address: SocketAddr) -> usize {
-        self.acks().iter().filter(|ack| ack.by == address).count()
+        self.count(|ack| ack.by == address)
+    }
+
+    /// The same whatever the port.
+    #[must_use]
+    pub fn acked_by_ip(&self, ip: IpAddr) -> usize {
+        self.count(|ack| ack.by.ip() == ip)
+    }
+
+    fn count(&self, which: impl Fn(&Ack) -> bool) -> usize {
+        let acks = self.shared.acks.lock().unwrap_or_else(PoisonError::into_inner);
+        acks.iter().filter(|ack| which(ack)).count()
     }
 
     /// Waits until one address has acknowledged so many writes.

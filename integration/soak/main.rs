@@ -12,9 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use integration::rig::cluster::{Cluster, Member, Sql};
+use integration::rig::cluster::{Cluster, Timing};
 use integration::rig::episode;
 use integration::rig::isolation::{Tally, round};
+use integration::rig::member::{Member, Sql};
 use integration::rig::mysql::{self, Mysql};
 use integration::rig::redis::{self, Redis};
 
@@ -37,6 +38,9 @@ struct Options {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "redis,valkey,mariadb,mysql")]
     databases: Vec<Database>,
 }
+
+/// So many rounds on the same servers.
+const FRESH: usize = 10;
 
 /// A database, and what its service promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,10 +82,9 @@ fn run(database: Database, options: &Options) -> bool {
 
 fn faults<S: Member>(kind: S::Kind, options: &Options) -> bool {
     let title = S::title(&kind);
-    let mut cluster = Cluster::<S>::adopted(kind);
     let outcome = match options.isolations {
-        Some(rounds) => isolations(&cluster, rounds),
-        None => soak(&mut cluster, options),
+        Some(rounds) => isolations::<S>(kind, rounds),
+        None => soak(&mut Cluster::<S>::adopted(kind, Timing::USUAL), options),
     };
     match outcome {
         Ok(tally) => {
@@ -95,12 +98,19 @@ fn faults<S: Member>(kind: S::Kind, options: &Options) -> bool {
     }
 }
 
-fn isolations<S: Member>(cluster: &Cluster<S>, rounds: u32) -> Result<Tally, String> {
+/// Servers begin anew after some rounds: each one is judged by logs that grow with all before.
+fn isolations<S: Member>(kind: S::Kind, rounds: u32) -> Result<Tally, String> {
     let mut tally = Tally::default();
-    for number in 0..rounds {
-        let report = round(cluster, number).map_err(|wrong| format!("{wrong}\n{tally}"))?;
-        println!("round {number}: {report}");
-        tally.add(&report);
+    let numbers: Vec<u32> = (0..rounds).collect();
+    for few in numbers.chunks(FRESH) {
+        let cluster = Cluster::<S>::adopted(kind.clone(), Timing::SHORT);
+        for number in few {
+            let began = Instant::now();
+            let report = round(&cluster, *number).map_err(|wrong| format!("{wrong}\n{tally}"))?;
+            println!("round {number} ({:.1} s): {report}", began.elapsed().as_secs_f64());
+            tally.add(&report);
+        }
+        tally.end();
     }
     Ok(tally)
 }
@@ -122,5 +132,6 @@ fn soak<S: Member>(cluster: &mut Cluster<S>, options: &Options) -> Result<Tally,
         number += 1;
     }
     println!("faults: {kinds:?}");
+    tally.end();
     Ok(tally)
 }

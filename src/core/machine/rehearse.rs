@@ -10,6 +10,7 @@
 mod elsewhere;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::event::{
@@ -137,7 +138,7 @@ impl Stage {
         }
         let holder = &record.holder;
         self.told.suppose = format!("the process of {} ends now", holder.instance);
-        self.told.provided.push(format!("{} is not started again meanwhile", holder.instance));
+        self.provided(format!("{} is not started again meanwhile", holder.instance));
         if self.actors.remove(&holder.instance).is_some() {
             let (service, instance) = (self.name.clone(), holder.instance.clone());
             let instance = InstanceId { service, instance };
@@ -251,6 +252,24 @@ impl Stage {
         self.events.push_back(Event::Observed { instance, sent: self.now.time, observation });
     }
 
+    /// Nobody is asked in a rehearsal: what takes writes goes on doing so, and an address that
+    /// tells nothing is no veto.
+    fn look_at(&mut self, address: SocketAddr) -> LookOutcome {
+        let term = self.record().map(|record| record.term);
+        let service = self.machine.services.get(&self.name).zip(term);
+        if service.is_some_and(|(service, term)| service.seen_writable(term, address)) {
+            return LookOutcome::Writable;
+        }
+        self.provided(format!("no earlier holder takes writes at {address}"));
+        LookOutcome::Unknown
+    }
+
+    fn provided(&mut self, condition: String) {
+        if !self.told.provided.contains(&condition) {
+            self.told.provided.push(condition);
+        }
+    }
+
     fn step(&mut self, event: Event) {
         for action in self.machine.step(self.now, event) {
             match action {
@@ -259,18 +278,14 @@ impl Stage {
                     let outcome = self.control(&instance.instance, term, &command);
                     self.answer(id, Outcome::Control(outcome));
                 }
-                // Nobody is asked in a rehearsal; an address that tells nothing is no veto.
                 Action::Look { id, address, .. } => {
-                    self.told.provided.push(format!("no earlier holder takes writes at {address}"));
-                    self.answer(id, Outcome::Look(LookOutcome::Unknown));
+                    let seen = self.look_at(address);
+                    self.answer(id, Outcome::Look(seen));
                 }
                 Action::Hook { id, run } => {
                     let phase = run.phase.as_str();
                     self.tell(format!("{phase} hooks run"));
-                    let agree = format!("{phase} hooks agree");
-                    if !self.told.provided.contains(&agree) {
-                        self.told.provided.push(agree);
-                    }
+                    self.provided(format!("{phase} hooks agree"));
                     let (warnings, output) = (Vec::new(), String::new());
                     let done = HookOutcome::Done { warnings, output };
                     self.answer(id, Outcome::Hook(done));

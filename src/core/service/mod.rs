@@ -25,13 +25,14 @@ mod story;
 mod sync;
 mod take;
 mod tell;
+mod veto;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{At, Catalog, ServiceView};
-use crate::event::{Action, ActionId, ControlOutcome, LookOutcome, Outcome, TxnOutcome};
+use crate::event::{Action, ActionId, ControlOutcome, Outcome, TxnOutcome};
 use crate::kv::{Compare, Key, Op, Txn};
 use crate::lease::{Beats, beat_within, lapse_wait};
 use crate::machine::Out;
@@ -146,9 +147,9 @@ pub(crate) struct Service {
     hook_end: Option<(Place, Phase, crate::record::HookStand)>,
     /// Hooks that this life of the agent has started.
     launched: BTreeSet<(Place, Phase)>,
-    looks: BTreeMap<std::net::SocketAddr, Look>,
-    /// The term whose master is seen taking writes although nobody keeps it.
-    veto: Option<Term>,
+    looks: BTreeMap<std::net::SocketAddr, veto::Look>,
+    /// A master is seen taking writes although nobody keeps its term.
+    veto: Option<veto::Veto>,
     /// The request that wants fresh looks, and when it was first seen.
     asked_seen: Option<(String, Time)>,
     /// Since when the holder here waits for acknowledgements.
@@ -197,15 +198,6 @@ struct RunningHook {
     place: Place,
     phase: Phase,
     started: Now,
-}
-
-/// A look at an earlier holder that was not proven stopped.
-#[derive(Debug, Clone, Default, Hash)]
-struct Look {
-    under_way: Option<ActionId>,
-    /// When the last one that ended was sent, and what it showed.
-    last: Option<(Time, LookOutcome)>,
-    sent: Time,
 }
 
 impl Service {
@@ -329,7 +321,7 @@ impl Service {
     /// Does this host see the master of this term taking writes, and nobody keeps the term?
     pub(crate) fn vetoes(&self, record: &MasterRecord) -> bool {
         let open = matches!(record.state, MasterState::Vacant { .. } | MasterState::Lapsed);
-        open && self.veto == Some(record.term)
+        open && self.veto.as_ref().is_some_and(|veto| veto.term == record.term)
     }
 
     /// Does the fence's deadline of this term stand: it is held here, and was not fenced yet?

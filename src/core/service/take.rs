@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::candidate::{Copy, Ranking, Refusal, Terms, rank};
 use crate::catalog::{At, ServiceView};
-use crate::event::{Action, Command, LookOutcome};
+use crate::event::Command;
 use crate::kv::{Compare, Op};
 use crate::machine::carried_beat;
 use crate::name::{InstanceName, Term};
@@ -25,9 +25,6 @@ use super::{Blame, Cx, Service, put};
 
 /// How long a detach may take.
 const DETACH_WITHIN: Duration = Duration::from_secs(1);
-/// How long one look at an earlier holder may take, and how long its answer counts.
-const LOOK_WITHIN: Duration = Duration::from_millis(300);
-const LOOK_COUNTS: Duration = Duration::from_secs(1);
 /// After so long without its taker, a giver takes back; and after twice that, anybody who has it.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
 
@@ -220,116 +217,6 @@ impl Service {
             policy.cooldown_window.as_secs(),
             cx.name
         ))
-    }
-
-    /// no-needless-move: does a holder that was never proven stopped still take writes?
-    fn veto(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
-        if sabotaged!(VetoIgnored) {
-            return false;
-        }
-        let lapsed = at.record.state == MasterState::Lapsed;
-        let mut asked: Vec<crate::record::Holder> = at.record.unproven.clone();
-        if lapsed {
-            asked.push(at.record.holder.clone());
-        }
-        let term = at.record.term;
-        let mut waiting = false;
-        for holder in &asked {
-            if cx.mine(holder) && self.own.contains_key(&holder.instance) {
-                if self.own.get(&holder.instance).is_some_and(Own::writable) {
-                    self.doing = Some(format!("fencing {}", holder.instance));
-                    return true;
-                }
-                continue;
-            }
-            match self.look(cx, holder.address) {
-                None => waiting = true,
-                Some(LookOutcome::Writable) => {
-                    self.veto = Some(term);
-                    self.refuse(format!(
-                        "`{}` at {} still takes writes: no move while it does",
-                        holder.instance, holder.address
-                    ));
-                    return true;
-                }
-                Some(LookOutcome::NotWritable | LookOutcome::Unknown) => {}
-            }
-        }
-        if waiting {
-            self.doing = Some("looking at the old master's address".to_owned());
-            return true;
-        }
-        if lapsed && self.still_fed(cx, term) {
-            return true;
-        }
-        self.veto = None;
-        !asked.is_empty() && self.vetoed_elsewhere(cx, at)
-    }
-
-    /// Another host may reach the old master where this one cannot, and says so with its beat.
-    fn vetoed_elsewhere(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
-        let (host, lease) = (cx.config.host.as_str(), cx.config.judge.lease());
-        let term = at.record.term;
-        let Some((host, until)) = cx.catalog.vetoed_by(cx.now.time, cx.name, term, host, lease)
-        else {
-            return false;
-        };
-        let name = &at.record.holder.instance;
-        self.refuse(format!("host {host} sees that `{name}` takes writes: no move while it does"));
-        cx.out.wake(until);
-        true
-    }
-
-    /// A look that began after the record, not older than it may count; starts one if needed.
-    pub(super) fn look(
-        &mut self,
-        cx: &mut Cx<'_>,
-        address: std::net::SocketAddr,
-    ) -> Option<LookOutcome> {
-        let look = self.looks.entry(address).or_default();
-        let after = cx.view.master_received.max(cx.doubted);
-        let counts =
-            look.last.filter(|(sent, _)| *sent >= after && cx.now.time < *sent + LOOK_COUNTS);
-        if counts.is_none() && look.under_way.is_none() {
-            look.sent = cx.now.time;
-            look.under_way = Some(cx.out.act(cx.name, |id| Action::Look {
-                id,
-                service: cx.name.clone(),
-                address,
-                within: LOOK_WITHIN,
-            }));
-        }
-        if let Some((sent, _)) = counts {
-            cx.out.wake(sent + LOOK_COUNTS);
-        }
-        counts.map(|(_, outcome)| outcome)
-    }
-
-    /// Does a replica here still receive new writes although the lease ran out?
-    fn still_fed(&mut self, cx: &mut Cx<'_>, term: Term) -> bool {
-        let after = cx.view.master_received;
-        let mut fed = None;
-        for (name, own) in &mut self.own {
-            let linked = own.state().is_some_and(|state| state.link_up && !state.writable);
-            if !linked || own.failing.is_some() {
-                continue;
-            }
-            match own.advanced_since_mark(after) {
-                None => {
-                    own.observe(cx, name);
-                    self.doing = Some(format!("watching whether {name} still receives writes"));
-                    return true;
-                }
-                Some(true) => fed = Some(name.clone()),
-                Some(false) => {}
-            }
-        }
-        if let Some(name) = fed {
-            self.veto = Some(term);
-            self.refuse(format!("`{name}` still receives new writes: the old master is alive"));
-            return true;
-        }
-        false
     }
 
     /// detach-then-final: every copy here stops receiving, then says how far it came.
@@ -602,10 +489,12 @@ impl Service {
             cx.beats.busy = id;
         }
         if id.is_some() {
-            let why = match &story.cause {
-                Cause::PromotionFailed(why) => format!("the promotion before failed: {why}"),
-                Cause::SwitchoverUndone(why) => format!("undone: {why}"),
-                other => serde_json::to_string(other).unwrap_or_default().replace('"', ""),
+            let why = if let Cause::PromotionFailed(why) = &story.cause {
+                format!("the promotion before failed: {why}")
+            } else if let Cause::SwitchoverUndone(why) = &story.cause {
+                format!("undone: {why}")
+            } else {
+                serde_json::to_string(&story.cause).unwrap_or_default().replace('"', "")
             };
             let text = format!("`{name}` takes term {} ({why})", record.term);
             // A store that does not answer is asked again and again.

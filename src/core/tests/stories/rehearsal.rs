@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sengu_core::event::LookOutcome;
 use sengu_core::explain::{Explanation, RuleVerdict};
 use sengu_core::name::{BootId, HostName, Term};
 use sengu_core::policy::Failover;
@@ -207,13 +208,13 @@ fn a_copy_of_another_host_that_is_behind_is_not_counted_on() {
     assert_eq!(serves.instance.as_str(), "cache2", "{told:#?}");
 }
 
-/// The master is on another host: its agent withdraws it, and a copy here takes.
-#[test]
-fn the_end_of_a_master_of_another_host_is_foretold() {
+/// `cache9`, on another host, serves term 2; the copies here follow it.
+fn master_elsewhere() -> World {
     let mut world = several_hosts();
     copy_elsewhere(&mut world, "cache9", 100);
     let mut record = world.master();
     record.holder.instance = instance("cache9");
+    record.holder.address = "10.0.0.12:6379".parse().expect("an address");
     record.holder.host = HostName::new("db2").expect("a good name");
     record.holder.boot_id = BootId("cache9-1".into());
     record.term = Term(2);
@@ -223,9 +224,43 @@ fn the_end_of_a_master_of_another_host_is_foretold() {
     world.dismiss("cache1");
     world.reload();
     world.put_record(key::master(&service()), &record);
+    world
+}
+
+/// The master is on another host: its agent withdraws it, and a copy here takes.
+#[test]
+fn the_end_of_a_master_of_another_host_is_foretold() {
+    let mut world = master_elsewhere();
     world.run_for(Duration::from_secs(3));
     let told = world.explain().next;
     assert_eq!(told.suppose, "the process of cache9 ends now");
     let serves = told.serves.as_ref().expect("somebody would serve");
     assert_eq!((serves.instance.as_str(), serves.term.0), ("cache2", 3), "{told:#?}");
+}
+
+/// A master that nobody's beat keeps takes writes still. It is looked at again and again, and while
+/// a look is under way the reason of the last one is said, and nothing else is foretold.
+#[test]
+fn what_a_look_saw_is_the_reason_until_the_next_one_ends() {
+    let mut world = master_elsewhere();
+    world.look_shows = LookOutcome::Writable;
+    world.looks_take = Duration::from_millis(300);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.master().state, MasterState::Lapsed, "{}", world.tell());
+    let mut looking = 0;
+    for _ in 0..100 {
+        world.run_for(Duration::from_millis(50));
+        let told = world.explain();
+        let reason = "`cache9` at 10.0.0.12:6379 still takes writes: no move while it does";
+        assert_eq!(told.report.refusals, [reason], "{}", world.tell());
+        assert_eq!(told.next.serves, None, "{:#?}", told.next);
+        looking += usize::from(told.report.doing.is_some());
+    }
+    assert!(looking > 5, "it was seen looking {looking} times");
+
+    // It is closed: the next look says so, and a copy takes over.
+    world.look_shows = LookOutcome::NotWritable;
+    world.run_for(Duration::from_secs(10));
+    let record = world.master();
+    assert_eq!((record.state, record.term.0), (MasterState::Serving, 3), "{}", world.tell());
 }

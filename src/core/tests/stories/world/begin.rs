@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use sengu_core::event::LookOutcome;
 use sengu_core::kv::Kv;
 use sengu_core::lease::promise;
 use sengu_core::machine::Machine;
@@ -79,6 +80,8 @@ impl World {
             under_way: Vec::new(),
             hooks_take: Duration::ZERO,
             hooks_end: HookOutcome::Done { warnings: Vec::new(), output: String::new() },
+            look_shows: LookOutcome::Unknown,
+            looks_take: Duration::ZERO,
             armed: Vec::new(),
             actions: 0,
             commands: Vec::new(),

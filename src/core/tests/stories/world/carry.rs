@@ -3,9 +3,9 @@
 //! Each numbered action is answered once; the answers wait in the queue of events. Nothing is
 //! decided here.
 
-use sengu_core::event::{
-    Action, ActionId, Command, ControlOutcome, Event, LookOutcome, Outcome, TxnOutcome,
-};
+use std::time::Duration;
+
+use sengu_core::event::{Action, ActionId, Command, ControlOutcome, Event, Outcome, TxnOutcome};
 use sengu_core::kv::Txn;
 use sengu_core::name::{InstanceId, Term};
 use sengu_core::time::Time;
@@ -26,12 +26,14 @@ impl World {
             Action::Control { id, instance, command, term, .. } => {
                 self.control(id, &instance, command, term);
             }
-            Action::Look { id, .. } => self.end(id, Outcome::Look(LookOutcome::Unknown)),
+            Action::Look { id, .. } => {
+                let outcome = Outcome::Look(self.look_shows);
+                self.after(self.looks_take, Event::Done { id, outcome });
+            }
             Action::Hook { id, run } => {
                 self.note(&format!("hook {:?} of term {}", run.phase, run.term));
                 let outcome = Outcome::Hook(self.hooks_end.clone());
-                let ends = self.clock + u64::try_from(self.hooks_take.as_micros()).expect("short");
-                self.late.push((ends, Event::Done { id, outcome }));
+                self.after(self.hooks_take, Event::Done { id, outcome });
             }
             Action::Watch { instance, boot_id: watched } => {
                 let life = self.database(instance.instance.as_str()).life;
@@ -55,7 +57,7 @@ impl World {
     fn transact(&mut self, id: ActionId, txn: &Txn) {
         let unknown = |why: &str| Outcome::Txn(TxnOutcome::Unknown(why.to_owned()));
         match self.store_does {
-            Store::Answers if self.txns_take > std::time::Duration::ZERO => {
+            Store::Answers if self.txns_take > Duration::ZERO => {
                 let takes = u64::try_from(self.txns_take.as_micros()).expect("short");
                 self.under_way.push((self.clock + takes, id, txn.clone()));
             }
@@ -111,6 +113,16 @@ impl World {
 
     fn end(&mut self, id: ActionId, outcome: Outcome) {
         self.events.push_back(Event::Done { id, outcome });
+    }
+
+    /// An event that comes after some time.
+    fn after(&mut self, time: Duration, event: Event) {
+        if time.is_zero() {
+            self.events.push_back(event);
+            return;
+        }
+        let at = self.clock + u64::try_from(time.as_micros()).expect("short");
+        self.late.push((at, event));
     }
 
     fn note(&mut self, line: &str) {

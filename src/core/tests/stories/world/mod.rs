@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sengu_core::event::{ActionId, Armed, Command, Event};
+use sengu_core::event::{ActionId, Armed, Command, Event, LookOutcome};
 use sengu_core::kv::{Key, Kv, Op, Txn, TxnReply};
 use sengu_core::machine::Machine;
 use sengu_core::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
@@ -79,6 +79,9 @@ pub(crate) struct World {
     pub(crate) hooks_take: Duration,
     /// How hooks end.
     pub(crate) hooks_end: HookOutcome,
+    /// What a look at an earlier holder's address shows, and how long it takes.
+    pub(crate) look_shows: LookOutcome,
+    pub(crate) looks_take: Duration,
     /// The deadlines of the fence thread.
     pub(crate) armed: Vec<Armed>,
     /// How many actions were carried out.
