@@ -172,6 +172,8 @@ pub(crate) struct Service {
     alone_for: Duration,
     /// Since when a copy that may acknowledge is not fit to.
     unfit_since: BTreeMap<InstanceName, Time>,
+    /// The term that it last said to take, and with which copy.
+    taking_said: Option<(Term, InstanceName)>,
     /// Since when the ranking of this incident stands, and of what.
     ranked: Option<(Vec<InstanceName>, Time)>,
     /// The copy that a full copy here lets go first, and since when its turn has come.

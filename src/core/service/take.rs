@@ -497,7 +497,12 @@ impl Service {
                 serde_json::to_string(&story.cause).unwrap_or_default().replace('"', "")
             };
             let text = format!("`{name}` takes term {} ({why})", record.term);
-            cx.out.say(cx.name, is_failover(&story.cause), text);
+            // A store that does not answer is asked again and again.
+            let taking = Some((record.term, name.clone()));
+            if self.taking_said != taking {
+                self.taking_said = taking;
+                cx.out.say(cx.name, is_failover(&story.cause), text);
+            }
             self.ranked = None;
         }
     }
