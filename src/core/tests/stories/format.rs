@@ -81,9 +81,9 @@ fn a_holder_that_cannot_read_its_term_fences_itself() {
     }
 }
 
-/// Its own beat, which a newer agent of the same host wrote: it can keep no term and says so, writes
-/// over nothing; its fence stays armed for the deadline of the last beat that was acknowledged, or of
-/// its start.
+/// Its own beat, which a newer agent of the same host wrote: it can keep no term and says so, and
+/// writes over nothing; its fence stays armed for the deadline of the last beat that was
+/// acknowledged, or of its start.
 #[test]
 fn a_holder_that_cannot_read_its_own_beat_fences_in_time() {
     for starts in [false, true] {
