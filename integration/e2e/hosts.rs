@@ -275,6 +275,40 @@ for_each!(store_goes:
     a_mariadb_master_without_a_store_is_fenced_within_its_lease_and_opened_again_after,
     a_mysql_master_without_a_store_is_fenced_within_its_lease_and_opened_again_after);
 
+/// The disk hangs that the agent keeps its data on and logs to, and then etcd stands still: the
+/// fence needs neither.
+#[test]
+fn a_master_whose_agent_waits_for_its_disk_is_fenced_within_its_lease() {
+    let hosts = Hosts::adopted(&Settings { disk: true, ..Settings::default() });
+    let [master, reader, _] = &hosts.hosts[..] else { panic!("three hosts") };
+    let clients = hosts.writing(reader);
+    let address = master.server.address;
+    let disk = hosts.disk.as_ref().expect("a disk of its own");
+    disk.freeze();
+    let cut = Instant::now();
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.stop(member);
+    }
+    let closed = soon(LEASE, || (!master.server.is_master()).then(Instant::now));
+    let closed = closed.expect("it is fenced");
+    assert!(closed - cut <= LEASE, "fenced after {:?}", closed - cut);
+    println!("fenced after {} ms", (closed - cut).as_millis());
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.resume(member);
+    }
+    // The agent may wait for its disk still; then somebody else takes over.
+    let named = || reader.agent.addresses(&Hosts::<Redis>::master_name()).pop();
+    let again = || named().filter(|_| hosts.term(reader) > 1);
+    let new = soon(LATER * 3, again);
+    let new = new.unwrap_or_else(|| panic!("nobody is named\n{}", reader.agent.tail()));
+    let new = hosts.with(new).server.address;
+    clients.following.until_acked_by(new, clients.following.acked_by(new) + 10);
+    disk.thaw();
+    let mut masters = vec![address, new];
+    masters.dedup();
+    hosts.judge(clients, &masters);
+}
+
 /// Frozen: etcd stands still as a whole for longer than a lease, and the master goes on. Thawed, it
 /// is fenced as ever.
 #[test]

@@ -28,6 +28,7 @@ fn faults<S: Member>(kind: S::Kind, ends: Instant) -> Result<(), String> {
 }
 
 #[test]
+#[ignore = "four databases at once need a machine that does nothing else"]
 fn random_faults_on_all_databases_at_once_break_no_promise() {
     let ends = Instant::now() + MINUTE;
     let lossless = Sql { flavour: mysql::Flavour::MariaDb, lossless: true };

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A mounted file system, unmounted when this is dropped.
 #[derive(Debug)]
@@ -54,6 +54,23 @@ impl Disk {
         path
     }
 
+    /// Its medium hangs: whoever writes to it waits, and cannot be ended, until it is thawed or
+    /// dropped.
+    ///
+    /// # Panics
+    /// If that cannot be done.
+    pub fn freeze(&self) {
+        run(Command::new("fsfreeze").arg("--freeze").arg(&self.path));
+    }
+
+    /// It goes on.
+    ///
+    /// # Panics
+    /// If that cannot be done.
+    pub fn thaw(&self) {
+        run(Command::new("fsfreeze").arg("--unfreeze").arg(&self.path));
+    }
+
     /// An error of its medium: it is read-only from here on. Only one that is fragile can.
     ///
     /// # Panics
@@ -75,6 +92,9 @@ fn run(command: &mut Command) {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        // Fails where nothing is frozen.
+        let mut thaw = Command::new("fsfreeze");
+        let _ = thaw.arg("--unfreeze").arg(&self.path).stderr(Stdio::null()).status();
         // Nothing can be done about one that stays; it is in a folder of the test.
         let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
         if let Some(image) = &self.image {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::agent::Agent;
+use super::disk::Disk;
 use super::etcd::Etcd;
 use super::place::Place;
 use super::redis::Redis;
@@ -54,13 +55,15 @@ pub struct Settings<S: Hosted = Redis> {
     pub store: String,
     /// etcd's election time-out, in milliseconds.
     pub election: u32,
+    /// The first host's agent has its data and its log on a disk of their own.
+    pub disk: bool,
 }
 
 impl<S: Hosted> Settings<S> {
     /// The usual ones around a scene.
     #[must_use]
     pub fn new(scene: S::Settings) -> Self {
-        Self { scene, store: String::new(), election: 1000 }
+        Self { scene, store: String::new(), election: 1000, disk: false }
     }
 }
 
@@ -83,6 +86,9 @@ pub struct Host<S = Redis> {
 /// All of them.
 #[derive(Debug)]
 pub struct Hosts<S = Redis> {
+    // Ends before the agent does, which may wait for it.
+    /// What the first host's agent writes to, if it is a disk of its own.
+    pub disk: Option<Disk>,
     /// By number, from 1 on.
     pub hosts: Vec<Host<S>>,
     /// Their etcd.
@@ -158,6 +164,7 @@ impl<S: Hosted> Hosts<S> {
     #[track_caller]
     pub fn start(settings: &Settings<S>) -> Self {
         let place = S::place(&settings.scene);
+        let disk = settings.disk.then(|| disk_of_the_first(&place));
         let etcd = Etcd::start(&place, settings.election);
         let servers = S::replicating(&place, &settings.scene);
         let mut agents: Vec<_> = (1..)
@@ -170,7 +177,7 @@ impl<S: Hosted> Hosts<S> {
         agents.iter_mut().for_each(Agent::wait_answering);
         let hosts = agents.into_iter().zip(servers);
         let hosts = hosts.map(|(agent, server)| Host { agent, server }).collect();
-        Self { hosts, etcd, place }
+        Self { disk, hosts, etcd, place }
     }
 
     /// The configuration of one host; without a server, of one that only reads.
@@ -342,6 +349,14 @@ impl<S: Hosted> Hosts<S> {
         S::judge(&servers, masters, &told);
         told
     }
+}
+
+/// Data and log of the first host's agent, on a disk of their own.
+fn disk_of_the_first(place: &Place) -> Disk {
+    let disk = Disk::fragile(&place.path("data1"), 64);
+    let log = place.path("agent1.log");
+    std::os::unix::fs::symlink(place.path("data1").join("log"), log).expect("it can be linked");
+    disk
 }
 
 /// By what clients were told: who wrote, in the order in which they were masters.

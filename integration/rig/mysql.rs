@@ -172,9 +172,9 @@ impl Mysql {
         self.process.signal(Signal::TERM);
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP; it stands still afterwards.
     pub fn stop(&self) {
-        self.process.signal(Signal::STOP);
+        self.process.stop();
     }
 
     /// SIGCONT.

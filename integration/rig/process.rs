@@ -1,6 +1,7 @@
 //! The process of one database server, and a supervisor that starts it again at once, where a
 //! test wants one. It knows nothing of the database: how to empty its folder is told to it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::child::Child;
+
+/// A stopped process stands still by then.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What happens when the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +137,20 @@ impl Process {
         locked(&self.shared.child).signal(signal);
     }
 
+    /// SIGSTOP, and a wait until none of its threads runs: on a busy machine some go on for a while
+    /// after the signal was sent.
+    ///
+    /// # Panics
+    /// If it does not stand still in time.
+    pub fn stop(&self) {
+        let pid = {
+            let mut child = locked(&self.shared.child);
+            child.signal(Signal::STOP);
+            child.pid()
+        };
+        super::soon(STOPS_WITHIN, || stands_still(pid).then_some(())).expect("it stands still");
+    }
+
     /// Starts it again after its end, with what its disk has.
     pub fn restart(&self) {
         let mut child = locked(&self.shared.child);
@@ -158,4 +176,12 @@ impl Drop for Process {
         }
         self.kill();
     }
+}
+
+/// Is every thread of a process stopped? (`/proc/PID/task/TID/stat`, proc_pid_stat(5))
+fn stands_still(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    let stats = threads.flatten().filter_map(|it| fs::read_to_string(it.path().join("stat")).ok());
+    let state = |stat: &str| stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    stats.into_iter().all(|stat| matches!(state(&stat), Some('T' | 'Z' | 'X')))
 }

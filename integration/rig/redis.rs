@@ -173,9 +173,9 @@ impl Redis {
         self.process.kill();
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP; it stands still afterwards.
     pub fn stop(&self) {
-        self.process.signal(Signal::STOP);
+        self.process.stop();
     }
 
     /// SIGCONT.

@@ -24,7 +24,7 @@ use super::ledger::Kept;
 use super::output::Door;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::store::Request;
-use super::version::{Version, is_next};
+use super::version::Version;
 use super::world::{Happening, Life, World, note, say};
 
 /// One host's agent: what outlives its processes.
@@ -259,10 +259,7 @@ impl World {
     fn tell_agent(&mut self, host: usize, running: bool) {
         if host < self.hosts() {
             self.tell(Fact::Agent { host, running });
-            let beat = self.store.kv.get(&format!("beats/h{}", host + 1));
-            let newer = beat.is_some_and(|entry| is_next(&entry.value));
-            let reads = !newer || self.agents[host].version == Version::Format;
-            self.tell(Fact::Reads { host, reads });
+            self.tell_what_it_reads(host);
         }
     }
 

@@ -78,6 +78,8 @@ impl World {
         let again = self.reopened(service);
         let most = usize::try_from(self.options.policy.max_attempts).unwrap_or(usize::MAX);
         self.tell(Fact::Size { what: "reopenings in a row", size: again, bound: most });
+        let tries = record.unkept.len();
+        self.tell(Fact::Size { what: "terms that ran out unopened", size: tries, bound: most });
         let settled = matches!(record.state, MasterState::Serving | MasterState::Unmanaged);
         let said = settled || self.explained(service).unwrap_or(true);
         self.tell(Fact::Explained { service, said });

@@ -72,6 +72,8 @@ pub enum Deed {
     Election(Micros),
     /// The store is slow.
     SlowStore(Micros),
+    /// Each request takes the store up to so long, for so long.
+    LateStore(Micros, Micros),
     /// The store takes no writes; reads work.
     FullStore(Micros),
     /// The store forgets its past: who watches late must read everything again.
@@ -227,6 +229,9 @@ impl fmt::Display for Deed {
         match self {
             Self::Election(span) => write!(f, "store elects for {}", Span(*span)),
             Self::SlowStore(span) => write!(f, "store is slow for {}", Span(*span)),
+            Self::LateStore(late, span) => {
+                write!(f, "store takes up to {} to answer for {}", Span(*late), Span(*span))
+            }
             Self::FullStore(span) => write!(f, "store is full for {}", Span(*span)),
             Self::Compaction => f.write_str("store forgets its past"),
             Self::Restore(age) => write!(f, "store is restored to {} ago", Span(*age)),
@@ -341,7 +346,7 @@ impl Deed {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Election(_) => "election",
-            Self::SlowStore(_) => "slow store",
+            Self::SlowStore(_) | Self::LateStore(..) => "slow store",
             Self::FullStore(_) => "full store",
             Self::Compaction => "compaction",
             Self::Restore(_) => "restore",

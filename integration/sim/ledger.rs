@@ -58,6 +58,7 @@ impl World {
                 let again = reply.succeeded && finals[index];
                 self.committed(op, again, reply.revision, &mut kept);
             }
+            self.tell_what_all_read(txn);
             self.keep_snapshot();
             self.spread();
         } else if self.trace.on && !reply.succeeded {

@@ -150,6 +150,7 @@ impl World {
         self.calm = true;
         self.store.away_until = self.store.away_until.min(self.now);
         self.store.slow_until = 0;
+        self.store.late_until = 0;
         self.store.full_until = 0;
         for host in self.store_cut.clone() {
             self.mend(Mend::Store(host));

@@ -1,7 +1,8 @@
 //! Draws what was modelled after the storm: accounts above read-only, prepared XA branches, a store
-//! that is set back and begun anew, another record format, files that end `loss = "none"`.
+//! that is set back and begun anew, another record format, files that end `loss = "none"`, a store
+//! whose every answer is late.
 //!
-//! From a stream of its own, and for one seed of four: what `storm.rs` draws stays as it was, so
+//! From streams of their own, and for one seed of four: what `storm.rs` draws stays as it was, so
 //! that a seed that somebody looks into tells the story that it told before, three times of four.
 
 use super::deed::Deed;
@@ -25,8 +26,30 @@ enum Kind {
 /// So many in a thousand seeds have more than the storm.
 const SHARE: u64 = 250;
 
+/// So many have a store that is late for long.
+const LATE_SHARE: u64 = 100;
+
 /// More deeds of a seed's world, by time.
 pub(crate) fn draw(options: &Options) -> Vec<(Micros, Deed)> {
+    let mut deeds: Vec<_> = late(options).into_iter().collect();
+    deeds.extend(others(options));
+    deeds.sort_by_key(|(at, _)| *at);
+    deeds
+}
+
+/// A store that takes its time with everything, once.
+fn late(options: &Options) -> Option<(Micros, Deed)> {
+    let random = &mut Random::stream(options.seed, "late store");
+    if !random.permille(LATE_SHARE) || options.alone() {
+        return None;
+    }
+    let at = BEGIN + random.between(5 * SECOND, options.storm.saturating_sub(60 * SECOND));
+    let most = round(random.between(SECOND / 2, 4 * SECOND));
+    let span = round(random.between(5 * SECOND, 60 * SECOND));
+    (at < BEGIN + options.storm).then_some((at, Deed::LateStore(most, span)))
+}
+
+fn others(options: &Options) -> Vec<(Micros, Deed)> {
     let random = &mut Random::stream(options.seed, "more deeds");
     let kinds = kinds(options);
     if !random.permille(SHARE) || kinds.is_empty() {

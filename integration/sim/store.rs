@@ -29,6 +29,9 @@ pub(crate) struct Store {
     pub(crate) away_until: Micros,
     /// Is slow until then.
     pub(crate) slow_until: Micros,
+    /// Takes up to so long for each request, until then.
+    pub(crate) late: Micros,
+    pub(crate) late_until: Micros,
     /// Takes no writes until then.
     pub(crate) full_until: Micros,
     /// What agents wrote, as read once when it was committed, by revision.
@@ -315,6 +318,9 @@ impl World {
     fn store_latency(&mut self) -> Micros {
         let slow = if self.now < self.store.slow_until { 700 * MILLI } else { 20 * MILLI };
         let fast = if self.options.alone() { 100 } else { 500 };
+        if self.now < self.store.late_until {
+            return self.random.store.between(fast, self.store.late / 2);
+        }
         self.random.store.skewed(fast, slow)
     }
 }

@@ -26,6 +26,9 @@ impl World {
                 self.store.away_until = self.store.away_until.max(self.now + span);
             }
             Deed::SlowStore(span) => self.store.slow_until = self.now + span,
+            Deed::LateStore(late, span) => {
+                (self.store.late, self.store.late_until) = (*late, self.now + span);
+            }
             Deed::FullStore(span) => self.store.full_until = self.now + span,
             Deed::Compaction => self.compact(),
             Deed::Restore(age) => self.restore_store(*age),
@@ -101,9 +104,10 @@ impl World {
     /// Tells the invariants whom a deed may hinder, and until when.
     fn hinder(&mut self, deed: &Deed) {
         let (host, instance, span) = match deed {
-            Deed::Election(span) | Deed::SlowStore(span) | Deed::FullStore(span) => {
-                (None, None, *span)
-            }
+            Deed::Election(span)
+            | Deed::SlowStore(span)
+            | Deed::LateStore(_, span)
+            | Deed::FullStore(span) => (None, None, *span),
             Deed::Restore(_) => (None, None, 1000 * SECOND),
             Deed::LateWatch(host, late, span) => (Some(*host), None, span + late),
             Deed::LostWatch(host)

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use sengu_core::kv::{Change, KeyValue, Op, OpResult, Txn, TxnReply};
 use sengu_core::record::Record;
 
+use super::fact::Fact;
 use super::store::Request;
 use super::world::{Life, World};
 
@@ -123,6 +124,25 @@ impl World {
             }
         }
         Request::Txn(*id, Rc::new(txn))
+    }
+
+    /// Can the agent of a host read its own beat, and who is master? Else it keeps no term.
+    pub(crate) fn tell_what_it_reads(&mut self, host: usize) {
+        let masters = self.store.kv.prefixed("master/");
+        let beat = self.store.kv.get(&format!("beats/h{}", host + 1));
+        let newer = masters.chain(beat).any(|entry| is_next(&entry.value));
+        let reads = !newer || self.agents[host].version == Version::Format;
+        self.tell(Fact::Reads { host, reads });
+    }
+
+    /// After a txn that may have written who is master in a newer format.
+    pub(crate) fn tell_what_all_read(&mut self, txn: &Txn) {
+        let newer = txn.then.iter().any(|op| {
+            matches!(op, Op::Put { key, value, .. } if key.starts_with("master/") && is_next(value))
+        });
+        if newer {
+            (0..self.hosts()).for_each(|host| self.tell_what_it_reads(host));
+        }
     }
 
     /// The keys whose newer fields this txn would lose, or whose newer format; told if it is done.

@@ -69,6 +69,9 @@ fn store(words: &[&str]) -> Result<Deed, String> {
     match words {
         ["elects", "for", n, unit] => Ok(Deed::Election(span(n, unit)?)),
         ["is", "slow", "for", n, unit] => Ok(Deed::SlowStore(span(n, unit)?)),
+        ["takes", "up", "to", late, late_unit, "to", "answer", "for", n, unit] => {
+            Ok(Deed::LateStore(span(late, late_unit)?, span(n, unit)?))
+        }
         ["is", "full", "for", n, unit] => Ok(Deed::FullStore(span(n, unit)?)),
         ["forgets", "its", "past"] => Ok(Deed::Compaction),
         ["member", host, "dies", "for", n, unit] => {
@@ -78,8 +81,8 @@ fn store(words: &[&str]) -> Result<Deed, String> {
         other => Err(unknown(
             "the store",
             other,
-            "`elects for 2 s`, `is slow for 5 s`, `is full for 5 s`, `forgets its past`, `is \
-             restored to 10 s ago`, `member h1 dies for 5 s`",
+            "`elects for 2 s`, `is slow for 5 s`, `takes up to 2 s to answer for 40 s`, `is \
+             full for 5 s`, `forgets its past`, `is restored to 10 s ago`, `member h1 dies for 5 s`",
         )),
     }
 }

@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::event::{Action, ActionId, Armed, Event, Outcome, Saying, TxnOutcome};
 use crate::explain::{Inputs, RuleReport};
 use crate::kv::{Compare, Op, Revision, Txn};
-use crate::lease::Beats;
+use crate::lease::{Beats, beat_interval};
 use crate::name::{InstanceId, InstanceName, ServiceName};
 use crate::policy::{Config, Judge};
 use crate::record::{FORMAT, NodeRecord, Owner, Record, key, newer_format};
@@ -36,6 +36,9 @@ pub struct Machine {
     started: Option<Time>,
     /// Send of the last linearizable answer.
     fresh: Time,
+    /// When the last answer came, and since when each comes in time for a beat to count.
+    answered: Time,
+    steady: Time,
     /// What was seen before this is old: the loop was late, or a clock jumped.
     doubted: Time,
     services: BTreeMap<ServiceName, Service>,
@@ -249,6 +252,7 @@ impl Machine {
             beats: &mut beats,
             out: &mut out,
             trusted: false,
+            steady: now.time,
             doubted: self.doubted,
         };
         service.would_switch(&cx, to)
@@ -277,14 +281,14 @@ impl Machine {
             Event::Loaded { sent, revision, entries } => {
                 self.catalog = Arc::new(self.catalog.load(now.time, revision, entries));
                 self.loaded = true;
-                self.freshen(sent);
+                self.freshen(now, sent);
             }
             Event::Changed { revision, changes } => {
                 Arc::make_mut(&mut self.catalog).apply(now.time, revision, &changes);
                 return touched_by(changes.iter().map(|change| &*change.key));
             }
             Event::Fresh { sent } => {
-                self.freshen(sent);
+                self.freshen(now, sent);
                 return Touched::Nothing;
             }
             Event::Observed { instance, sent, observation } => {
@@ -314,12 +318,23 @@ impl Machine {
         Touched::All
     }
 
-    fn freshen(&mut self, sent: Time) {
+    fn freshen(&mut self, now: Now, sent: Time) {
         self.fresh = self.fresh.max(sent);
         if let Some(config) = &self.config {
-            let until = self.fresh + config.judge.lease();
-            Arc::make_mut(&mut self.catalog).valid_until = until;
+            let lease = config.judge.lease();
+            Arc::make_mut(&mut self.catalog).valid_until = self.fresh + lease;
+            if now.time.since(sent) > beat_interval(lease) {
+                self.steady = now.time;
+            } else {
+                self.steady = self.steady(now.time, lease);
+            }
+            self.answered = now.time;
         }
+    }
+
+    /// Since when the store answers in time, one question in a row without an answer apart.
+    fn steady(&self, now: Time, lease: Duration) -> Time {
+        if now > self.answered + beat_interval(lease) * 3 { now } else { self.steady }
     }
 
     fn configure(&mut self, config: Arc<Config>) {
@@ -349,7 +364,7 @@ impl Machine {
 
     fn done(&mut self, now: Now, id: ActionId, outcome: Outcome) -> Touched {
         if let Outcome::Txn(TxnOutcome::Answered { sent, .. }) = &outcome {
-            self.freshen(*sent);
+            self.freshen(now, *sent);
         }
         match self.out.routes.remove(&id) {
             None => Touched::Nothing,
@@ -374,12 +389,13 @@ impl Machine {
     }
 
     fn decide(&mut self, now: Now, name: &ServiceName) {
+        let lease = self.config.as_ref().map_or(Duration::ZERO, |config| config.judge.lease());
+        let steady = self.steady(now.time, lease);
         let (Some(config), Some(service)) = (&self.config, self.services.get_mut(name)) else {
             return;
         };
         let Some(settings) = config.services.get(name) else { return };
         let view = self.catalog.service(name).cloned().unwrap_or_default();
-        let lease = config.judge.lease();
         let answered = now.time < self.fresh + lease / 4;
         let mut cx = Cx {
             now,
@@ -391,6 +407,7 @@ impl Machine {
             beats: &mut self.beats,
             out: &mut self.out,
             trusted: self.loaded && answered,
+            steady,
             doubted: self.doubted,
         };
         if self.loaded {
@@ -505,6 +522,7 @@ impl Hash for Machine {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self { catalog, loaded, started, fresh, doubted, services, beats, out, .. } = self;
         (catalog.revision, loaded, started, fresh, doubted).hash(state);
+        (self.answered, self.steady).hash(state);
         for (name, view) in catalog.services() {
             let host = view.master.as_ref().map(|at| at.record.holder.host.as_str());
             let beat = host.and_then(|host| catalog.beat(host)).map(|beat| beat.received);

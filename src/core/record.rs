@@ -75,11 +75,9 @@ pub struct MasterRecord {
     /// Candidates that failed in this incident.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<InstanceName>,
-    /// Those of them that lost the term because its lease ran out, once for each time, newest last:
-    /// the store, the network or the machine may be to blame. Where nobody else is left one of them
-    /// is tried again.
+    /// Candidates whose term ran out in this incident before they were open: one for each try.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub outrun: Vec<InstanceName>,
+    pub unkept: Vec<InstanceName>,
     /// When the last failovers were completed; bounded by the policy's cooldown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failovers: Vec<Wall>,

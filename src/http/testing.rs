@@ -446,6 +446,7 @@ pub(crate) fn master(promise: Promise) -> MasterRecord {
         unproven: vec![],
         origins: vec![],
         failed: vec![],
+        unkept: vec![],
         failovers: vec![],
         external: None,
         frozen: None,

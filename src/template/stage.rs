@@ -167,6 +167,7 @@ impl Stage {
             unproven: Vec::new(),
             origins: Vec::new(),
             failed: Vec::new(),
+            unkept: Vec::new(),
             failovers: Vec::new(),
             external: None,
             frozen: None,

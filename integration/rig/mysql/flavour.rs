@@ -127,15 +127,15 @@ const COMMON: &str = "log-bin=binlog\nrelay-log=relay\nbinlog-format=ROW\nsync-b
     table-open-cache=200\ntable-definition-cache=400\nmax-connections=80\n\
     max-allowed-packet=32M\nskip-name-resolve=ON\n";
 
-/// `replica_net_timeout` in the files below.
-pub const NET_TIMEOUT: Duration = Duration::from_secs(4);
+/// `replica_net_timeout` in MySQL's file below.
+pub const NET_TIMEOUT: Duration = Duration::from_secs(1);
 
 const MARIADB: &str = "log-slave-updates=ON\ngtid-strict-mode=ON\nslave-net-timeout=4\n\
     innodb-log-file-size=8M\naria-pagecache-buffer-size=1M\nperformance-schema=OFF\n\
     binlog-annotate-row-events=ON\n";
 
 const MYSQL: &str = "log-replica-updates=ON\ngtid-mode=ON\nenforce-gtid-consistency=ON\n\
-    replica-net-timeout=4\nmysqlx=OFF\nsecure-file-priv=NULL\ninnodb-redo-log-capacity=32M\n\
+    replica-net-timeout=1\nmysqlx=OFF\nsecure-file-priv=NULL\ninnodb-redo-log-capacity=32M\n\
     innodb-undo-log-truncate=OFF\nbinlog-rows-query-log-events=ON\nreplica-parallel-workers=2\n\
     plugin-load-add=semisync_source.so\nplugin-load-add=semisync_replica.so\n\
     performance-schema=ON\nperformance-schema-digests-size=0\n\

@@ -1,11 +1,11 @@
 //! A candidate whose promotion failed is passed over until a master serves again, unless a person
-//! decides otherwise, or only its lease ran out: then it waits for a lease.
+//! decides otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use sengu_core::name::Term;
-use sengu_core::record::{MasterRecord, MasterState, Promise};
+use sengu_core::record::{MasterRecord, MasterState};
 
 use super::super::fact::{Fact, Id};
 use super::super::schedule::Micros;
@@ -14,7 +14,7 @@ use super::{Breach, Invariant};
 /// The last record of each service, and the terms that a failed candidate took.
 #[derive(Default)]
 pub(crate) struct FailedOnce {
-    records: BTreeMap<usize, (Micros, Rc<MasterRecord>)>,
+    records: BTreeMap<usize, Rc<MasterRecord>>,
     again: BTreeSet<(Id, Term)>,
 }
 
@@ -23,17 +23,16 @@ impl Invariant for FailedOnce {
         "failed-once"
     }
 
-    fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
+    fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {
         match fact {
             Fact::Master { service, record: Some(record) } => {
-                let old = self.records.insert(*service, (at, Rc::clone(record)));
+                let old = self.records.insert(*service, Rc::clone(record));
                 let holder = &record.holder.instance;
-                let again = old.is_some_and(|(since, old)| {
+                let again = old.is_some_and(|old| {
                     old.term != record.term
                         && matches!(old.state, MasterState::Vacant { .. } | MasterState::Lapsed)
                         && matches!(record.state, MasterState::Taken { .. })
                         && old.failed.contains(holder)
-                        && !(old.outrun.contains(holder) && at - since >= pause(&old))
                 });
                 if let Some(id) = Id::named(*service, holder).filter(|_| again) {
                     self.again.insert((id, record.term));
@@ -55,15 +54,6 @@ impl Invariant for FailedOnce {
     }
 }
 
-/// The least time before one is tried again that lost the term by its lease: a lease, on a clock
-/// that may be a little fast.
-fn pause(record: &MasterRecord) -> Micros {
-    match record.promise {
-        Promise::Fence { lease_ms } => Micros::try_from(lease_ms * 980).unwrap_or(Micros::MAX),
-        Promise::None => Micros::MAX,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use sengu_core::record::{Cause, Proof};
@@ -72,39 +62,28 @@ mod tests {
     use super::super::tests::{feed, r, record};
     use super::*;
 
-    fn check(asked: bool, failed: usize, outrun: Option<Micros>) -> Result<(), Breach> {
+    fn check(asked: bool, failed: usize) -> Result<(), Breach> {
         let proof = Proof::Fenced;
         let cause = Cause::PromotionFailed("a hook said no".to_owned());
         let vacant =
             MasterState::Vacant { proof, cause: cause.clone(), noticed: Wall(0), seen: None };
         let mut old = record(3, 2, vacant);
         old.failed = vec![r(failed).name()];
-        if outrun.is_some() {
-            old.outrun.clone_from(&old.failed);
-            old.promise = Promise::Fence { lease_ms: 2000 };
-        }
-        let again = outrun.unwrap_or(1);
         let new = record(4, 1, MasterState::Taken { cause });
         let fact = |record| Fact::Master { service: 0, record: Some(Rc::new(record)) };
-        let mut history = vec![(0, fact(old)), (again, fact(new))];
+        let mut history = vec![(0, fact(old)), (1, fact(new))];
         if asked {
-            history.push((again, Fact::Asked { service: 0, term: Term(4) }));
+            history.push((1, Fact::Asked { service: 0, term: Term(4) }));
         }
         let (instance, term) = (r(1), Term(4));
-        history.push((again + 4, Fact::Promoted { instance, term, decided: 0, holds: [].into() }));
+        history.push((5, Fact::Promoted { instance, term, decided: 0, holds: [].into() }));
         feed(FailedOnce::default(), history)
     }
 
     #[test]
     fn only_a_person_tries_a_failed_one_again() {
-        assert_eq!(check(false, 2, None), Ok(()));
-        assert_eq!(check(true, 1, None), Ok(()));
-        assert!(check(false, 1, None).is_err());
-    }
-
-    #[test]
-    fn one_whose_lease_ran_out_is_tried_again_after_a_lease() {
-        assert_eq!(check(false, 1, Some(2_000)), Ok(()));
-        assert!(check(false, 1, Some(1_900)).is_err());
+        assert_eq!(check(false, 2), Ok(()));
+        assert_eq!(check(true, 1), Ok(()));
+        assert!(check(false, 1).is_err());
     }
 }

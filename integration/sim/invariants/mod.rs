@@ -251,7 +251,7 @@ pub(crate) mod tests {
             unproven: Vec::new(),
             origins: Vec::new(),
             failed: Vec::new(),
-            outrun: Vec::new(),
+            unkept: Vec::new(),
             failovers: Vec::new(),
             external: None,
             frozen: None,

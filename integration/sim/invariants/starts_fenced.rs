@@ -59,7 +59,9 @@ impl StartsFenced {
                 MasterState::Taken { .. } | MasterState::Serving | MasterState::Giving { .. }
             );
         let host = self.layout.hosts.get(&id);
+        // Where another tool promotes, nothing is fenced on sight.
         record.state != MasterState::Unmanaged
+            && record.external.is_none()
             && !holds
             && !self.stopped.contains(&id)
             && !self.unconfigured.contains(&id)

@@ -70,6 +70,10 @@ fn master(record: &MasterRecord, look: &Look) -> String {
     };
     line +=
         &names("failed in this incident:", record.failed.iter().map(ToString::to_string).collect());
+    line += &names(
+        "ran out before they were open:",
+        record.unkept.iter().map(ToString::to_string).collect(),
+    );
     let unproven = record.unproven.iter().map(|holder| holder.instance.to_string()).collect();
     line += &names("never proven stopped:", unproven);
     line += &names("failovers at", record.failovers.iter().map(|at| look.time(*at)).collect());

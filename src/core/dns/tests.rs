@@ -118,7 +118,7 @@ impl Store {
             unproven: Vec::new(),
             origins: Vec::new(),
             failed: Vec::new(),
-            outrun: Vec::new(),
+            unkept: Vec::new(),
             failovers: Vec::new(),
             external: None,
             frozen: None,

@@ -192,6 +192,7 @@ impl Machine {
                 beats: &mut self.beats,
                 out: &mut self.out,
                 trusted: false,
+                steady: now.time,
                 doubted: self.doubted,
             };
             service.fence_unanswered(&mut cx);

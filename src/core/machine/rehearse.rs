@@ -20,7 +20,6 @@ use crate::explain::{Explanation, Rehearsal, RehearsedStep, Serves};
 use crate::kv::{Change, Kv, Refused, Txn, TxnReply};
 use crate::name::{BootId, InstanceId, InstanceName, ServiceName, Term};
 use crate::observation::{Answer, InstanceState, Observation, Process, Role};
-use crate::policy::Judge;
 use crate::record::{HookOutcome, MasterRecord, MasterState, Record, key};
 use crate::time::{Now, Time};
 
@@ -237,14 +236,7 @@ impl Stage {
             let names: Vec<InstanceName> = self.actors.keys().cloned().collect();
             names.iter().for_each(|name| self.look(name));
         }
-        let alone = self
-            .machine
-            .config
-            .as_ref()
-            .is_some_and(|config| matches!(config.judge, Judge::Alone { .. }));
-        if alone {
-            self.events.push_back(Event::Fresh { sent: self.now.time });
-        }
+        self.events.push_back(Event::Fresh { sent: self.now.time });
         self.events.push_back(Event::Tick);
         self.now.time.since(self.began.time) < self.limit
     }
@@ -260,8 +252,8 @@ impl Stage {
         self.events.push_back(Event::Observed { instance, sent: self.now.time, observation });
     }
 
-    /// Nobody is asked in a rehearsal: what takes writes goes on doing so, and an address that tells
-    /// nothing is no veto.
+    /// Nobody is asked in a rehearsal: what takes writes goes on doing so, and an address that
+    /// tells nothing is no veto.
     fn look_at(&mut self, address: SocketAddr) -> LookOutcome {
         let term = self.record().map(|record| record.term);
         let service = self.machine.services.get(&self.name).zip(term);

@@ -21,7 +21,7 @@ use crate::observation::Role;
 use crate::policy::{Failover, Judge};
 use crate::record::{
     Announced, Ask, Cause, External, Health, InstanceRecord, MasterRecord, MasterState,
-    RequestRecord, Stand,
+    RequestRecord, Stand, key,
 };
 
 use super::hold::request_key;
@@ -201,7 +201,14 @@ impl Service {
         let mut record = at.record.clone();
         record.state = MasterState::Withdrawn { cause, intent: None, fenced: false };
         record.since = cx.now.wall;
-        if self.write_master(cx, Some(at), &record, Vec::new(), Vec::new()).is_some() {
+        // What was seen here stands with it: else the holder's agent, which has not heard of the
+        // other one yet, names its own again at once.
+        let seen = self.own.keys().filter_map(|name| {
+            let instance = self.instance_record(cx, name)?;
+            Some(put(key::instance(cx.name, name), &instance))
+        });
+        let then: Vec<_> = seen.collect();
+        if self.write_master(cx, Some(at), &record, Vec::new(), then).is_some() {
             let text = format!("`{}` is withdrawn: nobody is named", at.record.holder.instance);
             cx.out.say(cx.name, true, text);
         }

@@ -18,7 +18,7 @@ use crate::sabotage::sabotaged;
 use crate::time::{Now, Wall};
 
 use super::own::Own;
-use super::{CLOSED_LOOKS, Cx, Failure, Service, put};
+use super::{Blame, CLOSED_LOOKS, Cx, Service, put};
 
 /// How long a promotion may take.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(2);
@@ -27,10 +27,11 @@ const PROMOTE_WITHIN: Duration = Duration::from_secs(2);
 fn promote_within(judge: Judge) -> Duration {
     PROMOTE_WITHIN.min(judge.lease() / 3)
 }
-/// Why a candidate gave up whose own deadline passed.
-pub(super) const LEASE_RAN_OUT: &str = "the lease ran out during the promotion";
 /// A candidate that is not open by then, its hooks apart, is given up.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// Why a promotion ended for which the store is to blame.
+const RAN_OUT: &str = "the lease ran out during the promotion";
+const TOO_LATE: &str = "the store answered too late to open it in time";
 
 impl Service {
     /// The record names an instance here: *taken*, *serving* or *fence-failed*.
@@ -82,18 +83,17 @@ impl Service {
             Some((gone, now)) if *gone == holder.boot_id => now.wall,
             _ => cx.now.wall,
         };
-        let (cause, failure) = if matches!(at.record.state, MasterState::Taken { .. }) {
-            let (why, failure) = if own.fired == Some(at.record.term) {
-                (LEASE_RAN_OUT, Failure::Outrun)
-            } else {
-                ("its process exited", Failure::Own)
-            };
-            (Cause::PromotionFailed(why.to_owned()), Some(failure))
+        let ran_out = own.fired == Some(at.record.term);
+        let (cause, blame) = if !matches!(at.record.state, MasterState::Taken { .. }) {
+            (own.ending.clone().unwrap_or(Cause::ProcessExited), Blame::Nobody)
+        } else if ran_out {
+            (Cause::PromotionFailed(RAN_OUT.to_owned()), Blame::Store(&holder.instance))
         } else {
-            (own.ending.clone().unwrap_or(Cause::ProcessExited), None)
+            let why = "its process exited".to_owned();
+            (Cause::PromotionFailed(why), Blame::Candidate(&holder.instance))
         };
         self.doing = Some(format!("withdrawing {}: its process has exited", holder.instance));
-        self.vacate(cx, at, Proof::Exited, cause, noticed, failure);
+        self.vacate(cx, at, Proof::Exited, cause, noticed, blame);
     }
 
     /// *Serving*: is it still true?
@@ -163,7 +163,7 @@ impl Service {
         if (known && whole) || sabotaged!(AnotherLifeGoesOn) {
             self.reopen(cx, at, undone(cx, at));
         } else {
-            self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, None);
+            self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, Blame::Nobody);
         }
     }
 
@@ -174,7 +174,7 @@ impl Service {
         let believed = sabotaged!(FailedFenceCounts) && own.fence_failed.is_some();
         let seen = own.is_fenced() && own.seen_since(cx.view.master_received);
         if seen || believed {
-            self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, None);
+            self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, Blame::Nobody);
             return;
         }
         if let Some(error) = own.fence_failed.clone()
@@ -212,7 +212,8 @@ impl Service {
             return;
         }
         if self.attempts_spent(cx, &at.record) {
-            self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, Some(Failure::Own));
+            let blame = Blame::Candidate(&name);
+            self.vacate(cx, at, Proof::Fenced, Cause::NotWritable, cx.now.wall, blame);
             return;
         }
         self.doing = Some(format!("reopening {name}"));
@@ -231,8 +232,12 @@ impl Service {
         let name = at.record.holder.instance.clone();
         let term = at.record.term;
         let Some(own) = self.own.get(&name) else { return };
-        if own.fired == Some(term) || own.fence_failed.is_some() {
-            self.give_up(cx, at, LEASE_RAN_OUT);
+        if own.fired == Some(term) {
+            self.end_promotion(cx, at, RAN_OUT, Blame::Store(&name));
+            return;
+        }
+        if own.fence_failed.is_some() {
+            self.give_up(cx, at, "its fence failed before it was open");
             return;
         }
         // Hooks have deadlines of their own; what they took does not count.
@@ -244,7 +249,11 @@ impl Service {
         let extra = if applying { cx.settings.policy.max_lag } else { Duration::ZERO };
         let patience = began + OPEN_WITHIN + extra;
         if self.hook.is_none() && !own.writable() && cx.now.time >= patience {
-            self.give_up(cx, at, "it could not be opened in time");
+            if applying || self.time_to_promote(cx, at) {
+                self.give_up(cx, at, "it could not be opened in time");
+            } else {
+                self.end_promotion(cx, at, TOO_LATE, Blame::Store(&name));
+            }
             return;
         }
         if cx.now.time < patience {
@@ -284,17 +293,9 @@ impl Service {
 
     fn promote(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, name: &InstanceName) {
         let term = at.record.term;
-        if let Judge::Shared { fence, .. } = cx.config.judge
-            && at.record.promise != Promise::None
-        {
-            let kept = cx.beats.acknowledged(cx.name, term);
-            let deadline = cx.beats.deadline(cx.name, term).filter(|_| kept);
-            let left = deadline.map(|deadline| deadline.since(cx.now.time));
-            let least = promote_within(cx.config.judge) + fence;
-            if left.is_none_or(|left| left < least) && !sabotaged!(PromotedWithoutTime) {
-                self.doing = Some(format!("waiting for a beat before {name} is promoted"));
-                return; // The next beat's answer brings us here again.
-            }
+        if !self.time_to_promote(cx, at) && !sabotaged!(PromotedWithoutTime) {
+            self.doing = Some(format!("waiting for a beat before {name} is promoted"));
+            return; // The next beat's answer brings us here again.
         }
         let Some(own) = self.own.get_mut(name) else { return };
         let behind = own.state().is_none_or(|state| {
@@ -319,15 +320,37 @@ impl Service {
         own.command(cx, name, term, Command::Promote { boot_id }, within);
     }
 
+    /// Is an acknowledged beat young enough that a promotion, and the fence that it may need, end
+    /// before the deadline?
+    fn time_to_promote(&self, cx: &Cx<'_>, at: &At<MasterRecord>) -> bool {
+        let Judge::Shared { fence, .. } = cx.config.judge else { return true };
+        if at.record.promise == Promise::None {
+            return true;
+        }
+        let term = at.record.term;
+        let kept = cx.beats.acknowledged(cx.name, term);
+        let deadline = cx.beats.deadline(cx.name, term).filter(|_| kept);
+        let least = promote_within(cx.config.judge) + fence;
+        deadline.is_some_and(|deadline| deadline.since(cx.now.time) >= least)
+    }
+
     /// The candidate could not be promoted: fenced again, and passed over.
     pub(super) fn give_up(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, why: &str) {
+        self.end_promotion(cx, at, why, Blame::Candidate(&at.record.holder.instance));
+    }
+
+    fn end_promotion(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        why: &str,
+        blame: Blame<'_>,
+    ) {
         let name = at.record.holder.instance.clone();
         let Some(own) = self.own.get_mut(&name) else { return };
         if own.is_fenced() {
             let cause = Cause::PromotionFailed(why.to_owned());
-            let outrun = own.fired == Some(at.record.term) && why == LEASE_RAN_OUT;
-            let failure = if outrun { Failure::Outrun } else { Failure::Own };
-            self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, Some(failure));
+            self.vacate(cx, at, Proof::Fenced, cause, cx.now.wall, blame);
             return;
         }
         self.doing = Some(format!("closing {name} again: {why}"));
@@ -346,7 +369,7 @@ impl Service {
         record.since = cx.now.wall;
         push_origin(&mut record, state.applied.clone());
         record.failed.clear();
-        record.outrun.clear();
+        record.unkept.clear();
         if is_failover(cause) {
             record.failovers.push(cx.now.wall);
             let keep = usize::try_from(cx.settings.policy.cooldown_failovers).unwrap_or(0).max(1);
@@ -462,7 +485,7 @@ impl Service {
             unproven,
             origins: last.map(|last| last.origins.clone()).unwrap_or_default(),
             failed: old.map(|old| old.failed.clone()).unwrap_or_default(),
-            outrun: old.map(|old| old.outrun.clone()).unwrap_or_default(),
+            unkept: old.map(|old| old.unkept.clone()).unwrap_or_default(),
             failovers: old.map(|old| old.failovers.clone()).unwrap_or_default(),
             since: cx.now.wall,
             external,
@@ -492,11 +515,14 @@ impl Service {
                     })
             })
             .count();
-        // Those that the lease outran wait ever longer instead.
-        let failed = record.failed.iter().filter(|name| !record.outrun.contains(name)).count();
-        let spent = recent.max(failed);
+        let spent = recent.max(tried(record));
         spent >= usize::try_from(most).unwrap_or(usize::MAX)
     }
+}
+
+/// How many promotions of this incident failed.
+pub(super) fn tried(record: &MasterRecord) -> usize {
+    record.failed.len() + record.unkept.len()
 }
 
 /// Notes where a term's history starts.

@@ -25,13 +25,14 @@ mod story;
 mod sync;
 mod take;
 mod tell;
+mod veto;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{At, Catalog, ServiceView};
-use crate::event::{Action, ActionId, ControlOutcome, LookOutcome, Outcome, TxnOutcome};
+use crate::event::{Action, ActionId, ControlOutcome, Outcome, TxnOutcome};
 use crate::kv::{Compare, Key, Op, Txn};
 use crate::lease::{Beats, beat_within, lapse_wait};
 use crate::machine::Out;
@@ -62,6 +63,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) out: &'a mut Out,
     /// The store answered lately: what this agent sees of others may be judged.
     pub(crate) trusted: bool,
+    /// Since when it answers in time for a beat to count; now: it does not.
+    pub(crate) steady: Time,
     /// What was seen before is old: the loop was late, or a clock jumped.
     pub(crate) doubted: Time,
 }
@@ -144,9 +147,9 @@ pub(crate) struct Service {
     hook_end: Option<(Place, Phase, crate::record::HookStand)>,
     /// Hooks that this life of the agent has started.
     launched: BTreeSet<(Place, Phase)>,
-    looks: BTreeMap<std::net::SocketAddr, Look>,
+    looks: BTreeMap<std::net::SocketAddr, veto::Look>,
     /// A master is seen taking writes although nobody keeps its term.
-    veto: Option<Veto>,
+    veto: Option<veto::Veto>,
     /// The request that wants fresh looks, and when it was first seen.
     asked_seen: Option<(String, Time)>,
     /// Since when the holder here waits for acknowledgements.
@@ -169,6 +172,8 @@ pub(crate) struct Service {
     alone_for: Duration,
     /// Since when a copy that may acknowledge is not fit to.
     unfit_since: BTreeMap<InstanceName, Time>,
+    /// The term that it last said to take, and with which copy.
+    taking_said: Option<(Term, InstanceName)>,
     /// Since when the ranking of this incident stands, and of what.
     ranked: Option<(Vec<InstanceName>, Time)>,
     /// The copy that a full copy here lets go first, and since when its turn has come.
@@ -193,23 +198,6 @@ struct RunningHook {
     place: Place,
     phase: Phase,
     started: Now,
-}
-
-/// What speaks against a move.
-#[derive(Debug, Clone, Hash)]
-struct Veto {
-    term: Term,
-    /// As it is refused.
-    why: String,
-}
-
-/// A look at an earlier holder that was not proven stopped.
-#[derive(Debug, Clone, Default, Hash)]
-struct Look {
-    under_way: Option<ActionId>,
-    /// When the last one that ended was sent, and what it showed.
-    last: Option<(Time, LookOutcome)>,
-    sent: Time,
 }
 
 impl Service {
@@ -633,7 +621,7 @@ impl Service {
         proof: Proof,
         cause: crate::record::Cause,
         noticed: crate::time::Wall,
-        failure: Option<Failure>,
+        blame: Blame<'_>,
     ) {
         let mut record = at.record.clone();
         // Where another tool promotes, nobody is proven stopped by what was done here.
@@ -649,18 +637,16 @@ impl Service {
             MasterState::Vacant { proof, cause, noticed, seen: seen.cloned() }
         };
         record.since = cx.now.wall;
-        if let Some(failure) = failure {
-            let failed = &at.record.holder.instance;
-            if !record.failed.contains(failed) {
+        let most = usize::try_from(cx.settings.policy.max_attempts).unwrap_or(usize::MAX);
+        match blame {
+            Blame::Candidate(failed) if !record.failed.contains(failed) => {
                 record.failed.push(failed.clone());
             }
-            if failure == Failure::Outrun {
-                record.outrun.push(failed.clone());
-                let extra = record.outrun.len().saturating_sub(OUTRUN);
-                record.outrun.drain(..extra);
-            } else {
-                record.outrun.retain(|name| name != failed);
+            // More than the attempts that it counts against need not stand there.
+            Blame::Store(unkept) if hold::tried(&record) < most => {
+                record.unkept.push(unkept.clone());
             }
+            Blame::Candidate(_) | Blame::Store(_) | Blame::Nobody => {}
         }
         self.write_master(cx, Some(at), &record, Vec::new(), Vec::new());
     }
@@ -688,18 +674,16 @@ impl Service {
     }
 }
 
-/// Why a candidate is passed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
-    /// Something of its own.
-    Own,
-    /// The lease ran out first.
-    Outrun,
+/// What a term that ends is held against.
+#[derive(Debug, Clone, Copy)]
+enum Blame<'a> {
+    /// Nothing: it served.
+    Nobody,
+    /// The candidate that was not opened: it is passed over until one serves.
+    Candidate(&'a InstanceName),
+    /// The store, whose answers came too late to keep the term until this candidate was open.
+    Store(&'a InstanceName),
 }
-
-/// So many promotions that the lease outran does a record tell; what follows a further one waits
-/// no longer.
-const OUTRUN: usize = 8;
 
 /// So many of its own revisions does a life remember.
 const WRITTEN: usize = 16;

@@ -149,6 +149,7 @@ impl Own {
     /// What was seen before is old: failures are counted anew.
     pub(crate) fn doubt(&mut self, now: Now) {
         self.doubted = now.time;
+        (self.closed, self.opened) = (0, 0);
         if let Some(failing) = &mut self.failing {
             failing.since = now.time;
             failing.looks = 0;
@@ -214,15 +215,17 @@ impl Own {
             // It answers again: the next fence is judged by itself.
             self.fence_failed = None;
         }
+        // Looks that waited for a late agent tell what was, however many they are.
+        let one = u32::from(sent >= self.doubted);
         let opened = state.writable && state.role == Role::Master;
-        self.opened = if opened { self.opened.saturating_add(1) } else { 0 };
+        self.opened = if opened { self.opened.saturating_add(one) } else { 0 };
         if state.writable {
             self.closed = 0;
             self.fenced = None;
             self.note_position(now.wall, &state.applied);
             self.trail_of.clone_from(&self.boot_id);
         } else {
-            self.closed = self.closed.saturating_add(1);
+            self.closed = self.closed.saturating_add(one);
         }
         self.known = Some(Known { sent, state });
     }

@@ -18,7 +18,7 @@ use crate::time::{Now, Time};
 use crate::transition::{self, TermChange};
 
 use super::Service;
-use super::hold::recent;
+use super::hold::{recent, tried};
 use super::own::Own;
 
 use RuleVerdict::{Holds, Idle, Stops};
@@ -320,12 +320,12 @@ impl Facts<'_> {
             "{spent} of {} failovers in the last {} s; {} of {} attempts spent; {open} open requests",
             policy.cooldown_failovers,
             window.as_secs(),
-            record.failed.len(),
+            tried(record),
             policy.max_attempts
         );
         let most = |count: usize, most: u32| count >= usize::try_from(most).unwrap_or(usize::MAX);
-        let full = most(spent, policy.cooldown_failovers)
-            || most(record.failed.len(), policy.max_attempts);
+        let full =
+            most(spent, policy.cooldown_failovers) || most(tried(record), policy.max_attempts);
         (if full { Stops } else { Holds }, words)
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::candidate::{Copy, Ranking, Refusal, Terms, rank};
 use crate::catalog::{At, ServiceView};
-use crate::event::{Action, Command, LookOutcome};
+use crate::event::Command;
 use crate::kv::{Compare, Op};
 use crate::machine::carried_beat;
 use crate::name::{InstanceName, Term};
@@ -18,20 +18,15 @@ use crate::record::{
 use crate::sabotage::sabotaged;
 use crate::time::{Time, Wall};
 
-use super::hold::{LEASE_RAN_OUT, is_failover, recent};
+use super::hold::{is_failover, recent};
 use super::own::Own;
 use super::story::Story;
-use super::{Cx, Service, put};
+use super::{Blame, Cx, Service, put};
 
 /// How long a detach may take.
 const DETACH_WITHIN: Duration = Duration::from_secs(1);
-/// How long one look at an earlier holder may take, and how long its answer counts.
-const LOOK_WITHIN: Duration = Duration::from_millis(300);
-const LOOK_COUNTS: Duration = Duration::from_secs(1);
 /// After so long without its taker, a giver takes back; and after twice that, anybody who has it.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
-/// The pause before a candidate that the lease outran is tried again doubles so often.
-const OUTRUN_DOUBLES: u32 = 7;
 
 /// What lets this agent act in an incident.
 struct Mandate {
@@ -69,11 +64,14 @@ impl Service {
             return;
         };
         let single = cx.view.instances.len() == 1;
-        // A person may try again what failed.
-        let again = mandate.request.is_some() || sabotaged!(FailedTriedAgain);
         let terms = Terms {
             histories: Some(at.record.origins.as_slice()),
-            failed: if again { &[] } else { &at.record.failed },
+            // A person may try again what failed.
+            failed: if mandate.request.is_some() || sabotaged!(FailedTriedAgain) {
+                &[]
+            } else {
+                &at.record.failed
+            },
             asked: mandate.asked.as_ref(),
             only: mandate.only.as_ref(),
             in_sync: super::sync::counts(cx, &at.record)
@@ -82,19 +80,7 @@ impl Service {
             single,
             lossy: mandate.lossy,
         };
-        let mut ranking = rank(&copies, &terms);
-        if ranking.order.is_empty() && !terms.failed.is_empty() && !at.record.outrun.is_empty() {
-            let failed = terms.failed.iter().filter(|name| !at.record.outrun.contains(name));
-            let failed: Vec<_> = failed.cloned().collect();
-            let again = rank(&copies, &Terms { failed: &failed, ..terms });
-            let due = outrun_until(cx, &at.record);
-            if cx.now.time >= due {
-                ranking = again;
-            } else if let Some(first) = again.order.first() {
-                cx.out.wake(due);
-                self.doing = Some(format!("waiting to try {first} again: {LEASE_RAN_OUT}"));
-            }
-        }
+        let ranking = rank(&copies, &terms);
         self.choose(cx, at, &mandate, ranking);
     }
 
@@ -141,7 +127,11 @@ impl Service {
                 let before =
                     cx.view.history.get(&record.term).and_then(|at| at.record.from.clone());
                 let only = match before {
-                    Some(before) if record.failed.contains(holder) => before,
+                    Some(before)
+                        if record.failed.contains(holder) || record.unkept.contains(holder) =>
+                    {
+                        before
+                    }
                     _ => holder.clone(),
                 };
                 if self.own.contains_key(&only) {
@@ -227,140 +217,6 @@ impl Service {
             policy.cooldown_window.as_secs(),
             cx.name
         ))
-    }
-
-    /// no-needless-move: does a holder that was never proven stopped still take writes?
-    fn veto(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
-        if sabotaged!(VetoIgnored) {
-            return false;
-        }
-        let lapsed = at.record.state == MasterState::Lapsed;
-        let mut asked: Vec<crate::record::Holder> = at.record.unproven.clone();
-        if lapsed {
-            asked.push(at.record.holder.clone());
-        }
-        let term = at.record.term;
-        let mut waiting = false;
-        for holder in &asked {
-            if cx.mine(holder) && self.own.contains_key(&holder.instance) {
-                if self.own.get(&holder.instance).is_some_and(Own::writable) {
-                    self.doing = Some(format!("fencing {}", holder.instance));
-                    return true;
-                }
-                continue;
-            }
-            match self.look(cx, holder.address) {
-                None => waiting = true,
-                Some(LookOutcome::Writable) => {
-                    let (name, address) = (&holder.instance, holder.address);
-                    self.say_veto(
-                        term,
-                        format!("`{name}` at {address} still takes writes: no move while it does"),
-                    );
-                    return true;
-                }
-                Some(LookOutcome::NotWritable | LookOutcome::Unknown) => {}
-            }
-        }
-        if waiting {
-            self.doing = Some("looking at the old master's address".to_owned());
-            self.repeat_veto(term);
-            return true;
-        }
-        if lapsed && self.still_fed(cx, term) {
-            return true;
-        }
-        self.veto = None;
-        !asked.is_empty() && self.vetoed_elsewhere(cx, at)
-    }
-
-    /// Refuses the move: the master of this term was seen taking writes.
-    fn say_veto(&mut self, term: Term, why: String) {
-        self.refuse(why.clone());
-        self.veto = Some(super::Veto { term, why });
-    }
-
-    /// While it looks again, what was seen last is still the reason.
-    fn repeat_veto(&mut self, term: Term) {
-        if let Some(veto) = self.veto.as_ref().filter(|veto| veto.term == term) {
-            self.refuse(veto.why.clone());
-        }
-    }
-
-    /// Another host may reach the old master where this one cannot, and says so with its beat.
-    fn vetoed_elsewhere(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) -> bool {
-        let (host, lease) = (cx.config.host.as_str(), cx.config.judge.lease());
-        let term = at.record.term;
-        let Some((host, until)) = cx.catalog.vetoed_by(cx.now.time, cx.name, term, host, lease)
-        else {
-            return false;
-        };
-        let name = &at.record.holder.instance;
-        self.refuse(format!("host {host} sees that `{name}` takes writes: no move while it does"));
-        cx.out.wake(until);
-        true
-    }
-
-    /// A look that began after the record, not older than it may count; starts one if needed.
-    pub(super) fn look(
-        &mut self,
-        cx: &mut Cx<'_>,
-        address: std::net::SocketAddr,
-    ) -> Option<LookOutcome> {
-        let look = self.looks.entry(address).or_default();
-        let after = cx.view.master_received.max(cx.doubted);
-        let counts =
-            look.last.filter(|(sent, _)| *sent >= after && cx.now.time < *sent + LOOK_COUNTS);
-        if counts.is_none() && look.under_way.is_none() {
-            look.sent = cx.now.time;
-            look.under_way = Some(cx.out.act(cx.name, |id| Action::Look {
-                id,
-                service: cx.name.clone(),
-                address,
-                within: LOOK_WITHIN,
-            }));
-        }
-        if let Some((sent, _)) = counts {
-            cx.out.wake(sent + LOOK_COUNTS);
-        }
-        counts.map(|(_, outcome)| outcome)
-    }
-
-    /// Was a master of this term, which nobody keeps, last seen taking writes at an address?
-    pub(crate) fn seen_writable(&self, term: Term, address: std::net::SocketAddr) -> bool {
-        let stands = self.veto.as_ref().is_some_and(|veto| veto.term == term);
-        let last = self.looks.get(&address).and_then(|look| look.last);
-        stands && last.is_some_and(|(_, outcome)| outcome == LookOutcome::Writable)
-    }
-
-    /// Does a replica here still receive new writes although the lease ran out?
-    fn still_fed(&mut self, cx: &mut Cx<'_>, term: Term) -> bool {
-        let after = cx.view.master_received;
-        let mut fed = None;
-        for (name, own) in &mut self.own {
-            let linked = own.state().is_some_and(|state| state.link_up && !state.writable);
-            if !linked || own.failing.is_some() {
-                continue;
-            }
-            match own.advanced_since_mark(after) {
-                None => {
-                    own.observe(cx, name);
-                    self.doing = Some(format!("watching whether {name} still receives writes"));
-                    self.repeat_veto(term);
-                    return true;
-                }
-                Some(true) => fed = Some(name.clone()),
-                Some(false) => {}
-            }
-        }
-        if let Some(name) = fed {
-            self.say_veto(
-                term,
-                format!("`{name}` still receives new writes: the old master is alive"),
-            );
-            return true;
-        }
-        false
     }
 
     /// detach-then-final: every copy here stops receiving, then says how far it came.
@@ -483,6 +339,10 @@ impl Service {
                 cx.now.time
             }
         };
+        let since = match self.store_is_steady(cx, at, mandate) {
+            Some(steady) => since.max(steady),
+            None => return,
+        };
         let wait = cx.settings.policy.candidate_wait.max(Duration::from_millis(100));
         let waited = cx.now.time.since(since).as_micros() / wait.as_micros();
         let turn = usize::try_from(waited).unwrap_or(usize::MAX).min(ranking.order.len() - 1);
@@ -498,6 +358,34 @@ impl Service {
         };
         let name = name.clone();
         self.take(cx, at, mandate, &name, ranking);
+    }
+
+    /// Where the store was too slow to keep a candidate's term, nobody is tried until it has
+    /// answered in time for a whole lease: since when it has, then.
+    fn store_is_steady(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &At<MasterRecord>,
+        mandate: &Mandate,
+    ) -> Option<Time> {
+        if at.record.unkept.is_empty() || mandate.request.is_some() {
+            return Some(Time::ZERO);
+        }
+        let lease = cx.config.judge.lease();
+        let due = cx.steady + lease;
+        if cx.now.time < due {
+            cx.out.wake(due);
+            let left = due.since(cx.now.time).as_millis().div_ceil(1000);
+            self.refuse(format!(
+                "the store was too slow to keep term {}: the next try is made when it has answered \
+                 this host in time for {} s ({left} s left), or now by `sengu failover {}`",
+                at.record.term,
+                lease.as_secs_f32(),
+                cx.name
+            ));
+            return None;
+        }
+        Some(due)
     }
 
     fn take(
@@ -601,9 +489,20 @@ impl Service {
             cx.beats.busy = id;
         }
         if id.is_some() {
-            let why = serde_json::to_string(&story.cause).unwrap_or_default();
-            let text = format!("`{name}` takes term {} ({})", record.term, why.trim_matches('"'));
-            cx.out.say(cx.name, is_failover(&story.cause), text);
+            let why = if let Cause::PromotionFailed(why) = &story.cause {
+                format!("the promotion before failed: {why}")
+            } else if let Cause::SwitchoverUndone(why) = &story.cause {
+                format!("undone: {why}")
+            } else {
+                serde_json::to_string(&story.cause).unwrap_or_default().replace('"', "")
+            };
+            let text = format!("`{name}` takes term {} ({why})", record.term);
+            // A store that does not answer is asked again and again.
+            let taking = Some((record.term, name.clone()));
+            if self.taking_said != taking {
+                self.taking_said = taking;
+                cx.out.say(cx.name, is_failover(&story.cause), text);
+            }
             self.ranked = None;
         }
     }
@@ -619,13 +518,14 @@ impl Service {
         let gone = self.own.get(giver).is_some_and(|own| own.gone(&at.record.holder.boot_id));
         if cx.mine(&at.record.holder) && gone {
             // What it had and nobody else got is in no process any more.
-            self.vacate(cx, at, Proof::Exited, Cause::ProcessExited, cx.now.wall, None);
+            self.vacate(cx, at, Proof::Exited, Cause::ProcessExited, cx.now.wall, Blame::Nobody);
             return;
         }
         let asked = waited >= HAND_OVER_WAIT && self.failover_asked(cx, at);
         if (asked || waited >= HAND_OVER_WAIT * 3) && !self.own.is_empty() {
             // The giver was acknowledged fenced before this was written.
-            self.vacate(cx, at, Proof::Fenced, Cause::HandOverFailed, cx.now.wall, None);
+            let blame = Blame::Nobody;
+            self.vacate(cx, at, Proof::Fenced, Cause::HandOverFailed, cx.now.wall, blame);
             return;
         }
         for name in self.own.keys().cloned().collect::<Vec<_>>() {
@@ -726,15 +626,6 @@ pub(super) fn set_apart(
 }
 
 /// A copy that does not apply what it received cannot be opened with it.
-/// When a candidate that the lease outran may be tried again where nobody else is left: the store
-/// and this agent kept time for a lease, and twice as long after each further one.
-fn outrun_until(cx: &Cx<'_>, record: &MasterRecord) -> Time {
-    let lease = cx.config.judge.lease();
-    let times = u32::try_from(record.outrun.len()).unwrap_or(u32::MAX).clamp(1, OUTRUN_DOUBLES);
-    let pause = lease * (1 << (times - 1));
-    (cx.view.master_received + pause).max(cx.doubted + lease)
-}
-
 fn unapplied(state: &InstanceState) -> Option<Unfit> {
     let behind = !matches!(state.applied.covers(&state.received), Covering::Covers(_));
     (state.applier_stopped && behind).then_some(Unfit::ApplierStopped)

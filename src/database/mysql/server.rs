@@ -178,7 +178,8 @@ impl Server {
             format!("{word}_HOST={}", quoted(&source.address.ip().to_string())),
             format!("{word}_PORT={}", source.address.port()),
             format!("{word}_CONNECT_RETRY=1"),
-            format!("{word}_HEARTBEAT_PERIOD=1"),
+            // Several within the shortest `replica_net_timeout`, which is a second.
+            format!("{word}_HEARTBEAT_PERIOD=0.4"),
         ];
         if let Some((user, password)) = source.login {
             options.push(format!("{word}_USER={}", quoted(user)));

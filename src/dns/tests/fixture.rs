@@ -54,6 +54,7 @@ pub(super) fn catalog(revision: u64, valid_until: Time, many: u8) -> Arc<Catalog
         unproven: Vec::new(),
         origins: Vec::new(),
         failed: Vec::new(),
+        unkept: Vec::new(),
         failovers: Vec::new(),
         external: None,
         frozen: None,

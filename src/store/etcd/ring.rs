@@ -112,6 +112,26 @@ impl Ring {
         Ok(revision)
     }
 
+    /// Takes note of the header of an answer to a question that was sent when `seen` was the newest
+    /// revision; its own.
+    ///
+    /// # Errors
+    /// As [`Ring::note`]; and if it is older than that, which no linearizable answer can be.
+    pub(super) fn note_after(
+        &self,
+        header: Option<&ResponseHeader>,
+        seen: Revision,
+    ) -> Result<Revision, Fault> {
+        let told = self.note(header)?;
+        if told < seen {
+            return Err(Fault::Lost(format!(
+                "the store is at revision {told}, and was at {seen} before: it was restored from a \
+                 copy; stop all agents, and start them on a new `prefix`"
+            )));
+        }
+        Ok(told)
+    }
+
     /// Asks what changes nothing, or nothing more the second time: the first answer counts.
     ///
     /// # Errors

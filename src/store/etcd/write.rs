@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{GetOptions, TxnOpResponse, TxnResponse, WatchOptions};
+use etcd_client::{Client, GetOptions, Txn as TheirTxn, TxnOpResponse, TxnResponse, WatchOptions};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sengu_core::kv::{Revision, Txn, TxnReply};
@@ -35,12 +35,10 @@ enum Found {
 /// Does a txn.
 pub(super) async fn txn(shared: &Shared, txn: &Txn) -> Result<TxnReply, StoreError> {
     let reply = if txn.only_reads() {
-        let ask = |client: etcd_client::Client| async move {
-            let txn = shared.space.txn(txn, Attempt::default());
-            let mut kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
-            Ok(kv.txn(txn).await?)
+        let read = |client: Client| async move {
+            ask(shared, client, shared.space.txn(txn, Attempt::default())).await
         };
-        let response = shared.ring.ask(WITHIN, ask).await?;
+        let response = shared.ring.ask(WITHIN, read).await?;
         reply(shared, txn, response)?
     } else {
         Race::new(shared, txn)?.run().await?
@@ -189,9 +187,9 @@ impl<'a> Race<'a> {
     async fn look(&self) -> Result<Found, StoreError> {
         let left = self.deadline.saturating_duration_since(Instant::now()).min(LOOK_WITHIN);
         let (shared, txn) = (self.shared, self.txn);
-        let read = |client: etcd_client::Client| async move {
+        let read = |client: Client| async move {
             let head = client.kv_client().get(shared.space.head(), None).await?;
-            shared.ring.note(head.header())?;
+            shared.ring.note_after(head.header(), self.since)?;
             let keys = guards(txn).map(|(key, _)| key);
             let kept = client.kv_client().txn(read_keys(&shared.space, keys)).await?;
             Ok((head, kept))
@@ -218,7 +216,7 @@ impl<'a> Race<'a> {
     /// Looks through what the head held, up to `last`.
     async fn history(
         &self,
-        client: etcd_client::Client,
+        client: Client,
         last: Revision,
     ) -> Result<Option<(Revision, bool)>, Fault> {
         let options = WatchOptions::new().with_start_revision(signed(self.since + 1));
@@ -250,7 +248,7 @@ impl<'a> Race<'a> {
         if space.retold(ops, at).is_none() {
             return Err(lost());
         }
-        let read = |client: etcd_client::Client| async move {
+        let read = |client: Client| async move {
             let Some(reads) = space.retold(ops, at) else {
                 return Err(Fault::Lost("it cannot be told again".to_owned()));
             };
@@ -276,10 +274,18 @@ async fn send(
 ) -> (usize, Result<TxnResponse, Fault>) {
     let sent = async {
         let client = shared.ring.at(index).client().await?;
-        let mut kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
-        Ok(kv.txn(shared.space.txn(txn, attempt)).await?)
+        ask(shared, client, shared.space.txn(txn, attempt)).await
     };
     (index, sent.await)
+}
+
+/// One member's answer to a txn. A store that was set back answers too, and is not believed.
+async fn ask(shared: &Shared, client: Client, txn: TheirTxn) -> Result<TxnResponse, Fault> {
+    let seen = shared.ring.seen();
+    let mut kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
+    let response = kv.txn(txn).await?;
+    shared.ring.note_after(response.header(), seen)?;
+    Ok(response)
 }
 
 /// etcd's answer in the store's words. Its revision is one that a watch will bring: that of the

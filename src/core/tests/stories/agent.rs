@@ -63,6 +63,27 @@ fn looks_that_waited_for_a_late_agent_end_nobody() {
     assert!(world.was_fenced("cache1"), "{}", world.tell());
 }
 
+/// The same with a hand that closed the master meanwhile, and opened it again.
+#[test]
+fn looks_at_a_closed_master_that_waited_for_a_late_agent_end_nobody() {
+    let mut world = World::trio(Failover::Auto);
+    world.forget();
+    world.database_mut("cache1").open = false;
+    for _ in 0..5 {
+        world.observe("cache1");
+        world.pass(Duration::from_secs(1));
+    }
+    world.database_mut("cache1").open = true;
+    world.pass(Duration::from_secs(2));
+    world.step(Event::Stalled { late: Duration::from_secs(7) });
+    world.drain();
+    world.run_for(Duration::from_secs(1));
+    assert!(!world.was_fenced("cache1"), "ended for what was seen before\n{}", world.tell());
+    world.database_mut("cache1").open = false;
+    world.run_for(Duration::from_secs(8));
+    assert!(world.was_fenced("cache1"), "{}", world.tell());
+}
+
 /// Shared store: the agent starts again, loads, and the store is cut off before the first beat.
 #[test]
 fn a_restarted_agent_that_cannot_beat_fences() {

@@ -81,6 +81,39 @@ fn a_holder_that_cannot_read_its_term_fences_itself() {
     }
 }
 
+/// Its own beat, which a newer agent of the same host wrote: it can keep no term and says so, and
+/// writes over nothing; its fence stays armed for the deadline of the last beat that was
+/// acknowledged, or of its start.
+#[test]
+fn a_holder_that_cannot_read_its_own_beat_fences_in_time() {
+    for starts in [false, true] {
+        let mut world = World::single_shared();
+        if !starts {
+            world.start_agent();
+            world.run_for(Duration::from_secs(2));
+            assert_eq!(world.state(), MasterState::Serving);
+        }
+        let key = key::beat(&world.master().holder.host);
+        let newer: Arc<[u8]> = br#"{"format":2,"counter":9}"#.as_slice().into();
+        world.put(key.clone(), Arc::clone(&newer));
+        if starts {
+            world.lose_events();
+            world.start_agent();
+        }
+        let due = world.now().time + Duration::from_secs(4);
+        world.run_for(Duration::from_secs(7));
+        let armed = world.armed.first().map(|armed| armed.at);
+        let closed = world.open().is_empty();
+        assert!(closed || armed.is_some_and(|at| at <= due), "{armed:?}\n{}", world.tell());
+        assert_eq!(world.named(), None);
+        world.database_mut("cache1").close();
+        world.run_for(Duration::from_secs(20));
+        assert!(world.open().is_empty(), "opened without a beat\n{}", world.tell());
+        assert_eq!(world.value(&key), newer, "written over\n{}", world.tell());
+        assert!(refuses(&world), "{:?}", world.refusals());
+    }
+}
+
 /// Another host's beat: that it cannot be read is no silence.
 #[test]
 fn a_beat_in_a_newer_format_is_no_silence() {

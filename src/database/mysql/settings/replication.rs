@@ -49,7 +49,9 @@ pub(super) fn wrong(
     if let Some((name, found)) = patience
         && found.parse::<u32>().is_ok_and(|seconds| seconds > MAX_SILENCE)
     {
-        wrong.push(mend(facts, name, found, "4", Change::Now));
+        // MySQL's receiver cannot be stopped sooner while it tries to connect.
+        let good = if name == "replica_net_timeout" { "1" } else { "4" };
+        wrong.push(mend(facts, name, found, good, Change::Now));
     }
     if facts.value(&["wsrep_on"]).is_some_and(|(_, value)| is_on(value)) {
         wrong

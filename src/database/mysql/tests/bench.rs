@@ -155,12 +155,12 @@ impl MysqlServer {
             Kind::Mariadb => format!(
                 "CHANGE MASTER TO MASTER_HOST='{ip}', MASTER_PORT={port}, MASTER_USER='copy', \
                  MASTER_PASSWORD='{password}', MASTER_USE_GTID=slave_pos, \
-                 MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=1"
+                 MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=0.4"
             ),
             Kind::Mysql => format!(
                 "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{ip}', SOURCE_PORT={port}, \
                  SOURCE_USER='copy', SOURCE_PASSWORD='{password}', SOURCE_AUTO_POSITION=1, \
-                 SOURCE_CONNECT_RETRY=1, SOURCE_HEARTBEAT_PERIOD=1, GET_SOURCE_PUBLIC_KEY=1"
+                 SOURCE_CONNECT_RETRY=1, SOURCE_HEARTBEAT_PERIOD=0.4, GET_SOURCE_PUBLIC_KEY=1"
             ),
         }
     }

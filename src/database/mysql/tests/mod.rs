@@ -30,15 +30,16 @@ macro_rules! both {
         mod mariadb {
             $(#[tokio::test]
             async fn $scenario() {
-                super::$scenario(super::MysqlBench::mariadb()).await;
+                super::super::bounded(super::$scenario(super::MysqlBench::mariadb())).await;
             })*
         }
         mod mysql {
             $(#[tokio::test]
             async fn $scenario() {
-                super::$scenario(super::MysqlBench::mysql()).await;
+                super::super::bounded(super::$scenario(super::MysqlBench::mysql())).await;
             })*
         }
     };
 }
+use crate::database::suite::bounded;
 use both;

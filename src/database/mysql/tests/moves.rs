@@ -1,18 +1,24 @@
 //! What a move asks of these servers: nothing received is thrown away, a receiver that tries again
 //! is stopped, a demoted master goes on from what it wrote, obstacles are told beforehand.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use sengu_core::event::{Command, ControlOutcome};
 use sengu_core::observation::Role;
 use sengu_core::position::Covering;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::bench::{MysqlBench, MysqlServer};
 use super::both;
 use super::server::Kind;
-use crate::database::suite::{COMMAND, Client, Server, Start, Written, done, life, state};
+use crate::database::suite::{
+    COMMAND, Client, PATIENCE, PROBE, Server, Start, Written, done, life, state,
+};
+
+/// So long a receiver is given for an answer of its source.
+const ATTEMPT: Duration = Duration::from_secs(5);
 
 both! {
     a_promotion_waits_for_what_was_received,
@@ -80,16 +86,17 @@ async fn a_transaction_that_was_received_in_part_holds_nothing_up(bench: MysqlBe
     client.exec("CREATE TABLE app.big (id INT AUTO_INCREMENT PRIMARY KEY, text LONGTEXT)").await;
     for copy in [&new, &other] {
         catches_up(&master, copy).await;
-        signal(copy, Signal::STOP);
+        copy.stop().await;
     }
     client.exec("BEGIN").await;
     for _ in 0..48 {
         client.exec("INSERT INTO app.big (text) VALUES (REPEAT('x', 1 << 20))").await;
     }
     client.exec("COMMIT").await;
+    lies_unread(master.address(), 2).await;
     master.end();
     for copy in [&new, &other] {
-        signal(copy, Signal::CONT);
+        copy.signal(Signal::CONT);
         in_the_middle(copy).await;
         done(copy.database(), Command::Detach).await;
     }
@@ -104,9 +111,29 @@ async fn a_transaction_that_was_received_in_part_holds_nothing_up(bench: MysqlBe
     assert_eq!(other.root().await.value("SELECT COUNT(*) FROM app.big").await, "0");
 }
 
-fn signal(server: &MysqlServer, signal: Signal) {
-    let pid = Pid::from_raw(server.pid().try_into().expect("small")).expect("a process");
-    kill_process(pid, signal).expect("our child");
+/// Waits until so many sockets hold a part of what a source sends, which nobody reads.
+async fn lies_unread(source: SocketAddr, sockets: usize) {
+    let lies = async {
+        while unread(source) < sockets {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, lies).await.expect("it is sent");
+}
+
+/// How many sockets have more than 64 KiB of a source to read (`/proc/net/tcp`, proc_pid_net(5)).
+fn unread(source: SocketAddr) -> usize {
+    let SocketAddr::V4(source) = source else { panic!("{source}") };
+    let (ip, port) = (u32::from_ne_bytes(source.ip().octets()), source.port());
+    let remote = format!("{ip:08X}:{port:04X}");
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("readable");
+    let waiting = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let queued = words.get(4).and_then(|queues| queues.split_once(':'));
+        let queued = queued.and_then(|(_, bytes)| u64::from_str_radix(bytes, 16).ok());
+        words.get(2) == Some(&remote.as_str()) && queued.is_some_and(|bytes| bytes > 1 << 16)
+    };
+    sockets.lines().filter(waiting).count()
 }
 
 /// Waits until its source is lost and its applier waits for the rest of a transaction.
@@ -220,15 +247,19 @@ async fn a_login_that_is_not_let_in_any_more_is_replaced(bench: MysqlBench) {
     let source = Some(master.address());
     state(copy.database(), |state| state.source == source && !state.link_up).await;
     assert_eq!(master.client().await.write("meanwhile").await, Written::Acknowledged);
+    // The receiver is told, after a while, that it is not let in. Told to follow before that, it
+    // begins anew; so it is given time for an answer in between.
     let follow = Command::Follow { source: master.address() };
-    loop {
-        // The receiver may not have been told yet that it is not let in.
-        done(copy.database(), follow.clone()).await;
-        let told = copy.database().observe(crate::database::suite::PROBE).await;
-        if matches!(&told.answer, sengu_core::observation::Answer::State(it) if it.link_up) {
-            break;
+    let linked = async || {
+        while copy.database().observe(PROBE).await.answer.state().is_none_or(|it| !it.link_up) {
+            sleep(Duration::from_millis(50)).await;
         }
-        sleep(Duration::from_millis(50)).await;
+    };
+    let mut told = 0;
+    while told == 0 || timeout(ATTEMPT, linked()).await.is_err() {
+        done(copy.database(), follow.clone()).await;
+        told += 1;
+        assert!(told < 10, "told to follow again and again in vain");
     }
     catches_up(&master, &copy).await;
     assert!(copy.client().await.has("meanwhile").await);
@@ -270,7 +301,7 @@ async fn obstacles_are_told(bench: MysqlBench) {
 
 async fn two_sources_are_refused(bench: MysqlBench) {
     let (master, copy) = pair(&bench).await;
-    let other = std::net::SocketAddr::new(master.address().ip(), 1);
+    let other = SocketAddr::new(master.address().ip(), 1);
     let second = copy.follow(other);
     let second = match bench.kind {
         Kind::Mariadb => second.replace("CHANGE MASTER", "CHANGE MASTER 'second'"),

@@ -88,7 +88,7 @@ async fn nothing_that_was_queued_before_a_fence_runs_after_it() {
         let lane = shared.lane.lock().await;
         let (mut session, _) = shared.control_session(epoch).await.expect("opened");
         drop(lane);
-        server.signal(Signal::STOP);
+        server.stop().await;
         // A promotion that was sent, is not answered, and waits in the server's socket.
         let mut promote = Pipeline::new();
         promote.add_command(words(&["REPLICAOF", "NO", "ONE"]));

@@ -157,6 +157,18 @@ impl Cluster {
         member.child = spawn(&member.words, &member.log);
     }
 
+    /// Restores it, while it does not run, from what `snapshot save` wrote: the way that etcd's guide
+    /// tells, with the names it had.
+    pub(super) fn set_back(&self, at: usize, snapshot: &str) {
+        std::fs::remove_dir_all(self.folder.path().join(format!("m{at}"))).expect("it was there");
+        let of_its_own =
+            ["--name=", "--data-dir=", "--initial-cluster=", "--initial-advertise-peer-urls="];
+        let words = self.members[at].words.iter().map(String::as_str);
+        let words = words.filter(|word| of_its_own.iter().any(|it| word.starts_with(it)));
+        let words: Vec<&str> = ["snapshot", "restore", snapshot].into_iter().chain(words).collect();
+        self.tool(&words);
+    }
+
     /// Stops it, or lets it go on.
     pub(super) fn stop(&self, at: usize, stop: bool) {
         let pid = i32::try_from(self.members[at].child.id()).ok().and_then(Pid::from_raw);

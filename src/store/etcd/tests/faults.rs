@@ -209,3 +209,29 @@ async fn a_lost_answer_is_found_in_the_history() {
     let OpResult::Got(found) = &race.results[2] else { panic!("a read is answered as a read") };
     assert_eq!((&*found[0].value, found[0].modified), (&b"1"[..], race.revision));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_set_back_is_not_believed_by_who_saw_more() {
+    let mut cluster = Cluster::start(Release::Old, 1).await;
+    let store = cluster.store();
+    store.txn(Txn { then: vec![put("count", "0")], ..Txn::default() }).await.expect("written");
+    let snapshot = cluster.folder.path().join("snapshot").display().to_string();
+    cluster.tool(&["snapshot", "save", &snapshot]);
+    for _ in 0..5 {
+        assert_eq!(increment(&store).await, Some(true));
+    }
+    cluster.kill(0);
+    cluster.set_back(0, &snapshot);
+    cluster.restart(0);
+    // Who saw nothing of what is gone cannot know.
+    let other = cluster.store();
+    cluster.until_answers(&other).await;
+    assert_eq!(counted(&other).await, 0);
+    let write = Txn { then: vec![put("b", "1")], ..Txn::default() };
+    let outcomes = tokio::join!(store.txn(Txn::default()), store.txn(write), store.load());
+    for told in [outcomes.0.map(drop), outcomes.1.map(drop), outcomes.2.map(drop)] {
+        let refused =
+            matches!(&told, Err(StoreError::Unknown(why)) if why.contains("restored from a copy"));
+        assert!(refused, "{told:?}");
+    }
+}

@@ -175,7 +175,7 @@ impl World {
             unproven: Vec::new(),
             origins: origins.to_vec(),
             failed: Vec::new(),
-            outrun: Vec::new(),
+            unkept: Vec::new(),
             failovers: Vec::new(),
             external: None,
             frozen: None,

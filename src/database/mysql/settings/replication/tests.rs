@@ -57,7 +57,7 @@ fn each_variable_is_named_with_its_remedy() {
         (Flavour::Mysql, "enforce_gtid_consistency", "WARN", "is WARN"),
         (Flavour::Mysql, "log_replica_updates", "OFF", "`log_replica_updates=ON` under `[mysqld]`"),
         (Flavour::Mysql, "sync_binlog", "0", "run `SET PERSIST sync_binlog = 1;`"),
-        (Flavour::Mysql, "replica_net_timeout", "60", "SET PERSIST replica_net_timeout = 4;"),
+        (Flavour::Mysql, "replica_net_timeout", "60", "SET PERSIST replica_net_timeout = 1;"),
         (Flavour::Mysql, "server_id", "0", "`server_id` is 0"),
         (Flavour::Mysql, "log_bin", "OFF", "write `log_bin=binlog` under `[mysqld]`"),
         (
