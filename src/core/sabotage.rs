@@ -74,7 +74,6 @@ mod chosen {
         // fence-in-time
         DeadlineFromReceipt,
         FenceAtTheDeadline,
-        FenceForgotten,
         // starts-fenced
         OpenOnSightLeft,
         UnansweredStartGoesOn,

@@ -223,9 +223,6 @@ impl Machine {
     pub(super) fn arm(&mut self) {
         let Some(config) = &self.config else { return };
         let Judge::Shared { fence, .. } = config.judge else { return };
-        if sabotaged!(FenceForgotten) {
-            return;
-        }
         let fence = if sabotaged!(FenceAtTheDeadline) { Duration::ZERO } else { fence };
         // Unknown how it ended: it stands until a record of its term, or a later one, is seen.
         let catalog = &self.catalog;
