@@ -503,8 +503,11 @@ impl Machine {
             return;
         }
         let held = |name: &&ServiceName| {
-            let record = self.catalog.service(name).and_then(|view| view.managed_record());
-            record.is_some_and(|record| record.external.is_none())
+            self.catalog.service(name).is_some_and(|view| match view.managed_record() {
+                _ if view.master_unreadable() => self.remembered.contains(*name),
+                Some(record) => record.external.is_none(),
+                None => false,
+            })
         };
         let held = || self.services.keys().filter(held);
         if !held().eq(&self.remembered) {
