@@ -46,6 +46,8 @@ pub struct Machine {
     armed: Vec<Armed>,
     remembered: BTreeSet<ServiceName>,
     node: Option<ActionId>,
+    /// Not written again before.
+    node_after: Time,
     /// Its own node's record was as it should be when records of nodes last changed then.
     noted: Option<Revision>,
     /// The earliest tick that it asked for and was not given yet.
@@ -158,7 +160,7 @@ impl Machine {
                 self.decide(now, name);
                 self.vouch(now, name);
             }
-            self.publish_node();
+            self.publish_node(now.time);
             self.beat(now);
             self.arm();
             self.remember();
@@ -370,6 +372,9 @@ impl Machine {
             None => Touched::Nothing,
             Some(Route::Node) => {
                 self.node = None;
+                // What a store refuses, as when it is full, it refuses for a while.
+                let refused = matches!(outcome, Outcome::Txn(TxnOutcome::Refused(_)));
+                self.node_after = now.time + Duration::from_secs(u64::from(refused));
                 Touched::Nothing
             }
             Some(Route::Beat) => {
@@ -456,9 +461,13 @@ impl Machine {
     }
 
     /// Writes `nodes/HOST` where it is not what it should be.
-    fn publish_node(&mut self) {
+    fn publish_node(&mut self, now: Time) {
         let Some(config) = &self.config else { return };
         if !self.loaded || self.node.is_some() {
+            return;
+        }
+        if now < self.node_after {
+            self.out.wake(self.node_after);
             return;
         }
         // Names of nodes change seldom, and this is asked at each step.
@@ -503,8 +512,11 @@ impl Machine {
             return;
         }
         let held = |name: &&ServiceName| {
-            let record = self.catalog.service(name).and_then(|view| view.managed_record());
-            record.is_some_and(|record| record.external.is_none())
+            self.catalog.service(name).is_some_and(|view| match view.managed_record() {
+                _ if view.master_unreadable() => self.remembered.contains(*name),
+                Some(record) => record.external.is_none(),
+                None => false,
+            })
         };
         let held = || self.services.keys().filter(held);
         if !held().eq(&self.remembered) {
@@ -522,7 +534,7 @@ impl Hash for Machine {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self { catalog, loaded, started, fresh, doubted, services, beats, out, .. } = self;
         (catalog.revision, loaded, started, fresh, doubted).hash(state);
-        (self.answered, self.steady).hash(state);
+        (self.answered, self.steady, self.node_after).hash(state);
         for (name, view) in catalog.services() {
             let host = view.master.as_ref().map(|at| at.record.holder.host.as_str());
             let beat = host.and_then(|host| catalog.beat(host)).map(|beat| beat.received);

@@ -3,7 +3,7 @@
 //! It answers three questions: did the command succeed for what is in the file; which masters
 //! does the file name; did the catalog hold anything when it was written. Before a file is
 //! swapped the command counts as owed, so that a crash in between runs it once too often rather
-//! than never. A memory that is lost or damaged costs one more run of the command, and nothing
+//! than never, and masters that come count as named, so that they can be taken out. A memory that is lost or damaged costs one more run of the command, and nothing
 //! else.
 
 use std::fs;
@@ -28,7 +28,7 @@ pub(crate) struct Memory {
     pub(crate) printed: Option<u64>,
     /// For which of these the command succeeded.
     pub(crate) commanded: Option<u64>,
-    /// The masters that the file names.
+    /// The masters that the file names, or may name.
     #[serde(default)]
     pub(crate) masters: Masters,
     /// Hosts and services that the catalog held.

@@ -381,7 +381,7 @@ impl Task {
                 // The first is there before any file needs it; later ones delay no file.
                 self.keep_picture(&catalog, rendered.said.keys).await;
             }
-            self.owe().await;
+            self.foresee(&rendered.said.masters).await;
             match blocking(move || staged.swap()).await {
                 Err(SwapError::Changed(_)) => return Ok(Attempt::Again),
                 other => other?,
@@ -487,9 +487,17 @@ impl Task {
         }
     }
 
-    /// Before the file changes, the command is owed for what comes.
-    async fn owe(&mut self) {
-        if self.config.command.is_some() && self.memory.commanded.take().is_some() {
+    /// Before the file changes: the command is owed for what comes, and these masters may stand in
+    /// the file from now on. An agent that dies in between leaves one that can be withdrawn.
+    async fn foresee(&mut self, masters: &Masters) {
+        let before = self.memory.clone();
+        if self.config.command.is_some() {
+            self.memory.commanded = None;
+        }
+        for (service, master) in masters {
+            self.memory.masters.entry(service.clone()).or_insert_with(|| master.clone());
+        }
+        if self.memory != before {
             self.remember().await;
         }
     }

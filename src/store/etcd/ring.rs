@@ -4,7 +4,7 @@
 //! may not, unless its own comparison lets it be done only once (`write.rs`). Every wait is
 //! bounded by the caller's time.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Client, ResponseHeader};
@@ -31,6 +31,8 @@ pub(super) struct Ring {
     seen: AtomicU64,
     /// The cluster's id, once one has told it; 0: not yet.
     cluster: AtomicU64,
+    /// It was seen to be older than before: whatever it writes from then on, it is not believed.
+    set_back: AtomicBool,
 }
 
 impl Ring {
@@ -41,6 +43,7 @@ impl Ring {
             late,
             seen: AtomicU64::new(0),
             cluster: AtomicU64::new(0),
+            set_back: AtomicBool::new(false),
         }
     }
 
@@ -92,7 +95,7 @@ impl Ring {
     /// Takes note of an answer's header; its revision.
     ///
     /// # Errors
-    /// If it comes from another cluster than those before.
+    /// If it comes from another cluster than those before, or the store was set back.
     pub(super) fn note(&self, header: Option<&ResponseHeader>) -> Result<Revision, Fault> {
         let Some(header) = header else {
             return Err(Fault::Lost("an answer without a header".to_owned()));
@@ -106,6 +109,9 @@ impl Ring {
                 "it belongs to etcd cluster {id:x}, the others to {known:x}: the endpoints in \
                  [store] must all be members of one cluster"
             )));
+        }
+        if self.set_back.load(Ordering::SeqCst) {
+            return Err(self.older());
         }
         let revision = u64::try_from(header.revision()).unwrap_or_default();
         self.seen.fetch_max(revision, Ordering::SeqCst);
@@ -124,12 +130,19 @@ impl Ring {
     ) -> Result<Revision, Fault> {
         let told = self.note(header)?;
         if told < seen {
-            return Err(Fault::Lost(format!(
-                "the store is at revision {told}, and was at {seen} before: it was restored from a \
-                 copy; stop all agents, and start them on a new `prefix`"
-            )));
+            // Its own writes would soon bring it beyond what was seen.
+            self.set_back.store(true, Ordering::SeqCst);
+            return Err(self.older());
         }
         Ok(told)
+    }
+
+    fn older(&self) -> Fault {
+        Fault::Lost(format!(
+            "the store was older than revision {}, which it had before: it was restored from a \
+             copy; stop all agents, and start them on a new `prefix`",
+            self.seen()
+        ))
     }
 
     /// Asks what changes nothing, or nothing more the second time: the first answer counts.

@@ -32,9 +32,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Begins a watch; see [`crate::store::Store::watch`].
 pub(super) async fn begin(shared: &Arc<Shared>, after: Revision) -> Result<Watch, StoreError> {
+    let seen = shared.ring.seen();
     let ask = |client: etcd_client::Client| async move {
         let found = client.kv_client().get(shared.space.head(), None).await?;
-        shared.ring.note(found.header())
+        shared.ring.note_after(found.header(), seen)
     };
     let now = shared.ring.ask(WITHIN, ask).await?;
     if after > now {

@@ -81,6 +81,25 @@ fn a_holder_that_cannot_read_its_term_fences_itself() {
     }
 }
 
+/// An agent that starts again and again beside a term that it cannot read does not forget that the
+/// service is held: what opens there by itself is fenced.
+#[test]
+fn a_service_whose_term_cannot_be_read_is_not_forgotten() {
+    let mut world = World::single_shared();
+    world.start_agent();
+    world.run_for(Duration::from_secs(2));
+    rewrite(&mut world, &key::master(&service()));
+    for _ in 0..3 {
+        world.lose_events();
+        world.start_agent();
+        world.run_for(Duration::from_secs(1));
+    }
+    world.database_mut("cache1").open();
+    world.run_for(Duration::from_secs(3));
+    assert!(world.open().is_empty(), "{}", world.tell());
+    assert!(refuses(&world), "{:?}", world.refusals());
+}
+
 /// Its own beat, which a newer agent of the same host wrote: it can keep no term and says so, and
 /// writes over nothing; its fence stays armed for the deadline of the last beat that was
 /// acknowledged, or of its start.

@@ -234,4 +234,10 @@ async fn a_store_that_was_set_back_is_not_believed_by_who_saw_more() {
             matches!(&told, Err(StoreError::Unknown(why)) if why.contains("restored from a copy"));
         assert!(refused, "{told:?}");
     }
+    // Nor when it has written as much again.
+    for _ in 0..10 {
+        assert_eq!(increment(&other).await, Some(true));
+    }
+    let told = store.txn(Txn::default()).await;
+    assert!(matches!(&told, Err(StoreError::Unknown(_))), "{told:?}");
 }

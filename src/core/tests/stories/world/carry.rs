@@ -50,7 +50,8 @@ impl World {
                     self.observe(name);
                 }
             }
-            Action::Wake(_) | Action::Remember(_) | Action::Keep { .. } | Action::Exit(_) => {}
+            Action::Remember(held) => self.config.remembered = held,
+            Action::Wake(_) | Action::Keep { .. } | Action::Exit(_) => {}
         }
     }
 
