@@ -24,7 +24,6 @@ mod mysql_rig;
 mod operator;
 mod security;
 mod signals;
-mod soak;
 mod store;
 mod storm;
 mod switchover;

@@ -157,8 +157,8 @@ impl Cluster {
         member.child = spawn(&member.words, &member.log);
     }
 
-    /// Restores it, while it does not run, from what `snapshot save` wrote: the way that etcd's guide
-    /// tells, with the names it had.
+    /// Restores it, while it does not run, from what `snapshot save` wrote: the way that etcd's
+    /// guide tells, with the names it had.
     pub(super) fn set_back(&self, at: usize, snapshot: &str) {
         std::fs::remove_dir_all(self.folder.path().join(format!("m{at}"))).expect("it was there");
         let of_its_own =
