@@ -3,8 +3,8 @@
 //! It answers three questions: did the command succeed for what is in the file; which masters
 //! does the file name; did the catalog hold anything when it was written. Before a file is
 //! swapped the command counts as owed, so that a crash in between runs it once too often rather
-//! than never, and masters that come count as named, so that they can be taken out. A memory that is lost or damaged costs one more run of the command, and nothing
-//! else.
+//! than never, and masters that come count as named, so that they can be taken out. A memory that
+//! is lost or damaged costs one more run of the command, and nothing else.
 
 use std::fs;
 use std::path::{Path, PathBuf};
