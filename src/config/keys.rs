@@ -448,7 +448,11 @@ pub const SERVICE: Section = Section {
             "With `loss = \"none\"`: so many copies must have a commit before it is acknowledged: 1 \
              to 8 (MariaDB: 1).",
         ),
-        fixed("max_attempts", "5", "How many promotions one failover tries, of copies and after a slow store: 1 to 100."),
+        fixed(
+            "max_attempts",
+            "5",
+            "How many promotions one failover tries, of copies and after a slow store: 1 to 100.",
+        ),
         fixed("interval", "\"1s\"", "How often each instance is asked for its role: 100ms to 60s."),
         fixed("timeout", "\"500ms\"", "How long it may take to answer: 10ms to 30s."),
     ],
