@@ -109,8 +109,7 @@ impl World {
             .filter(|db| *db != master && self.is_candidate(*db, &record))
             .collect();
         let auto = self.options.policy.failover == Failover::Auto;
-        let ready = self.databases.iter().all(|database| database.starts_fenced);
-        if !auto || !ready || others.is_empty() {
+        if !auto || !self.all_start_fenced() || others.is_empty() {
             return;
         }
         let spared = others[self.random.fault.index(others.len())];
@@ -358,12 +357,23 @@ impl World {
         }
     }
 
+    /// Does every file start its instance fenced, and do the records say so? Where one does not,
+    /// sengu refuses to move at all; an agent reads a file now and then, and one that is cut off
+    /// cannot tell what it read.
+    fn all_start_fenced(&self) -> bool {
+        let says = |id| self.record_of(id).is_some_and(|it| it.starts_fenced.is_good());
+        self.databases.iter().all(|database| database.starts_fenced && says(database.id))
+    }
+
+    /// What the store says of an instance.
+    fn record_of(&self, id: Id) -> Option<InstanceRecord> {
+        let entry = self.store.kv.get(&key::instance(&service_name(id.service), &id.name()))?;
+        read(&entry.value).ok()
+    }
+
     /// Does its record say that it is set apart?
     fn set_apart(&self, id: Id) -> bool {
-        let key = key::instance(&service_name(id.service), &id.name());
-        let stands = self.store.kv.get(&key);
-        let record = stands.and_then(|entry| read::<InstanceRecord>(&entry.value).ok());
-        record.is_some_and(|record| record.quarantine.is_some())
+        self.record_of(id).is_some_and(|record| record.quarantine.is_some())
     }
 
     /// Must it come to rest without a person? Only if `auto` may act, and somebody runs whose
@@ -430,10 +440,7 @@ impl World {
 
     /// Did its agent see this life of it in step with a master, before anything went wrong?
     fn seen_in_step(&self, id: Id, boot_id: &BootId) -> bool {
-        let key = key::instance(&service_name(id.service), &id.name());
-        let stands = self.store.kv.get(&key);
-        let record = stands.and_then(|entry| read::<InstanceRecord>(&entry.value).ok());
-        record.is_some_and(|record| {
+        self.record_of(id).is_some_and(|record| {
             record.in_step.as_ref() == Some(boot_id) && record.quarantine.is_none()
         })
     }
