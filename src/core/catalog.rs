@@ -103,6 +103,9 @@ pub struct ServiceView {
     pub unreadable: BTreeMap<Key, String>,
     /// When a beat naming the current term last came, on this agent's clock.
     pub beat_received: Time,
+    /// When everything was read anew and the holder's host had beaten meanwhile, on this agent's
+    /// clock: what its beats said, nobody here knows.
+    pub beat_missed: Time,
     /// When its master record, an instance or a request was last written or removed.
     pub changed: Revision,
 }
@@ -149,6 +152,9 @@ impl Catalog {
             view.beat_received = catalog.beat_came(name, new);
             if new.term() == old.term() {
                 view.beat_received = view.beat_received.max(old.beat_received);
+                let beat = |of: &Self| Some(of.beats.get(new.holder_host()?)?.beat.revision);
+                let missed = beat(&catalog) != beat(self);
+                view.beat_missed = if missed { now } else { old.beat_missed };
             }
             catalog.services.insert(name.clone(), Arc::new(view));
         }
@@ -484,6 +490,10 @@ impl ServiceView {
 
     fn term(&self) -> Option<Term> {
         self.master.as_ref().map(|at| at.record.term)
+    }
+
+    fn holder_host(&self) -> Option<&str> {
+        self.master.as_ref().map(|at| at.record.holder.host.as_str())
     }
 
     fn kept_by(&self, host: &str, term: Term) -> bool {

@@ -538,7 +538,7 @@ impl Hash for Machine {
         for (name, view) in catalog.services() {
             let host = view.master.as_ref().map(|at| at.record.holder.host.as_str());
             let beat = host.and_then(|host| catalog.beat(host)).map(|beat| beat.received);
-            (name, view.master_received, view.beat_received, beat).hash(state);
+            (name, view.master_received, view.beat_received, view.beat_missed, beat).hash(state);
         }
         (services, beats, &self.armed, &self.remembered, &self.node, out).hash(state);
     }

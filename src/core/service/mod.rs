@@ -520,7 +520,10 @@ impl Service {
     /// Another host has the term: did its beats run out?
     fn watch_lease(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
         let Some(wait) = lapse_wait(&at.record.promise) else { return };
-        let heard = cx.view.beat_received.max(cx.view.master_received).max(cx.doubted);
+        // A beat that was missed may have kept the term, even if the next one does not any more.
+        let view = cx.view;
+        let heard =
+            view.beat_received.max(view.beat_missed).max(view.master_received).max(cx.doubted);
         let due = heard + wait;
         let holder = &at.record.holder;
         if cx.now.time < due {

@@ -328,3 +328,40 @@ fn what_another_host_sees_stops_a_move_for_as_long_as_it_says_so() {
     world.run_for(Duration::from_secs(30));
     assert_eq!(world.open(), ["cache2"], "nobody says so any more\n{}", world.tell());
 }
+
+/// A beat that keeps the term comes while the watch is lost, and after it one that does not: who
+/// reads everything anew sees the second alone, and counts from then on.
+#[test]
+fn beats_that_were_missed_may_have_kept_the_term() {
+    let mut world = World::single_shared();
+    let host = HostName::new("db2").expect("a good name");
+    let mut record = world.master();
+    record.holder.host = host.clone();
+    record.holder.instance = instance("cache9");
+    world.put_record(key::master(&service()), &record);
+    let mut beat = BeatRecord {
+        format: FORMAT,
+        counter: 1,
+        start: "another".to_owned(),
+        keeps: BTreeMap::from([(service(), record.term)]),
+        vetoes: BTreeMap::new(),
+        sent: None,
+        unknown: serde_json::Map::new(),
+    };
+    world.put_record(key::beat(&host), &beat);
+    world.start_agent();
+    world.run_for(Duration::from_secs(3));
+    for keeps in [true, false] {
+        world.pass(Duration::from_millis(1500));
+        beat.counter += 1;
+        beat.keeps.retain(|_, _| keeps);
+        world.put_record(key::beat(&host), &beat);
+    }
+    world.pass(Duration::from_secs(1));
+    world.load_anew();
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.state(), MasterState::Serving, "judged too early\n{}", world.tell());
+    assert_eq!(world.named(), None, "nobody here saw a beat that keeps it");
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.master().term, Term(record.term.0 + 1), "{}", world.tell());
+}

@@ -115,15 +115,25 @@ impl World {
     pub(crate) fn boot_agent(&mut self) {
         self.machine = Machine::new();
         self.reload();
-        let entries = self.kv.entries().cloned().collect();
-        let (sent, revision) = (Time(self.clock), self.kv.revision());
-        self.step(Event::Loaded { sent, revision, entries });
+        self.load();
     }
 
     /// The same, until nothing is left to do.
     pub(crate) fn start_agent(&mut self) {
         self.boot_agent();
         self.drain();
+    }
+
+    /// The agent lost its watch with all that waits, and reads everything anew.
+    pub(crate) fn load_anew(&mut self) {
+        self.lose_events();
+        self.load();
+    }
+
+    fn load(&mut self) {
+        let entries = self.kv.entries().cloned().collect();
+        let (sent, revision) = (Time(self.clock), self.kv.revision());
+        self.step(Event::Loaded { sent, revision, entries });
     }
 
     /// The agent reads its configuration.
