@@ -51,7 +51,7 @@ impl World {
 
     /// What is true now, for rules that know nothing yet.
     fn tell_all(&mut self) {
-        let until = self.now + 2 * PAUSE;
+        let until = (self.now + 2 * PAUSE).max(self.store.slow_until).max(self.store.late_until);
         self.tell(Fact::Hindered { host: None, instance: None, until });
         for host in 0..self.hosts() {
             self.tell(Fact::Agent { host, running: false });

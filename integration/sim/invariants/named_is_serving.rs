@@ -19,6 +19,9 @@ pub(crate) struct NamedIsServing {
     lease: Micros,
     newest: BTreeMap<(usize, u64, usize), Term>,
     open: BTreeMap<Id, Term>,
+    /// When each was last closed.
+    closed: BTreeMap<Id, Micros>,
+    look: Micros,
     opened: BTreeSet<(Id, Term)>,
     states: BTreeMap<usize, (Term, &'static str)>,
 }
@@ -29,6 +32,8 @@ impl NamedIsServing {
             lease: layout.lease,
             newest: BTreeMap::new(),
             open: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            look: layout.look,
             opened: BTreeSet::new(),
             states: BTreeMap::new(),
         }
@@ -63,6 +68,7 @@ impl NamedIsServing {
     /// A term becomes serving: does its holder take writes?
     fn serving(
         &self,
+        at: Micros,
         service: usize,
         holder: Option<Id>,
         record: &MasterRecord,
@@ -73,7 +79,9 @@ impl NamedIsServing {
         let external = record.external.is_some();
         let adopted = self.states.get(&service).is_none_or(|(_, state)| *state == "unmanaged");
         let good = if adopted || external {
-            self.open.contains_key(&holder)
+            // It is taken as it was last looked at; an agent's double may have closed it since.
+            let closed = self.closed.get(&holder);
+            self.open.contains_key(&holder) || closed.is_some_and(|then| at < then + self.look)
         } else {
             self.opened.contains(&(holder, term))
         };
@@ -90,14 +98,16 @@ impl Invariant for NamedIsServing {
         &[Often::Named]
     }
 
-    fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {
+    fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
         match fact {
             Fact::Writable { instance, term, writable: true } => {
                 self.open.insert(*instance, *term);
                 self.opened.insert((*instance, *term));
             }
             Fact::Writable { instance, writable: false, .. } => {
-                self.open.remove(instance);
+                if self.open.remove(instance).is_some() {
+                    self.closed.insert(*instance, at);
+                }
             }
             Fact::Promoted { instance, term, .. } => {
                 self.opened.insert((*instance, *term));
@@ -107,7 +117,7 @@ impl Invariant for NamedIsServing {
                 let before = self.states.get(service).copied();
                 let holder = Id::named(*service, &record.holder.instance);
                 let judged = if record.state == MasterState::Serving && before != Some(now) {
-                    self.serving(*service, holder, record)
+                    self.serving(at, *service, holder, record)
                 } else {
                     Ok(())
                 };
@@ -182,6 +192,17 @@ mod tests {
             .is_err()
         );
         assert!(check([(1, named(2, 2)), (2, named(1, 1))]).is_err());
+    }
+
+    #[test]
+    fn an_adoption_goes_by_the_last_look_and_no_older_one() {
+        let writable = |writable| Fact::Writable { instance: r(2), term: Term(0), writable };
+        let serving = || master(2, 1, MasterState::Serving);
+        let look = layout().look;
+        let at = |then| [(1, writable(true)), (2, writable(false)), (then, serving())];
+        assert_eq!(check(at(1 + look)), Ok(()));
+        assert!(check(at(2 + look)).is_err());
+        assert!(check([(0, serving())]).is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ const OPEN: &str = "an instance came back taking writes, since its own file star
 /// What explains a breach of an instance that somebody opened.
 const HAND: &str = "a person opened an instance by hand";
 /// What explains a breach of an account that read-only does not bind.
-const ABOVE: &str = "an account above read-only wrote in spite of it";
+pub(super) const ABOVE: &str = "an account above read-only wrote in spite of it";
 /// What explains a breach on a host that stood still.
 const GUEST: &str = "a guest stood still and went on";
 
