@@ -197,8 +197,8 @@ mod tests {
     #[test]
     fn an_adoption_goes_by_the_last_look_and_no_older_one() {
         let writable = |writable| Fact::Writable { instance: r(2), term: Term(0), writable };
-        let serving = || master(2, 1, MasterState::Serving);
-        let look = layout().look;
+        let serving = || master(1, 2, MasterState::Serving);
+        let look = layout().look / MILLI;
         let at = |then| [(1, writable(true)), (2, writable(false)), (then, serving())];
         assert_eq!(check(at(1 + look)), Ok(()));
         assert!(check(at(2 + look)).is_err());
