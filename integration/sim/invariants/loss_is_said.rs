@@ -84,7 +84,7 @@ impl LossIsSaid {
         let holds: BTreeSet<u64> = holds.iter().copied().collect();
         let lost: Vec<&Write> =
             writes.iter().filter(|write| !holds.contains(&write.serial)).collect();
-        let Some(first) = lost.iter().find(|write| !write.above).or(lost.first()) else {
+        let Some(first) = lost.iter().find(|write| !write.above).or_else(|| lost.first()) else {
             return Ok(());
         };
         let text = format!(

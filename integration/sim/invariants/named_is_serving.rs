@@ -105,9 +105,8 @@ impl Invariant for NamedIsServing {
                 self.opened.insert((*instance, *term));
             }
             Fact::Writable { instance, writable: false, .. } => {
-                if self.open.remove(instance).is_some() {
-                    self.closed.insert(*instance, at);
-                }
+                let was_open = self.open.remove(instance);
+                self.closed.extend(was_open.map(|_| (*instance, at)));
             }
             Fact::Promoted { instance, term, .. } => {
                 self.opened.insert((*instance, *term));

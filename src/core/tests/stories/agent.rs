@@ -333,12 +333,9 @@ fn what_another_host_sees_stops_a_move_for_as_long_as_it_says_so() {
 /// reads everything anew sees the second alone, and counts from then on.
 #[test]
 fn beats_that_were_missed_may_have_kept_the_term() {
-    let mut world = World::single_shared();
-    let host = HostName::new("db2").expect("a good name");
-    let mut record = world.master();
-    record.holder.host = host.clone();
-    record.holder.instance = instance("cache9");
-    world.put_record(key::master(&service()), &record);
+    let mut world = World::held_elsewhere();
+    let record = world.master();
+    let host = record.holder.host.clone();
     let mut beat = BeatRecord {
         format: FORMAT,
         counter: 1,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sengu_core::kv::Key;
-use sengu_core::name::HostName;
 use sengu_core::policy::Failover;
 use sengu_core::record::{Ask, MasterState, key};
 
@@ -136,13 +135,11 @@ fn a_holder_that_cannot_read_its_own_beat_fences_in_time() {
 /// Another host's beat: that it cannot be read is no silence.
 #[test]
 fn a_beat_in_a_newer_format_is_no_silence() {
-    let mut world = World::single_shared();
-    let host = HostName::new("db2").expect("a good name");
-    let mut record = world.master();
-    record.holder.host = host.clone();
-    record.holder.instance = instance("cache9");
-    world.put_record(key::master(&service()), &record);
-    world.put(key::beat(&host), br#"{"format":2,"counter":1}"#.as_slice().into());
+    let mut world = World::held_elsewhere();
+    world.put(
+        key::beat(&world.master().holder.host),
+        br#"{"format":2,"counter":1}"#.as_slice().into(),
+    );
     world.start_agent();
     world.run_for(Duration::from_secs(20));
     assert_eq!(world.state(), MasterState::Serving, "{}", world.tell());

@@ -132,6 +132,17 @@ impl World {
         Self::serving(failover, 2)
     }
 
+    /// `cache1` alone under a shared store; `cache9` of host `db2` serves term 1; the agent has not
+    /// started.
+    pub(crate) fn held_elsewhere() -> Self {
+        let mut world = Self::single_shared();
+        let mut record = world.master();
+        record.holder.host = HostName::new("db2").expect("a good name");
+        record.holder.instance = instance("cache9");
+        world.put_record(key::master(&service()), &record);
+        world
+    }
+
     /// `cache1` alone under a shared store, serving term 1; the agent has not started.
     pub(crate) fn single_shared() -> Self {
         let master = Database::master(1, position("first", 100));
