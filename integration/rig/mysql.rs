@@ -179,7 +179,7 @@ impl Mysql {
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.process.signal(Signal::CONT);
+        self.process.resume();
     }
 
     /// Starts it again after its end, with what its disk has, and waits until it answers.
@@ -397,8 +397,8 @@ impl Server for Mysql {
         self.address
     }
 
-    fn exited(&self) -> bool {
-        self.exited()
+    fn process(&self) -> &Process {
+        &self.process
     }
 
     fn writable(&self) -> bool {
@@ -408,22 +408,6 @@ impl Server for Mysql {
     fn follows(&self, master: SocketAddr) -> bool {
         let link = self.link();
         link.is_some_and(|at| at.source == master.to_string() && at.receiving && at.applying)
-    }
-
-    fn kill(&self) {
-        self.kill();
-    }
-
-    fn stop(&self) {
-        self.stop();
-    }
-
-    fn resume(&self) {
-        self.resume();
-    }
-
-    fn supervise(&self, supervision: Supervision) {
-        self.supervise(supervision);
     }
 
     fn restart(&self) {

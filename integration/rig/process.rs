@@ -151,6 +151,11 @@ impl Process {
         super::soon(STOPS_WITHIN, || stands_still(pid).then_some(())).expect("it stands still");
     }
 
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Starts it again after its end, with what its disk has.
     pub fn restart(&self) {
         let mut child = locked(&self.shared.child);

@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use super::process::{Process, Supervision};
 use super::resp::{self, Reply, Resp};
 use super::scene::Server;
@@ -180,7 +178,7 @@ impl Redis {
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.process.signal(Signal::CONT);
+        self.process.resume();
     }
 
     /// Starts it again after its end, with what its disk has, and waits until it answers.
@@ -273,8 +271,8 @@ impl Server for Redis {
         self.address
     }
 
-    fn exited(&self) -> bool {
-        self.exited()
+    fn process(&self) -> &Process {
+        &self.process
     }
 
     fn writable(&self) -> bool {
@@ -283,22 +281,6 @@ impl Server for Redis {
 
     fn follows(&self, master: SocketAddr) -> bool {
         self.follows(master)
-    }
-
-    fn kill(&self) {
-        self.kill();
-    }
-
-    fn stop(&self) {
-        self.stop();
-    }
-
-    fn resume(&self) {
-        self.resume();
-    }
-
-    fn supervise(&self, supervision: Supervision) {
-        self.supervise(supervision);
     }
 
     fn restart(&self) {

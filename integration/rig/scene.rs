@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::agent::{Agent, Told};
 use super::place::Place;
-use super::process::Supervision;
+use super::process::{Process, Supervision};
 use super::writer::Writer;
 
 /// What a scene asks of a server.
@@ -20,20 +20,32 @@ pub trait Server {
     fn name(&self) -> &str;
     /// Where it listens.
     fn address(&self) -> SocketAddr;
+    /// Its process.
+    fn process(&self) -> &Process;
     /// Has its process exited?
-    fn exited(&self) -> bool;
+    fn exited(&self) -> bool {
+        self.process().exited()
+    }
     /// Does it answer, and take writes?
     fn writable(&self) -> bool;
     /// Is it a replica of that one, in step?
     fn follows(&self, master: SocketAddr) -> bool;
     /// SIGKILL. It is gone afterwards, unless a supervisor was faster.
-    fn kill(&self);
-    /// SIGSTOP.
-    fn stop(&self);
+    fn kill(&self) {
+        self.process().kill();
+    }
+    /// SIGSTOP; it stands still afterwards.
+    fn stop(&self) {
+        self.process().stop();
+    }
     /// SIGCONT.
-    fn resume(&self);
+    fn resume(&self) {
+        self.process().resume();
+    }
     /// What happens when its process ends.
-    fn supervise(&self, supervision: Supervision);
+    fn supervise(&self, supervision: Supervision) {
+        self.process().supervise(supervision);
+    }
     /// Starts it again after its end, with what its disk has, and waits until it answers.
     fn restart(&self);
     /// The serials of a writer, of the writes that are there.
