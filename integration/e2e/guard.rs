@@ -13,7 +13,7 @@ use integration::rig::child::Child;
 use integration::rig::hosts::{Host, Hosts, Settings};
 use integration::rig::trio::{self, MASTER, SERVICE, Trio};
 use integration::rig::writer::{assert_one_master_at_a_time, gap};
-use integration::rig::{Agent, Place, Supervision, Writer, until};
+use integration::rig::{Agent, Place, Supervision, Writer, until, wait};
 use rustix::process::Signal;
 
 use crate::{LATER, SOON};
@@ -122,6 +122,31 @@ fn a_master_whose_agent_is_stopped_is_fenced_by_the_guard_and_stays_so_when_it_g
     hosts.hosts[0].server.supervise(Supervision::Restart);
     hosts.hosts[0].agent.signal(Signal::CONT);
     until_it_follows(&hosts);
+}
+
+#[test]
+fn a_master_that_lost_its_agent_and_its_guard_goes_on_unnamed_until_an_agent_is_back() {
+    let (mut hosts, mut guard) = guarded();
+    let address = hosts.hosts[0].server.address;
+    let writer = Writer::pinned("pinned", address);
+    writer.until_acked_by(address, 50);
+    let term = hosts.term(&hosts.hosts[1]);
+    guard.kill();
+    hosts.hosts[0].agent.kill();
+    hosts.hosts[1].agent.until_name(MASTER, &[], LEASE + SOON);
+    // Nobody takes over what is seen to take writes.
+    assert!(wait::holds(LEASE, || hosts.writable() == [address]), "{:?}", hosts.writable());
+    let explained = hosts.hosts[1].agent.sengu(&["explain", SERVICE]).all();
+    assert!(explained.contains("still takes writes"), "{explained}");
+    hosts.hosts[0].agent.restart();
+    let reader = &hosts.hosts[1];
+    let named = integration::rig::soon(LATER * 2, || reader.agent.addresses(MASTER).pop());
+    let named = named.unwrap_or_else(|| panic!("nobody is named\n{}", reader.agent.tail()));
+    // Its lease was over: whoever serves now, serves under a later term.
+    assert!(hosts.term(reader) > term);
+    let mut masters = vec![address, hosts.with(named).server.address];
+    masters.dedup();
+    assert_one_master_at_a_time(&masters, &writer.end());
 }
 
 #[test]

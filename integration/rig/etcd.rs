@@ -163,6 +163,16 @@ impl Etcd {
         until("etcd has a leader again", Duration::from_secs(20), || self.leader());
     }
 
+    /// Starts all members again after all were killed, and waits until one of them leads.
+    ///
+    /// # Panics
+    /// If none does in time.
+    #[track_caller]
+    pub fn restart_all(&self) {
+        self.members.iter().for_each(Process::restart);
+        self.wait_led();
+    }
+
     /// Waits until another member than this one leads.
     ///
     /// # Panics
