@@ -190,8 +190,8 @@ impl<S: Member> Cluster<S> {
     }
 
     /// Who is master, if all is steady: every agent names the same one, it alone takes writes, all
-    /// others follow it, no agent has anything to say, and where nothing may be lost each copy is
-    /// known to hold everything.
+    /// others follow it and have applied all, no agent has anything to say, and where nothing may be
+    /// lost each copy is known to hold everything.
     ///
     /// # Errors
     /// With what is missing.
@@ -208,8 +208,14 @@ impl<S: Member> Cluster<S> {
             if writable != (node == master) {
                 return Err(format!("{name} takes writes: {writable}"));
             }
-            if node != master && !self.on(node, |server| server.follows(address)) {
+            if node == master {
+                continue;
+            }
+            if !self.on(node, |server| server.follows(address)) {
                 return Err(format!("{name} does not follow"));
+            }
+            if !self.on(node, |server| server.has_all_of(&self.nodes[master].server)) {
+                return Err(format!("{name} still applies what it received"));
             }
         }
         for node in &self.nodes {

@@ -33,8 +33,6 @@ pub trait Hosted: Server + Sized {
     fn clings(&self) -> Duration {
         Duration::ZERO
     }
-    /// Has it all that the other one has?
-    fn has_all_of(&self, other: &Self) -> bool;
 
     /// Checks that no two of them took writes in turns across a move: by what clients were told,
     /// and by the servers' own logs where they have any. `masters` is the order in which they were

@@ -131,11 +131,6 @@ impl Hosted for Redis {
         format!("kind = \"redis\"\n{}", settings.service)
     }
 
-    fn has_all_of(&self, other: &Self) -> bool {
-        let copied = self.info("slave_repl_offset");
-        !copied.is_empty() && copied == other.info("master_repl_offset")
-    }
-
     fn judge(_: &[&Self], masters: &[SocketAddr], told: &[Told]) {
         judge_acks(masters, told);
     }

@@ -627,8 +627,7 @@ pub(super) fn set_apart(
 
 /// A copy that does not apply what it received cannot be opened with it.
 fn unapplied(state: &InstanceState) -> Option<Unfit> {
-    let behind = !matches!(state.applied.covers(&state.received), Covering::Covers(_));
-    (state.applier_stopped && behind).then_some(Unfit::ApplierStopped)
+    (state.applier_stopped && state.unapplied().is_some()).then_some(Unfit::ApplierStopped)
 }
 
 impl Own {
