@@ -131,6 +131,11 @@ impl Hosted for Redis {
         format!("kind = \"redis\"\n{}", settings.service)
     }
 
+    fn instance(settings: &Settings, number: u8) -> String {
+        let lines = settings.instances.get(usize::from(number) - 1);
+        lines.cloned().unwrap_or_default()
+    }
+
     fn judge(_: &[&Self], masters: &[SocketAddr], told: &[Told]) {
         judge_acks(masters, told);
     }
