@@ -60,6 +60,8 @@ pub(crate) struct Agent {
     pub(crate) forsaken: u64,
     /// The highest revision that it has seen: what its folder remembers.
     pub(crate) highest: Revision,
+    /// The id of the store that it believes, once one has answered: its folder remembers it, too.
+    pub(crate) believes: Option<u64>,
     /// The master's place in the hosts file that it writes, of each service.
     pub(crate) file: BTreeMap<usize, usize>,
 }
@@ -145,6 +147,7 @@ impl Agent {
             forgotten: BTreeSet::new(),
             forsaken: 0,
             highest: 0,
+            believes: None,
             file: BTreeMap::new(),
         }
     }

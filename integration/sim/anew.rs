@@ -29,6 +29,7 @@ impl World {
             self.kill_agent(host, "stopped by a person");
             let agent = &mut self.agents[host];
             agent.highest = 0;
+            agent.believes = None;
             agent.forsaken = agent.lives;
             self.plan(PAUSE, Happening::AgentStart { host });
         }

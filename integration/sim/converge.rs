@@ -465,10 +465,19 @@ impl World {
             && !matches!(unfit, Some(Unfit::Syncing | Unfit::NeverSynced))
     }
 
+    /// Was it set back behind what another one holds of its own? A person gives it another number.
+    fn would_repeat(&self, db: usize) -> bool {
+        let held = |db: usize| self.state_of(db).map(|(state, _)| state.held().clone());
+        let Some(mine) = held(db) else { return false };
+        let others = self.of_service(self.databases[db].id.service);
+        others.into_iter().filter_map(held).any(|other| mine.would_repeat(&other).is_some())
+    }
+
     fn is_candidate(&self, db: usize, record: &MasterRecord) -> bool {
         let database = &self.databases[db];
         let Some(process) = &database.process else { return false };
         database.priority > 0
+            && !self.would_repeat(db)
             && self.unfit(database.id, record).is_none()
             && self.seen_in_step(database.id, &process.boot_id)
             && !record.failed.contains(&database.id.name())

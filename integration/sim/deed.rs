@@ -78,8 +78,8 @@ pub enum Deed {
     FullStore(Micros),
     /// The store forgets its past: who watches late must read everything again.
     Compaction,
-    /// The store is restored from a snapshot so old.
-    Restore(Micros),
+    /// The store is restored from a snapshot so old, under another id or under its own.
+    Restore(Micros, bool),
     /// A person gives all agents an empty store and adopts every service again.
     Anew,
     /// A host cannot reach the store.
@@ -234,7 +234,10 @@ impl fmt::Display for Deed {
             }
             Self::FullStore(span) => write!(f, "store is full for {}", Span(*span)),
             Self::Compaction => f.write_str("store forgets its past"),
-            Self::Restore(age) => write!(f, "store is restored to {} ago", Span(*age)),
+            Self::Restore(age, renamed) => {
+                let id = if *renamed { " under a new id" } else { "" };
+                write!(f, "store is restored to {} ago{id}", Span(*age))
+            }
             Self::CutStore(host, span) => {
                 write!(f, "{} loses the store for {}", Host(*host), Span(*span))
             }
@@ -349,7 +352,7 @@ impl Deed {
             Self::SlowStore(_) | Self::LateStore(..) => "slow store",
             Self::FullStore(_) => "full store",
             Self::Compaction => "compaction",
-            Self::Restore(_) => "restore",
+            Self::Restore(..) => "restore",
             Self::Anew => "empty store",
             Self::CutStore(..) => "store cut",
             Self::LateWatch(..) => "late watch",

@@ -13,6 +13,7 @@ use sengu_core::time::Time;
 use super::above::UNBOUND;
 use super::agent::{Pending, micros};
 use super::database::{Ask, Reply};
+use super::fact::Fact;
 use super::schedule::{MILLI, Micros};
 use super::world::{Happening, Life, World, say};
 
@@ -233,6 +234,12 @@ impl World {
     pub(crate) fn exit_arrives(&mut self, at: Life, db: usize, boot_id: BootId) {
         let Some(life) = self.life(at) else { return };
         life.seen.remove(&(db, boot_id.clone()));
+        // That tells it of the end of what it was fencing, too.
+        let decided = life.fences.values().filter_map(|fence| fence.over_with(db, &boot_id));
+        if let Some(decided) = decided.max() {
+            let instance = self.databases[db].id;
+            self.tell(Fact::Fenced { instance, decided });
+        }
         let instance = self.instance_id(db);
         self.push(at, Event::Exited { instance, boot_id });
         self.probe(at, db);

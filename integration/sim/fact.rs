@@ -61,6 +61,8 @@ pub(crate) struct Layout {
     pub(crate) files: BTreeSet<Id>,
     /// No request and no answer of the store is lost unless a deed says so.
     pub(crate) quiet: bool,
+    /// The longest that a fence may take.
+    pub(crate) fence: Micros,
     /// From the beginning of one look at an instance to the end of the next, at most.
     pub(crate) look: Micros,
     /// How long an agent may need to see and end what should not be, when nothing hinders it.
@@ -107,6 +109,13 @@ pub(crate) enum Fact {
         instance: Id,
         /// When it was decided.
         decided: Micros,
+    },
+    /// Somebody edited an instance's own file.
+    File {
+        /// Which instance.
+        instance: Id,
+        /// It starts it fenced from now on.
+        fenced: bool,
     },
     /// A process came to be.
     Started {
@@ -182,6 +191,8 @@ pub(crate) enum Fact {
         /// An agent with an instance of it runs and says something.
         said: bool,
     },
+    /// The store was set back and kept its id.
+    SetBack,
     /// A record was written again, and a field that its writer did not know is gone.
     Rewritten {
         /// Its key.

@@ -36,6 +36,13 @@ pub(crate) struct Fence {
     unbound: bool,
 }
 
+impl Fence {
+    /// When it was decided, if the end of this process is its end.
+    pub(crate) fn over_with(&self, db: usize, boot_id: &BootId) -> Option<Micros> {
+        (self.db == db && self.boot_id.as_ref() == Some(boot_id)).then_some(self.decided)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Origin {
     /// The loop asked.

@@ -85,6 +85,7 @@ pub(crate) fn lay_out(options: &Options, databases: &[Database]) -> Layout {
         lease: micros(longest),
         files: databases.iter().filter(|it| !it.starts_fenced).map(|it| it.id).collect(),
         quiet: options.lost_requests == 0 && options.lost_replies == 0,
+        fence: micros(options.fence()),
         look: micros(options.probe.0 + options.probe.1),
         patience,
     }

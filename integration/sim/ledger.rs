@@ -109,6 +109,15 @@ impl World {
                     self.tell(Fact::Final { instance, term, life, again });
                 }
             }
+            // Its agent has told all others of it again.
+            ("instances", Some(service), Some(_)) => {
+                let name = rest.split('/').nth(1).and_then(|name| InstanceName::new(name).ok());
+                if let Some(id) = name.and_then(|name| Id::named(service, &name))
+                    && !self.agents.iter().any(|agent| agent.forgotten.contains(&id))
+                {
+                    self.parted.remove(&id);
+                }
+            }
             ("history", Some(service), Some(value)) => {
                 let record = read::<HistoryRecord>(value).expect("agents write readable records");
                 let term = rest.rsplit('/').next().and_then(|term| term.parse().ok());

@@ -81,7 +81,6 @@ impl World {
             Mend::Guest(host) => self.guest_goes_on(host),
             Mend::Double => self.end_double(),
             Mend::Configuration(host, id) => {
-                self.parted.remove(&id);
                 if self.agents[host].forgotten.remove(&id) {
                     self.tell(Fact::Configured { instance: id, configured: true });
                     self.configure_again(host);

@@ -2,6 +2,9 @@
 //! that is set back and begun anew, another record format, files that end `loss = "none"`, a store
 //! whose every answer is late.
 //!
+//! A store that is set back gets another id, as the operations page asks; with limits it may keep its
+//! own.
+//!
 //! From streams of their own, and for one seed of four: what `storm.rs` draws stays as it was, so
 //! that a seed that somebody looks into tells the story that it told before, three times of four.
 
@@ -30,9 +33,9 @@ const SHARE: u64 = 250;
 const LATE_SHARE: u64 = 100;
 
 /// More deeds of a seed's world, by time.
-pub(crate) fn draw(options: &Options) -> Vec<(Micros, Deed)> {
+pub(crate) fn draw(options: &Options, limits: bool) -> Vec<(Micros, Deed)> {
     let mut deeds: Vec<_> = late(options).into_iter().collect();
-    deeds.extend(others(options));
+    deeds.extend(others(options, limits));
     deeds.sort_by_key(|(at, _)| *at);
     deeds
 }
@@ -49,7 +52,7 @@ fn late(options: &Options) -> Option<(Micros, Deed)> {
     (at < BEGIN + options.storm).then_some((at, Deed::LateStore(most, span)))
 }
 
-fn others(options: &Options) -> Vec<(Micros, Deed)> {
+fn others(options: &Options, limits: bool) -> Vec<(Micros, Deed)> {
     let random = &mut Random::stream(options.seed, "more deeds");
     let kinds = kinds(options);
     if !random.permille(SHARE) || kinds.is_empty() {
@@ -60,7 +63,7 @@ fn others(options: &Options) -> Vec<(Micros, Deed)> {
     let times = if kind == Kind::SetBack { 1 } else { random.between(1, 4) };
     for _ in 0..times {
         let at = BEGIN + random.between(5 * SECOND, options.storm.saturating_sub(40 * SECOND));
-        add(kind, random, options, at, &mut deeds);
+        add(kind, random, options, (at, limits), &mut deeds);
     }
     deeds.retain(|(at, _)| *at < BEGIN + options.storm);
     deeds.sort_by_key(|(at, _)| *at);
@@ -89,7 +92,7 @@ fn add(
     kind: Kind,
     random: &mut Random,
     options: &Options,
-    at: Micros,
+    (at, limits): (Micros, bool),
     deeds: &mut Vec<(Micros, Deed)>,
 ) {
     let host = random.index(options.hosts);
@@ -109,7 +112,8 @@ fn add(
         Kind::SetBack => {
             let age = round(random.between(5 * SECOND, 60 * SECOND));
             let later = random.between(2 * SECOND, 15 * SECOND);
-            deeds.push((at, Deed::Restore(age)));
+            let renamed = !(limits && random.permille(500));
+            deeds.push((at, Deed::Restore(age, renamed)));
             deeds.push((at + later, Deed::Anew));
         }
         Kind::Format => {
@@ -139,7 +143,7 @@ mod tests {
         let mut kinds = BTreeSet::new();
         let mut seeds = 0;
         for seed in 0..600 {
-            let drawn = draw(&Options::draw(seed));
+            let drawn = draw(&Options::draw(seed), false);
             seeds += u64::from(!drawn.is_empty());
             for (_, deed) in drawn {
                 kinds.insert(deed.kind());

@@ -23,7 +23,7 @@ impl Plan {
     pub fn draw(seed: u64, limits: bool) -> Self {
         let options = Options::draw(seed);
         let mut deeds = storm::draw(&options, limits);
-        deeds.extend(more::draw(&options));
+        deeds.extend(more::draw(&options, limits));
         deeds.sort_by_key(|(at, _)| *at);
         Self { options, deeds }
     }

@@ -151,6 +151,20 @@ impl Sql {
         self.received.get(&entry.server).is_some_and(|number| *number >= entry.number)
     }
 
+    /// `gtid_strict_mode`: MariaDB's applier stops (error 1950) at a number that its domain has
+    /// passed by a transaction of somebody else.
+    fn stops_at(&self, entry: &Entry) -> bool {
+        self.family == Family::Mariadb
+            && self.applied.values().any(|number| *number >= entry.number)
+    }
+
+    /// What its applier says, if it stopped by itself.
+    fn trouble(&self) -> Option<String> {
+        let entry = self.relay.first().filter(|entry| self.stops_at(entry))?;
+        let (server, number) = (number_of(entry.server), entry.number);
+        Some(format!("the applier stopped: 0-{server}-{number} is out of order (1950)"))
+    }
+
     fn apply(&mut self, entry: Entry) {
         self.applied.insert(entry.server, entry.number);
         let received = self.received.entry(entry.server).or_insert(0);
@@ -190,7 +204,7 @@ impl super::database::Process {
             never_synced: false,
             received: sql.position(&sql.received),
             applied: sql.position(&sql.applied),
-            trouble: None,
+            trouble: sql.trouble(),
             applier_stopped: at < sql.applier_stopped_until,
             semi_sync: Some(SemiSync {
                 awaits: sql.awaits,
@@ -380,7 +394,13 @@ impl World {
         if now < sql.applier_stopped_until || process.stopped {
             return;
         }
-        for entry in std::mem::take(&mut sql.relay) {
+        let relay = std::mem::take(&mut sql.relay);
+        let mut entries = relay.into_iter();
+        while let Some(entry) = entries.next() {
+            if sql.stops_at(&entry) {
+                sql.relay = std::iter::once(entry).chain(entries).collect();
+                return;
+            }
             sql.apply(entry);
             process.copy.data.push(entry.serial);
             database.log.push(entry);

@@ -25,6 +25,8 @@ use super::world::{Happening, Life, World, say};
 pub(crate) struct Store {
     /// Its data.
     pub(crate) kv: Kv,
+    /// Its id: a restore may give it another one.
+    pub(crate) id: u64,
     /// Answers nobody until then.
     pub(crate) away_until: Micros,
     /// Is slow until then.
@@ -169,6 +171,9 @@ impl World {
 
     /// Brings an agent's view up to a revision.
     fn bring(&mut self, at: Life, revision: Revision) {
+        if self.agents[at.host].believes.is_some_and(|id| id != self.store.id) {
+            return;
+        }
         let Some(life) = self.agents[at.host].life.as_mut() else { return };
         if !life.watching || life.view >= revision {
             return;
@@ -189,7 +194,11 @@ impl World {
         if self.life(at).is_none() || !self.reaches_store(self.place(at.host)) {
             return;
         }
-        // A store that was set back is not believed, whatever it says.
+        // Another store is not believed, nor is one that was set back, whatever it says.
+        let id = self.store.id;
+        if *self.agents[at.host].believes.get_or_insert(id) != id {
+            return;
+        }
         let highest = &mut self.agents[at.host].highest;
         let revision = match &answer {
             Answer::Refused(..) => *highest,
@@ -285,13 +294,22 @@ impl World {
     }
 
     /// The store is set back to a snapshot so old, if one is that old.
-    pub(crate) fn restore_store(&mut self, age: Micros) {
+    ///
+    /// Under its old id an agent believes it that hung, or was away, while what is lost was written,
+    /// or whose first answer comes when others' beats have brought it beyond what it had seen: the
+    /// limit that the operations page tells.
+    pub(crate) fn restore_store(&mut self, age: Micros, renamed: bool) {
         let Some(then) = self.now.checked_sub(age) else { return };
         let found = self.store.snapshots.iter().rev().find(|(at, _)| *at <= then);
         if let Some((_, kv)) = found {
             self.store.kv = kv.clone();
             self.restored = true;
             let revision = self.store.kv.revision();
+            if renamed {
+                self.store.id += 1;
+            } else {
+                self.tell(Fact::SetBack);
+            }
             say!(self, "the store is at revision {revision} again");
         }
     }

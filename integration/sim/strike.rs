@@ -31,7 +31,7 @@ impl World {
             }
             Deed::FullStore(span) => self.store.full_until = self.now + span,
             Deed::Compaction => self.compact(),
-            Deed::Restore(age) => self.restore_store(*age),
+            Deed::Restore(age, renamed) => self.restore_store(*age, *renamed),
             Deed::Anew => self.begin_anew(),
             Deed::CutStore(host, span) => self.cut_store(*host, *span),
             Deed::LateWatch(host, late, span) => {
@@ -108,7 +108,7 @@ impl World {
             | Deed::SlowStore(span)
             | Deed::LateStore(_, span)
             | Deed::FullStore(span) => (None, None, *span),
-            Deed::Restore(_) => (None, None, 1000 * SECOND),
+            Deed::Restore(..) => (None, None, 1000 * SECOND),
             Deed::LateWatch(host, late, span) => (Some(*host), None, span + late),
             Deed::LostWatch(host)
             | Deed::JumpClock(host, _)
@@ -167,7 +167,10 @@ impl World {
             Deed::Branch(id, span) => self.prepare_branch(self.index_of(*id), *span),
             Deed::Renumber(id) => self.renumber(self.index_of(*id)),
             Deed::Tool(id) => self.move_by_tool(*id),
-            Deed::Edit(id, fenced) => self.database_mut(*id).starts_fenced = *fenced,
+            Deed::Edit(id, fenced) => {
+                self.database_mut(*id).starts_fenced = *fenced;
+                self.tell(Fact::File { instance: *id, fenced: *fenced });
+            }
             Deed::Forget(id, span) => self.forget(*id, *span),
             Deed::Open(id) => {
                 let db = self.index_of(*id);
@@ -309,6 +312,7 @@ impl World {
         let remembered = self.agents[host].remembered.clone();
         self.agents[double].remembered = remembered;
         self.agents[double].highest = self.agents[host].highest;
+        self.agents[double].believes = self.agents[host].believes;
         if self.agents[host].version == Version::Format {
             self.agents[double].version = Version::Format;
         }

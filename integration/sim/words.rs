@@ -77,12 +77,16 @@ fn store(words: &[&str]) -> Result<Deed, String> {
         ["member", host, "dies", "for", n, unit] => {
             Ok(Deed::LoseMember(host_of(host)?, span(n, unit)?))
         }
-        ["is", "restored", "to", n, unit, "ago"] => Ok(Deed::Restore(span(n, unit)?)),
+        ["is", "restored", "to", n, unit, "ago"] => Ok(Deed::Restore(span(n, unit)?, false)),
+        ["is", "restored", "to", n, unit, "ago", "under", "a", "new", "id"] => {
+            Ok(Deed::Restore(span(n, unit)?, true))
+        }
         other => Err(unknown(
             "the store",
             other,
             "`elects for 2 s`, `is slow for 5 s`, `takes up to 2 s to answer for 40 s`, `is \
-             full for 5 s`, `forgets its past`, `is restored to 10 s ago`, `member h1 dies for 5 s`",
+             full for 5 s`, `forgets its past`, `is restored to 10 s ago [under a new id]`, `member h1 \
+             dies for 5 s`",
         )),
     }
 }
@@ -274,7 +278,8 @@ mod tests {
             Deed::SlowStore(s + 500 * MILLI),
             Deed::FullStore(s),
             Deed::Compaction,
-            Deed::Restore(10 * s),
+            Deed::Restore(10 * s, false),
+            Deed::Restore(10 * s, true),
             Deed::Anew,
             Deed::CutStore(0, 300 * MILLI),
             Deed::LateWatch(1, 800 * MILLI, 4 * s),

@@ -463,7 +463,8 @@ impl World {
             Happening::ProcessEnd { db, life, back } => {
                 if self.databases[db].life(life).is_some() {
                     self.end_process(db, "it was told to");
-                    self.plan_restart(db, back);
+                    // What was mended meanwhile is started again soon.
+                    self.plan_restart(db, if self.calm { Back::Somehow } else { back });
                 }
             }
             other => unreachable!("{other:?} is no database's"),
@@ -501,7 +502,7 @@ impl World {
         for (at, deed) in deeds {
             let index = self.deeds.len();
             self.deeds.push(deed.clone());
-            self.restores |= matches!(deed, Deed::Restore(_));
+            self.restores |= matches!(deed, Deed::Restore(..));
             self.schedule.plan((*at).max(self.now), Happening::Deed { index });
         }
     }

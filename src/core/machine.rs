@@ -254,6 +254,7 @@ impl Machine {
             beats: &mut beats,
             out: &mut out,
             trusted: false,
+            remembered: false,
             steady: now.time,
             doubted: self.doubted,
         };
@@ -412,6 +413,7 @@ impl Machine {
             beats: &mut self.beats,
             out: &mut self.out,
             trusted: self.loaded && answered,
+            remembered: self.remembered.contains(name),
             steady,
             doubted: self.doubted,
         };

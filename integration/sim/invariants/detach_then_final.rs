@@ -6,16 +6,29 @@ use std::collections::BTreeMap;
 
 use sengu_core::name::Term;
 
-use super::super::fact::{Fact, Id};
-use super::super::schedule::Micros;
+use super::super::fact::{Fact, Id, Layout};
+use super::super::schedule::{Micros, SECOND};
 use super::{Breach, Invariant, Often};
 
 /// The copies that have given a final and follow nobody newer yet.
-#[derive(Default)]
 pub(crate) struct DetachThenFinal {
     finals: BTreeMap<Id, (Term, u64)>,
+    /// When a person's hand last pointed each somewhere.
+    hands: BTreeMap<Id, Micros>,
+    /// So long a final may be on its way after the last look before it.
+    unseen: Micros,
     /// The newest term that each instance held.
     held: BTreeMap<Id, Term>,
+}
+
+/// A txn is given up after so long, and may be done until then.
+const TXN: Micros = 5 * SECOND;
+
+impl DetachThenFinal {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        let unseen = layout.look + TXN;
+        Self { finals: BTreeMap::new(), hands: BTreeMap::new(), unseen, held: BTreeMap::new() }
+    }
 }
 
 impl Invariant for DetachThenFinal {
@@ -27,7 +40,7 @@ impl Invariant for DetachThenFinal {
         &[Often::Received]
     }
 
-    fn take(&mut self, _at: Micros, fact: &Fact) -> Result<(), Breach> {
+    fn take(&mut self, at: Micros, fact: &Fact) -> Result<(), Breach> {
         match fact {
             Fact::Master { service, record: Some(record) } => {
                 if let Some(holder) = Id::named(*service, &record.holder.instance) {
@@ -40,7 +53,11 @@ impl Invariant for DetachThenFinal {
                 )));
             }
             Fact::Final { instance, term, life, again: false } => {
-                self.finals.insert(*instance, (*term, *life));
+                // A hand that points it elsewhere between the last look and the final is seen later.
+                let hand = self.hands.get(instance).is_some_and(|hand| at < *hand + self.unseen);
+                if !hand {
+                    self.finals.insert(*instance, (*term, *life));
+                }
             }
             Fact::Followed { instance, source: Some(source) } => {
                 let given = self.finals.get(instance).map(|(term, _)| *term);
@@ -48,9 +65,11 @@ impl Invariant for DetachThenFinal {
                     self.finals.remove(instance);
                 }
             }
-            Fact::Promoted { instance, .. }
-            | Fact::Exited { instance }
-            | Fact::Hand { instance, .. } => {
+            Fact::Hand { instance, .. } => {
+                self.hands.insert(*instance, at);
+                self.finals.remove(instance);
+            }
+            Fact::Promoted { instance, .. } | Fact::Exited { instance } => {
                 self.finals.remove(instance);
             }
             Fact::Received { instance, life } => {
@@ -82,7 +101,7 @@ mod tests {
     const RECEIVED: Fact = Fact::Received { instance: Id { service: 0, number: 1 }, life: 7 };
 
     fn check(history: impl IntoIterator<Item = (Micros, Fact)>) -> Result<(), Breach> {
-        feed(DetachThenFinal::default(), history)
+        feed(DetachThenFinal::new(&layout()), history)
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct FenceInTime {
     watched: Watched,
     /// Whom its agent may not signal, until when.
     unkillable: BTreeMap<Id, Micros>,
+    /// The longest that a fence may take.
+    budget: Micros,
 }
 
 /// What explains a fence whose last rung was taken away.
@@ -36,6 +38,7 @@ impl FenceInTime {
             records: BTreeMap::new(),
             watched: Watched::new(layout),
             unkillable: BTreeMap::new(),
+            budget: layout.fence,
         }
     }
 
@@ -51,7 +54,8 @@ impl FenceInTime {
         if self.open.get(&id) != Some(&term) || !self.promised(id, term) {
             return Ok(());
         }
-        let kept = self.unkillable.get(&id).is_some_and(|until| deadline <= *until);
+        // At any time of the fence's budget: its last rung comes once.
+        let kept = self.unkillable.get(&id).is_some_and(|until| deadline <= *until + self.budget);
         Err(Breach {
             limit: self.watched.limit(at, id).or_else(|| kept.then_some(KEPT)),
             text: format!(

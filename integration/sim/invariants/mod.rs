@@ -136,7 +136,7 @@ impl Judges {
             Box::new(starts_fenced::StartsFenced::new(layout)),
             Box::new(named_is_serving::NamedIsServing::new(layout)),
             Box::new(proven_before_promoted::ProvenBeforePromoted::new(layout)),
-            Box::new(detach_then_final::DetachThenFinal::default()),
+            Box::new(detach_then_final::DetachThenFinal::new(layout)),
             Box::new(nothing_older_runs::NothingOlderRuns::default()),
             Box::new(planned_loses_nothing::PlannedLosesNothing::default()),
             Box::new(loss_is_said::LossIsSaid::default()),
@@ -224,6 +224,7 @@ pub(crate) mod tests {
             lease: 4 * SECOND,
             files: std::collections::BTreeSet::from([r(3)]),
             quiet: true,
+            fence: SECOND / 2,
             look: SECOND,
             patience: 3 * SECOND,
         }

@@ -37,6 +37,8 @@ pub(crate) struct NoNeedlessMove {
     stopped: BTreeSet<Id>,
     /// When each process was last stopped, and until when.
     stops: BTreeMap<Id, (Micros, Micros)>,
+    /// The same of the process before.
+    stops_before: BTreeMap<Id, (Micros, Micros)>,
     /// Until when each process last hung.
     hung: BTreeMap<Id, Micros>,
     /// When the last fence of each that is done was decided.
@@ -61,6 +63,7 @@ impl NoNeedlessMove {
             outdated: BTreeSet::new(),
             stopped: BTreeSet::new(),
             stops: BTreeMap::new(),
+            stops_before: BTreeMap::new(),
             hung: BTreeMap::new(),
             fenced: BTreeMap::new(),
             exits: BTreeMap::new(),
@@ -117,6 +120,11 @@ impl NoNeedlessMove {
                 }
                 self.stopped.remove(&instance);
                 self.goes_on(at, instance);
+                if matches!(fact, Fact::Started { .. })
+                    && let Some(stop) = self.stops.remove(&instance)
+                {
+                    self.stops_before.insert(instance, stop);
+                }
                 later(&mut self.instances, instance, at);
             }
             Fact::Hand { instance, .. } => {
@@ -165,7 +173,9 @@ impl NoNeedlessMove {
     /// A fence is done. One that was decided after another had ended the process ended nothing of
     /// it: that end was decided before, however late the store hears of it.
     fn fence(&mut self, id: Id, decided: Micros) {
-        let since = self.stops.get(&id).map_or(Micros::MAX, |(since, _)| *since);
+        let stops = [self.stops_before.get(&id), self.stops.get(&id)];
+        let since = stops.into_iter().flatten().map(|(since, _)| *since).min();
+        let since = since.unwrap_or(Micros::MAX);
         let before = self.fenced.get(&id).copied().filter(|before| *before >= since);
         let over = self
             .exits
@@ -180,14 +190,20 @@ impl NoNeedlessMove {
     fn hung(&self, at: Micros, service: usize, new: &MasterRecord) -> Result<(), Breach> {
         let MasterState::Vacant { cause: Cause::Hung, .. } = new.state else { return Ok(()) };
         let Some(holder) = Id::named(service, &new.holder.instance) else { return Ok(()) };
-        let (since, end) = self.stops.get(&holder).copied().unwrap_or((at, at));
-        let decided = self.fenced.get(&holder).copied().filter(|decided| *decided >= since);
-        let at = decided.unwrap_or(at);
-        let stood = if at <= end { at.saturating_sub(since) } else { 0 };
+        let decided = self.fenced.get(&holder).copied();
+        // The store may hear of it when another process stands there, and stands still, too.
+        let stops = [self.stops_before.get(&holder), self.stops.get(&holder)].into_iter().flatten();
+        let moment = |since: Micros| decided.filter(|decided| *decided >= since).unwrap_or(at);
+        let stood = |(since, end): &(Micros, Micros)| {
+            let at = moment(*since);
+            if at <= *end { at.saturating_sub(*since) } else { 0 }
+        };
+        let stood = stops.clone().map(stood).max().unwrap_or(0);
+        let decided = stops.map(|(since, _)| moment(*since)).min().unwrap_or(at);
         let woke = self
             .hung
             .get(&holder)
-            .is_some_and(|end| (*end..=*end + self.layout.look).contains(&at));
+            .is_some_and(|end| (*end..=*end + self.layout.look).contains(&decided));
         if stood >= HUNG || woke {
             return Ok(());
         }

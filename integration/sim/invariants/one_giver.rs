@@ -13,6 +13,7 @@ use sengu_core::record::{Cause, MasterRecord, MasterState, Promise};
 
 use super::super::fact::{Fact, Layout};
 use super::super::schedule::{MILLI, Micros};
+use super::watched::KEPT_ID;
 use super::{Breach, Invariant, Often};
 
 /// The last record of each service, and the last beat of its term.
@@ -21,11 +22,18 @@ pub(crate) struct OneGiver {
     /// Commit of the later of the record that began the term and its last beat.
     kept: BTreeMap<usize, Micros>,
     holders: BTreeMap<(usize, Term), String>,
+    /// The store was set back under its old id, and an agent believes it.
+    set_back: bool,
 }
 
 impl OneGiver {
     pub(crate) fn new(_layout: &Layout) -> Self {
-        Self { last: BTreeMap::new(), kept: BTreeMap::new(), holders: BTreeMap::new() }
+        Self {
+            last: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            set_back: false,
+        }
     }
 
     fn judge(&mut self, at: Micros, service: usize, new: &MasterRecord) -> Result<(), String> {
@@ -140,12 +148,17 @@ impl Invariant for OneGiver {
                     self.kept.insert(*service, at);
                 }
                 self.last.insert(*service, Rc::clone(new));
-                judged.map_err(Breach::firm)
+                let limit = self.set_back.then_some(KEPT_ID);
+                judged.map_err(|text| Breach { limit, text })
             }
             Fact::Beat { service, term } => {
                 if self.last.get(service).is_some_and(|last| last.term == *term) {
                     self.kept.insert(*service, at);
                 }
+                Ok(())
+            }
+            Fact::SetBack => {
+                self.set_back = true;
                 Ok(())
             }
             _ => Ok(()),
@@ -210,6 +223,22 @@ mod tests {
         assert!(check(early).expect_err("early").contains("lapsed 3900 ms after"));
         let revived = [(0, serving()), (5000, lapsed()), (5100, serving())];
         assert!(check(revived).expect_err("revived").contains("from lapsed to serving"));
+    }
+
+    #[test]
+    fn a_term_given_twice_after_a_store_was_set_back_under_its_id_is_told_apart() {
+        let vacant = || master(1, 1, VACANT);
+        let history = |between: Option<Fact>| {
+            let before = [(0, master(1, 1, MasterState::Serving)), (1, vacant())];
+            let lost = [(2, master(2, 2, TAKEN))];
+            let after = [(5, master(2, 1, TAKEN))];
+            before.into_iter().chain(lost).chain(between.map(|fact| (4, fact))).chain(after)
+        };
+        let limit = |between| {
+            feed(OneGiver::new(&layout()), history(between)).expect_err("given twice").limit
+        };
+        assert_eq!(limit(Some(Fact::SetBack)), Some(KEPT_ID));
+        assert_eq!(limit(None), None);
     }
 
     #[test]

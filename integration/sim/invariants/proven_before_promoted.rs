@@ -22,7 +22,7 @@ pub(crate) struct ProvenBeforePromoted {
     exited: BTreeMap<usize, Id>,
     /// Counted as stopped for good because it had exited, and another took its place.
     counted: BTreeSet<Id>,
-    /// Instances whose own file starts them open.
+    /// Instances whose own file starts them open, since the beginning.
     files: BTreeSet<Id>,
     watched: Watched,
 }
@@ -71,6 +71,10 @@ impl Invariant for ProvenBeforePromoted {
                     "{instance} came back taking writes, as its own file starts it, after its \
                      exit had counted as a fence"
                 )));
+            }
+            // What somebody edits later is not what its agent went by.
+            Fact::File { instance, fenced: true } => {
+                self.files.remove(&instance);
             }
             Fact::Writable { instance, term, writable: true } => {
                 self.open.insert(instance, term);

@@ -18,6 +18,8 @@ const OPEN: &str = "an instance came back taking writes, since its own file star
 const HAND: &str = "a person opened an instance by hand";
 /// What explains a breach of an account that read-only does not bind.
 pub(super) const ABOVE: &str = "an account above read-only wrote in spite of it";
+/// What explains a breach where a store that was set back was believed.
+pub(super) const KEPT_ID: &str = "the store was set back and kept its id";
 /// What explains a breach on a host that stood still.
 const GUEST: &str = "a guest stood still and went on";
 

@@ -192,6 +192,7 @@ impl Machine {
                 beats: &mut self.beats,
                 out: &mut self.out,
                 trusted: false,
+                remembered: false,
                 steady: now.time,
                 doubted: self.doubted,
             };

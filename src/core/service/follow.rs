@@ -67,10 +67,14 @@ impl Service {
         let Some(state) = own.state() else { return Must::Nothing };
         let (source, link_up, empty) = (state.source, state.link_up, state.never_synced);
         let closed = !state.writable && !own.busy();
-        let held = state.held().clone();
+        let (held, applied) = (state.held().clone(), state.applied.clone());
         let proven = at.record.origins.last().is_some_and(|origin| held.part_of(origin));
         let transactions = !matches!(held, Position::Redis(_));
-        let strays = if proven || (empty && !transactions) { None } else { self.strays(at, &held) };
+        let strays = if proven || (empty && !transactions) {
+            None
+        } else {
+            self.strays(at, &held, &applied)
+        };
         self.keep_strays(cx, name, strays.as_deref().filter(|_| transactions));
         if source == Some(master.address) {
             if !link_up {
@@ -133,12 +137,18 @@ impl Service {
 
     /// What a copy here holds that the master is not known to hold. A person may have applied on
     /// the master what only the copy had: the master's own position, where it is here, counts.
-    fn strays(&self, at: &At<MasterRecord>, held: &Position) -> Option<String> {
+    ///
+    /// What is received and not applied proves nothing of what came before it: a server in strict
+    /// mode takes what it will never apply behind a transaction of its own.
+    fn strays(&self, at: &At<MasterRecord>, held: &Position, applied: &Position) -> Option<String> {
         if matches!(held, Position::Redis(_)) {
             return Some(held.to_string());
         }
         let master = self.own.get(&at.record.holder.instance).and_then(Own::state);
-        if master.is_some_and(|master| matches!(master.held().covers(held), Covering::Covers(_))) {
+        let has = |master: &InstanceState, of: &Position| {
+            matches!(master.held().covers(of), Covering::Covers(_))
+        };
+        if master.is_some_and(|master| has(master, held) && has(master, applied)) {
             return None;
         }
         let origins: Vec<Position> = at.record.origins.last().cloned().into_iter().collect();

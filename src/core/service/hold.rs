@@ -123,7 +123,9 @@ impl Service {
         if own.is_fenced() || own.closed >= CLOSED_LOOKS {
             // What was seen before the record came says nothing about it: another agent of this
             // host may have opened it since.
-            if !own.seen_since(cx.view.master_received) && own.failing.is_none() {
+            let received = cx.view.master_received;
+            let failed = own.failing.as_ref().is_some_and(|failing| failing.last >= received);
+            if !own.seen_since(received) && !failed {
                 self.doing = Some(format!("looking at {name} once more"));
                 own.observe(cx, &name);
                 return;

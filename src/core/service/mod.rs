@@ -63,6 +63,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) out: &'a mut Out,
     /// The store answered lately: what this agent sees of others may be judged.
     pub(crate) trusted: bool,
+    /// The service was held when its record was last read, in this life of the agent or before.
+    pub(crate) remembered: bool,
     /// Since when it answers in time for a beat to count; now: it does not.
     pub(crate) steady: Time,
     /// What was seen before is old: the loop was late, or a clock jumped.
@@ -335,14 +337,19 @@ impl Service {
                 .is_some_and(|own| own.fired != Some(record.term))
     }
 
-    /// Without an answer of the store, everything held here is fenced.
+    /// Without an answer of the store, everything held here is fenced; also what this life of the
+    /// agent has never seen and what stays silent: on waking it may take writes.
     pub(crate) fn fence_unanswered(&mut self, cx: &mut Cx<'_>) {
         if cx.settings.policy.failover == crate::policy::Failover::External {
             return; // Nothing of it was ever this agent's to close.
         }
         let kill = cx.settings.policy.kill;
+        let patience = cx.config.judge.lease() / 2;
         for (name, own) in &mut self.own {
-            if own.writable() {
+            let silent = own.never_seen_and_silent();
+            if let Some(since) = silent.filter(|since| cx.now.time < *since + patience) {
+                cx.out.wake(since + patience);
+            } else if own.writable() || silent.is_some() {
                 own.start_fence(cx, name, Term(0), kill);
             }
         }
@@ -417,7 +424,7 @@ impl Service {
         let key = key::master(cx.name);
         let why = cx.view.unreadable.get(&key).cloned().unwrap_or_default();
         self.refuse(format!("record {key} cannot be read: {why}"));
-        let held = cx.view.managed() || cx.config.remembered.contains(cx.name);
+        let held = cx.view.managed() || cx.remembered;
         if held && matches!(cx.config.judge, Judge::Shared { .. }) {
             self.fence_unanswered(cx);
         }

@@ -391,6 +391,11 @@ impl Own {
         self.failing.as_ref().filter(|failing| idle && failing.silent)
     }
 
+    /// Since when a process that this life of the agent never got a word from has been silent.
+    pub(crate) fn never_seen_and_silent(&self) -> Option<Time> {
+        self.seems_hung().filter(|_| self.known.is_none()).map(|failing| failing.since)
+    }
+
     /// Asks for the look that decides whether it hangs, when it is time for it.
     pub(crate) fn look_whether_hung(
         &self,

@@ -1,5 +1,7 @@
 //! What `status` and `explain` print of a service, made from the same facts as decisions.
 
+use std::time::Duration;
+
 use crate::candidate::{Copy, Refusal, Terms, rank};
 use crate::catalog::{At, Catalog, Named, ServiceView};
 use crate::name::{InstanceName, ServiceName};
@@ -15,6 +17,9 @@ use super::request::unprepared;
 
 /// So long after a move copies without a link are no problem yet, in milliseconds.
 const SETTLE: i64 = 10_000;
+
+/// A write without an answer for so long is told.
+const UNANSWERED: Duration = Duration::from_secs(1);
 
 /// One service at one moment.
 pub(crate) fn report(
@@ -62,7 +67,10 @@ pub(crate) fn report(
         problems,
         refusals,
         ranking,
-        doing: service.and_then(|service| service.doing.clone()).or(settling),
+        doing: service
+            .and_then(|service| service.doing.clone())
+            .or(settling)
+            .or_else(|| unanswered(service?, now)),
         requests: view
             .requests
             .iter()
@@ -153,6 +161,14 @@ fn settling(view: &ServiceView, now: Now) -> Option<String> {
         .collect();
     (fresh && !copies.is_empty())
         .then(|| format!("{} turning to {}", copies.join(", "), record.holder.instance))
+}
+
+/// What this service wrote has no answer of the store yet: until it has, or the deadline of that
+/// write is over, the next thing is not begun.
+fn unanswered(service: &Service, now: Now) -> Option<String> {
+    let waited = now.time.since(service.writing_since);
+    (service.writing.is_some() && waited >= UNANSWERED)
+        .then(|| format!("waiting for the store's answer to a write for {} s", waited.as_secs()))
 }
 
 /// Accounts that read-only does not bind: a fence ends the process of their server.

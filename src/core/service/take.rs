@@ -441,6 +441,12 @@ impl Service {
         story: &Story,
         when: Vec<Compare>,
     ) {
+        // Who slept, or was cut off, asks first: the store may be another one by now.
+        if matches!(cx.config.judge, Judge::Shared { .. }) && !cx.trusted {
+            let text = "this agent has no fresh answer of the store and takes no term";
+            self.refuse(text.to_owned());
+            return;
+        }
         let state = MasterState::Taken { cause: story.cause.clone() };
         self.start_term(cx, Some(at), name, state, story, when, Vec::new());
     }

@@ -99,6 +99,41 @@ fn a_service_whose_term_cannot_be_read_is_not_forgotten() {
     assert!(refuses(&world), "{:?}", world.refusals());
 }
 
+/// The same where the agent was there when the service was adopted, lives on, and reads everything
+/// anew after its watch was lost: its configuration knows of nothing that was held before.
+#[test]
+fn a_term_that_cannot_be_read_any_more_is_not_forgotten_by_who_lives_on() {
+    let mut world = World::single_shared();
+    world.start_agent();
+    world.run_for(Duration::from_secs(2));
+    world.config.remembered.clear();
+    world.reload();
+    world.run_for(Duration::from_secs(2));
+    rewrite(&mut world, &key::master(&service()));
+    world.run_for(Duration::from_secs(1));
+    world.load_anew();
+    world.run_for(Duration::from_secs(1));
+    world.database_mut("cache1").open();
+    world.run_for(Duration::from_secs(3));
+    assert!(world.open().is_empty(), "{}", world.tell());
+    assert!(refuses(&world), "{:?}", world.refusals());
+}
+
+/// The same where the process is stopped when the agent starts: it was open, as far as anybody knows,
+/// and on waking it would take writes beside whoever took the term after its lease.
+#[test]
+fn what_was_never_seen_and_stays_silent_is_fenced_before_its_lease_is_over() {
+    let mut world = World::single_shared();
+    world.start_agent();
+    world.run_for(Duration::from_secs(2));
+    rewrite(&mut world, &key::master(&service()));
+    world.database_mut("cache1").silent = true;
+    world.lose_events();
+    world.start_agent();
+    world.run_for(Duration::from_millis(3_500));
+    assert!(world.was_fenced("cache1"), "{}", world.tell());
+}
+
 /// Its own beat, which a newer agent of the same host wrote: it can keep no term and says so, and
 /// writes over nothing; its fence stays armed for the deadline of the last beat that was
 /// acknowledged, or of its start.

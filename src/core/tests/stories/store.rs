@@ -2,6 +2,7 @@
 //! without end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sengu_core::policy::Failover;
 use sengu_core::record::key;
@@ -37,6 +38,22 @@ fn a_record_unreadable_at_start_is_no_hot_loop() {
         world.observe(name);
     }
     assert!(world.settle(MANY) < MANY, "txns as fast as the store answers\n{}", world.tell());
+}
+
+/// The end of the master's term is written, and the store takes seconds to answer: nothing is
+/// decided meanwhile, and `explain` says why.
+#[test]
+fn a_write_without_an_answer_is_said() {
+    let mut world = World::trio(Failover::Auto);
+    world.txns_take = Duration::from_secs(4);
+    world.exit("cache1");
+    world.run_for(Duration::from_secs(3));
+    let told = world.tell();
+    assert!(told.contains("waiting for the store's answer to a write for 2 s"), "{told}");
+    world.txns_take = Duration::from_millis(1);
+    world.run_for(Duration::from_secs(6));
+    let told = world.tell();
+    assert!(!told.contains("waiting for the store's answer"), "{told}");
 }
 
 /// Shared store: it serves until the agent has started, then fails each txn at once.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use sengu_core::event::Command;
 use sengu_core::observation::Verdict;
-use sengu_core::policy::Loss;
-use sengu_core::record::{Ask, Lag, Stand};
+use sengu_core::policy::{DatabaseKind, Failover, Loss};
+use sengu_core::record::{Ask, Lag, MasterState, Stand};
 
-use crate::world::{Database, World, instance, transactions, uuid};
+use crate::world::{Database, World, alone, instance, mariadb, service, transactions, uuid};
 
 /// A copy wrote transactions of its own: it is no candidate, and is named with them.
 #[test]
@@ -196,7 +196,7 @@ fn an_account_above_read_only_is_told_and_refuses_what_is_planned() {
     world.exit("db1");
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
-    let settings = world.config.services.get_mut(&crate::world::service()).expect("configured");
+    let settings = world.config.services.get_mut(&service()).expect("configured");
     settings.policy.kill = false;
     world.reload();
     world.run_for(Duration::from_secs(3));
@@ -225,4 +225,29 @@ fn what_a_person_applied_on_the_master_is_no_stray_on_its_copies() {
     world.exit("db2");
     world.run_for(Duration::from_secs(8));
     assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
+}
+
+/// A copy of MariaDB wrote a transaction of its own, and its applier stopped (strict mode) while it
+/// goes on receiving. Later numbers that it received do not say that the master has its own one.
+#[test]
+fn what_a_copy_received_does_not_hide_what_it_wrote() {
+    let master = Database::master(1, mariadb(1, "0-1-500"));
+    let copy = Database {
+        unapplied: Some(mariadb(2, "0-1-425,0-2-427")),
+        applies: true,
+        ..Database::replica(1, "db1", mariadb(2, "0-1-480,0-2-427"))
+    };
+    let mut world = World::new(Failover::Auto, alone(), &[("db1", master), ("db2", copy)]);
+    let settings = world.config.services.get_mut(&service()).expect("it is configured");
+    settings.kind = DatabaseKind::Mysql;
+    world.adopted(1, MasterState::Serving, "db1", &[mariadb(1, "0-1-1")]);
+    world.start_agent();
+    world.run_for(Duration::from_secs(3));
+    for number in [490, 510, 505, 530] {
+        world.database_mut("db2").position = mariadb(2, &format!("0-1-{number},0-2-427"));
+        world.run_for(Duration::from_secs(2));
+        let quarantine = world.instance_record("db2").and_then(|record| record.quarantine);
+        let said = quarantine.is_some_and(|why| why.contains("0-2-427"));
+        assert!(said, "at {number}\n{}", world.tell());
+    }
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use sengu_core::event::Command;
 use sengu_core::observation::{Answer, InstanceState, Role, SemiSync, Settings, Verdict};
-use sengu_core::position::{Ancestor, MysqlPosition, Position, RedisPosition};
+use sengu_core::position::{Ancestor, MariadbPosition, MysqlPosition, Position, RedisPosition};
 
 /// Where an instance listens: the port ends as its name does.
 pub(crate) fn address(name: &str) -> SocketAddr {
@@ -38,6 +38,11 @@ pub(crate) fn transactions(name: &str, of: &[(&str, u64)]) -> Position {
         of.iter().map(|(writer, count)| format!("{}:1-{count}", uuid(writer))).collect();
     let set = text.join(",").parse().expect("a good set");
     Position::Mysql(MysqlPosition { server: uuid(name), set })
+}
+
+/// What a MariaDB server of that number holds.
+pub(crate) fn mariadb(server: u32, state: &str) -> Position {
+    Position::Mariadb(MariadbPosition { server, state: state.parse().expect("a good state") })
 }
 
 /// So many bytes of a history that grew out of another, which it shares up to `until`.

@@ -24,7 +24,7 @@ use sengu_core::record::{Ask, FORMAT, HookOutcome, Record, RequestRecord, Stand,
 use sengu_core::time::{Time, Wall};
 
 pub(crate) use begin::{alone, shared};
-pub(crate) use database::{Database, address, grown, position, transactions, uuid};
+pub(crate) use database::{Database, address, grown, mariadb, position, transactions, uuid};
 
 /// When the world begins, on the agent's clock: microseconds.
 const BEGIN: u64 = 1_000_000_000;
