@@ -49,6 +49,12 @@ pub(crate) fn report(
     let mut problems = problems(view, withdrawn.as_deref(), service, settling.is_some());
     problems.extend(alone(view, now));
     problems.extend(view.instances.iter().filter_map(|(name, at)| unbound(name, &at.record)));
+    let doing = service.and_then(|service| service.doing.clone()).or(settling);
+    let waiting = service.and_then(|service| unanswered(service, now));
+    let doing = match (doing, waiting) {
+        (Some(doing), Some(waiting)) => Some(format!("{doing}; {waiting}")),
+        (doing, waiting) => doing.or(waiting),
+    };
     ServiceReport {
         service: name.clone(),
         state: master.map_or("not adopted", |record| record.state.word()).to_owned(),
@@ -67,10 +73,7 @@ pub(crate) fn report(
         problems,
         refusals,
         ranking,
-        doing: service
-            .and_then(|service| service.doing.clone())
-            .or(settling)
-            .or_else(|| unanswered(service?, now)),
+        doing,
         requests: view
             .requests
             .iter()

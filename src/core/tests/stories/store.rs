@@ -49,7 +49,7 @@ fn a_write_without_an_answer_is_said() {
     world.exit("cache1");
     world.run_for(Duration::from_secs(3));
     let told = world.tell();
-    assert!(told.contains("waiting for the store's answer to a write for 2 s"), "{told}");
+    assert!(told.contains("waiting for the store's answer to a write for"), "{told}");
     world.txns_take = Duration::from_millis(1);
     world.run_for(Duration::from_secs(6));
     let told = world.tell();
