@@ -3,6 +3,7 @@
 //! The release is 3.5, from the tree that `integration/servers` has installed. A member can be
 //! killed, stopped and started again; the data is on a real disk with real syncs.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -96,6 +97,15 @@ impl Etcd {
         format!("{:?}", self.urls)
     }
 
+    /// The same by names, and whose they are.
+    #[must_use]
+    pub fn named(place: &Place) -> (String, Vec<(String, IpAddr)>) {
+        let names = (0..MEMBERS).map(|at| (format!("m{at}.etcd.test"), place.address(FIRST + at)));
+        let names: Vec<_> = names.collect();
+        let urls = names.iter().map(|(name, _)| format!("http://{name}:2379"));
+        (format!("{:?}", urls.collect::<Vec<_>>()), names)
+    }
+
     /// Which member leads; none: nobody, or nobody says so.
     #[must_use]
     pub fn leader(&self) -> Option<usize> {
@@ -161,6 +171,16 @@ impl Etcd {
     pub fn restart(&self, member: usize) {
         self.members[member].restart();
         until("etcd has a leader again", Duration::from_secs(20), || self.leader());
+    }
+
+    /// Starts all killed ones again, and waits until there is a leader.
+    ///
+    /// # Panics
+    /// If there is none in time.
+    #[track_caller]
+    pub fn restart_all(&self) {
+        self.members.iter().for_each(Process::restart);
+        self.wait_led();
     }
 
     /// Waits until another member than this one leads.
