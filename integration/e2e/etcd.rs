@@ -126,7 +126,9 @@ fn a_member_that_is_replaced_by_another_release_is_noticed() {
     let mut agent = Agent::start(&place, &config);
     let pid = agent.pid();
     let doctor = |agent: &Agent| agent.sengu(&["doctor"]).all();
-    until("the doctor names the release", LATER, || doctor(&agent).contains("etcd 3.4.23").then_some(()));
+    until("the doctor names the release", LATER, || {
+        doctor(&agent).contains("etcd 3.4.23").then_some(())
+    });
 
     drop(first);
     let second = lone(&place, &older);

@@ -49,6 +49,8 @@ macro_rules! for_both {
     };
 }
 
+pub(crate) use {for_both, for_each};
+
 /// Waits as long as a lease: whoever was late is late by now.
 fn a_lease_later() {
     let since = Instant::now();
@@ -67,7 +69,7 @@ fn switched<S: Hosted>(at: &Host<S>, to: &Host<S>) {
 /// Waits until the old master follows the new one, or is set apart with what only it has, and says
 /// whether it follows.
 #[track_caller]
-fn stands<S: Hosted>(hosts: &Hosts<S>, old: &Host<S>, new: &Host<S>) -> bool {
+pub(crate) fn stands<S: Hosted>(hosts: &Hosts<S>, old: &Host<S>, new: &Host<S>) -> bool {
     let name = format!("{} is quarantined", old.server.name());
     let follows = soon(LATER * 2, || {
         assert_eq!(hosts.writable(), [new.server.address()], "{}", old.agent.tail());

@@ -366,5 +366,6 @@ impl Agent {
 fn spawn(before: &[String], config: &Path, log: &Path) -> Child {
     let words = [program(), Path::new("--config"), config, Path::new("agent")];
     let words = words.map(|word| word.display().to_string());
-    Child::start(&[before, &words].concat(), log, &[("NO_COLOR", "1")]).expect("the agent can be started")
+    Child::start(&[before, &words].concat(), log, &[("NO_COLOR", "1")])
+        .expect("the agent can be started")
 }
