@@ -15,8 +15,8 @@ use integration::rig::hosts::{Host, Hosted, Hosts, Settings};
 use integration::rig::mysql::{Flavour, Mysql};
 use integration::rig::redis::Redis;
 use integration::rig::trio::{self, MASTER, SERVICE, Trio};
-use integration::rig::writer::gap;
-use integration::rig::{Agent, MysqlSettings, Place, Supervision, Writer, until};
+use integration::rig::writer::{assert_one_master_at_a_time, gap};
+use integration::rig::{Agent, MysqlSettings, Place, Supervision, Writer, until, wait};
 use rustix::process::Signal;
 
 use crate::hosts::{for_both, for_each, stands};
@@ -124,6 +124,31 @@ for_each!(stopped:
     a_redis_master_whose_agent_is_stopped_is_fenced_by_the_guard_and_stays_so_when_it_goes_on,
     a_mariadb_master_whose_agent_is_stopped_is_fenced_by_the_guard_and_stays_so_when_it_goes_on,
     a_mysql_master_whose_agent_is_stopped_is_fenced_by_the_guard_and_stays_so_when_it_goes_on);
+
+#[test]
+fn a_master_that_lost_its_agent_and_its_guard_goes_on_unnamed_until_an_agent_is_back() {
+    let (mut hosts, mut guard) = guarded(&Settings::<Redis>::default());
+    let address = hosts.hosts[0].server.address;
+    let writer = Writer::pinned("pinned", address);
+    writer.until_acked_by(address, 50);
+    let term = hosts.term(&hosts.hosts[1]);
+    guard.kill();
+    hosts.hosts[0].agent.kill();
+    hosts.hosts[1].agent.until_name(MASTER, &[], LEASE + SOON);
+    // Nobody takes over what is seen to take writes.
+    assert!(wait::holds(LEASE, || hosts.writable() == [address]), "{:?}", hosts.writable());
+    let explained = hosts.hosts[1].agent.sengu(&["explain", SERVICE]).all();
+    assert!(explained.contains("still takes writes"), "{explained}");
+    hosts.hosts[0].agent.restart();
+    let reader = &hosts.hosts[1];
+    let named = integration::rig::soon(LATER * 2, || reader.agent.addresses(MASTER).pop());
+    let named = named.unwrap_or_else(|| panic!("nobody is named\n{}", reader.agent.tail()));
+    // Its lease was over: whoever serves now, serves under a later term.
+    assert!(hosts.term(reader) > term);
+    let mut masters = vec![address, hosts.with(named).server.address];
+    masters.dedup();
+    assert_one_master_at_a_time(&masters, &writer.end());
+}
 
 /// Started again, killed, told to end, and the guard's own end: nothing moves.
 fn restarted<S: Hosted>(settings: &Settings<S>) {

@@ -388,3 +388,45 @@ fn a_frozen_master_outlives_its_store_and_is_fenced_again_once_thawed() {
         hosts.etcd.resume(member);
     }
 }
+
+/// Power fails everywhere: servers, agents and etcd are killed at once, and all start again. Whoever
+/// has all that was acknowledged takes writes, under a later term, and nobody before.
+#[test]
+fn after_a_power_failure_everywhere_all_that_was_acknowledged_is_there_under_a_later_term() {
+    let scene = MysqlSettings::new(Flavour::MariaDb);
+    let mut hosts = Hosts::adopted(&Settings::<Mysql>::new(scene));
+    let clients = hosts.writing(&hosts.hosts[1]);
+    let master = hosts.hosts[0].server.address;
+    let term = hosts.term(&hosts.hosts[1]);
+    // Members of etcd last: nobody learns of the others' end before its own.
+    hosts.hosts.iter_mut().for_each(|host| host.agent.kill());
+    hosts.hosts.iter().for_each(|host| host.server.kill());
+    for member in 0..hosts.etcd.size() {
+        hosts.etcd.kill(member);
+    }
+    let told = clients.end();
+    for host in &hosts.hosts {
+        host.server.restart();
+    }
+    assert_eq!(hosts.writable(), [], "each starts fenced");
+    hosts.etcd.restart_all();
+    hosts.hosts.iter_mut().for_each(|host| host.agent.restart());
+    let reader = &hosts.hosts[1];
+    let name = Hosts::<Mysql>::master_name();
+    let named = soon(LATER * 3, || reader.agent.addresses(&name).pop());
+    let named = named.unwrap_or_else(|| panic!("nobody is named\n{}", reader.agent.tail()));
+    assert!(hosts.term(reader) > term, "its lease was over");
+    let new = &hosts.with(named).server;
+    assert_eq!(hosts.writable(), [new.address]);
+    for (client, acks) in &told {
+        assert_eq!(
+            lost(acks, &new.serials(client)),
+            [0_u64; 0],
+            "{client} lost what was acknowledged"
+        );
+    }
+    let servers: Vec<&Mysql> = hosts.hosts.iter().map(|host| &host.server).collect();
+    let mut masters = vec![master, new.address];
+    masters.dedup();
+    Mysql::judge(&servers, &masters, &told);
+}

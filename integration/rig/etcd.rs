@@ -173,10 +173,10 @@ impl Etcd {
         until("etcd has a leader again", Duration::from_secs(20), || self.leader());
     }
 
-    /// Starts all killed ones again, and waits until there is a leader.
+    /// Starts all members again after all were killed, and waits until one of them leads.
     ///
     /// # Panics
-    /// If there is none in time.
+    /// If none does in time.
     #[track_caller]
     pub fn restart_all(&self) {
         self.members.iter().for_each(Process::restart);

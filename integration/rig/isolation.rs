@@ -1,5 +1,5 @@
-//! The host of the master is cut off, with clients on both sides, and comes back; judged by the
-//! checker, round by round.
+//! The host of the master is cut off, from all others or from the store alone, with clients on both
+//! sides, and comes back; judged by the checker, round by round.
 //!
 //! Three hosts with a network between them and a member of etcd on each. Clients of all kinds are
 //! on either side of the cut; another host takes over, the cut is mended, and the old master
@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Node};
 use super::member::Member;
 use super::network::Quality;
 use super::recorder::{Client, Recorder};
@@ -85,11 +85,20 @@ impl fmt::Display for Tally {
     }
 }
 
+/// What a host is cut off from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// From all other hosts.
+    All,
+    /// From etcd: servers and clients reach each other as before.
+    Store,
+}
+
 /// One round.
 ///
 /// # Errors
 /// If nobody takes over, nobody writes, or the checker finds something wrong.
-pub fn round<S: Member>(cluster: &Cluster<S>, number: u32) -> Result<Report, String> {
+pub fn round<S: Member>(cluster: &Cluster<S>, from: From, number: u32) -> Result<Report, String> {
     let wrong = |what: String| format!("round {number}: {what}\n{}", cluster.explain());
     let master = cluster.soon_steady(REST);
     let master = master.ok_or_else(|| wrong(format!("not steady: {:?}", cluster.steady())))?;
@@ -110,8 +119,12 @@ pub fn round<S: Member>(cluster: &Cluster<S>, number: u32) -> Result<Report, Str
     if !acked(&recorder, master) {
         return Err(wrong("nobody writes before the cut".into()));
     }
-    recorder.fault(format!("the host of {} is cut off", cluster.nodes[master].server.name()));
-    cluster.network.isolate(&[cluster.nodes[master].number], Quality::CUT);
+    let Node { server, number: host, .. } = &cluster.nodes[master];
+    recorder.fault(format!("the host of {} is cut off from {from:?}", server.name()));
+    match from {
+        From::All => cluster.network.isolate(&[*host], Quality::CUT),
+        From::Store => cluster.network.isolate_second(*host),
+    }
     let new = soon(MOVED, || cluster.named_by(other).filter(|named| *named != master));
     let moved = new.is_some_and(|new| acked(&recorder, new));
     cluster.network.heal();

@@ -7,7 +7,7 @@
 //! root, and ends with the test whatever happens: namespaces belong to a process that ends with
 //! it, devices to this one.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -100,6 +100,8 @@ impl Ord for Packet {
 struct Router {
     devices: BTreeMap<u8, Arc<tun::Device>>,
     links: Mutex<BTreeMap<(u8, u8), Link>>,
+    // Hosts from and to which nothing passes by the second address of either.
+    bare: Mutex<BTreeSet<u8>>,
     waiting: Mutex<BinaryHeap<Packet>>,
     more: Condvar,
     chance: AtomicU64,
@@ -139,6 +141,7 @@ impl Network {
         let router = Arc::new(Router {
             devices: devices.collect(),
             links: Mutex::default(),
+            bare: Mutex::default(),
             waiting: Mutex::default(),
             more: Condvar::new(),
             chance: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
@@ -182,9 +185,16 @@ impl Network {
         }
     }
 
+    /// Cuts a host off from the second addresses of all others, and its own second address off
+    /// from all others: first addresses reach each other as before.
+    pub fn isolate_second(&self, host: u8) {
+        locked(&self.router.bare).insert(host);
+    }
+
     /// All links are as at the beginning.
     pub fn heal(&self) {
         locked(&self.router.links).clear();
+        locked(&self.router.bare).clear();
     }
 }
 
@@ -211,12 +221,18 @@ impl Router {
     }
 
     fn route(&self, from: u8, bytes: &[u8]) {
-        // Version 4, and the last byte of the address it goes to.
-        let (Some(0x40), Some(last)) = (bytes.first().map(|byte| byte & 0xf0), bytes.get(19))
+        // Version 4, and the last bytes of the addresses that it comes from and goes to.
+        let (Some(0x40), Some(source), Some(last)) =
+            (bytes.first().map(|byte| byte & 0xf0), bytes.get(15), bytes.get(19))
         else {
             return;
         };
         let to = if *last > SECOND { last - SECOND } else { *last };
+        if (*source > SECOND || *last > SECOND)
+            && [from, to].iter().any(|host| locked(&self.bare).contains(host))
+        {
+            return;
+        }
         let now = Instant::now();
         let due = {
             let mut links = locked(&self.links);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use integration::rig::cluster::{Cluster, Timing};
 use integration::rig::fault::Only;
-use integration::rig::isolation::{Tally, round};
+use integration::rig::isolation::{From, Tally, round};
 use integration::rig::member::{Member, Sql};
 use integration::rig::mysql::{self, Mysql};
 use integration::rig::redis::{self, Redis};
@@ -121,7 +121,8 @@ fn isolations<S: Member>(kind: S::Kind, rounds: u32) -> Result<Tally, String> {
         let cluster = Cluster::<S>::adopted(kind.clone(), Timing::SHORT);
         for number in few {
             let began = Instant::now();
-            let report = round(&cluster, *number).map_err(|wrong| format!("{wrong}\n{tally}"))?;
+            let report =
+                round(&cluster, From::All, *number).map_err(|wrong| format!("{wrong}\n{tally}"))?;
             println!("round {number} ({:.1} s): {report}", began.elapsed().as_secs_f64());
             tally.add(&report);
         }
