@@ -84,5 +84,6 @@ follows() {
     grep -qE "(Source|Master)_Host: ${address[$2]}\$" <<<"$told" && grep -qE '_IO_Running: Yes' <<<"$told" &&
         grep -qE '_SQL_Running: Yes' <<<"$told"
 }
+db_tell() { sql "$1" --vertical -e 'SHOW REPLICA STATUS' | grep -E '_(Host|Running|Error): .'; tail -n 5 "$folder/$1/$database.log"; }
 say_so() { sql "$1" -e "INSERT INTO app.said VALUES (1, 'before')"; }
 was_said() { [ "$(sql "$1" -e 'SELECT text FROM app.said')" = before ]; }

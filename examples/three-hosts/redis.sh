@@ -26,5 +26,6 @@ follows() {
     told=$(redis "$1" info replication)
     grep -q "master_host:${address[$2]}" <<<"$told" && grep -q master_link_status:up <<<"$told"
 }
+db_tell() { redis "$1" info replication; }
 say_so() { redis "$1" set said before >/dev/null; }
 was_said() { [ "$(redis "$1" get said)" = before ]; }
