@@ -389,8 +389,8 @@ fn a_frozen_master_outlives_its_store_and_is_fenced_again_once_thawed() {
     }
 }
 
-/// Power fails everywhere: servers, agents and etcd are killed at once, and all start again. Whoever
-/// has all that was acknowledged takes writes, under a later term, and nobody before.
+/// Power fails everywhere: servers, agents and etcd are killed at once, and all start again.
+/// Whoever has all that was acknowledged takes writes, under a later term, and nobody before.
 #[test]
 fn after_a_power_failure_everywhere_all_that_was_acknowledged_is_there_under_a_later_term() {
     let scene = MysqlSettings::new(Flavour::MariaDb);

@@ -347,6 +347,35 @@ fn later(place: &Place, file: &str) -> String {
     built.display().to_string()
 }
 
+/// Everything is where it belongs below this root.
+#[track_caller]
+fn assert_installed(root: &Path) {
+    for path in [
+        "usr/bin/sengu",
+        "etc/sengu/sengu.toml",
+        "usr/lib/systemd/system/sengu.service",
+        "usr/lib/systemd/system/sengu-guard.service",
+        "usr/share/man/man1/sengu.1.gz",
+        "usr/share/man/man1/sengu-guard.1.gz",
+        "usr/share/bash-completion/completions/sengu",
+        "usr/share/zsh/vendor-completions/_sengu",
+        "usr/share/fish/vendor_completions.d/sengu.fish",
+        "usr/share/sengu/checks/redis-master.toml",
+        "usr/share/sengu/templates/hosts.tera",
+        "usr/share/doc/sengu/operations.md",
+        "usr/share/doc/sengu/copyright",
+    ] {
+        assert!(root.join(path).is_file(), "{path} is missing: {:#?}", files(root));
+    }
+}
+
+/// Which version is installed below this root.
+fn version(root: &Path) -> String {
+    let admin = format!("--admindir={}", root.join("var/lib/dpkg").display());
+    let words = ["--showformat=${Version}", "--show", "sengu"];
+    run(Command::new("dpkg-query").arg(admin).args(words)).good().out
+}
+
 #[test]
 fn the_package_comes_and_goes_without_a_trace() {
     let place = Place::claim();
@@ -371,23 +400,7 @@ fn the_package_comes_and_goes_without_a_trace() {
         run(command.args(words)).good()
     };
     dpkg(&["--install", &file]);
-    for path in [
-        "usr/bin/sengu",
-        "etc/sengu/sengu.toml",
-        "usr/lib/systemd/system/sengu.service",
-        "usr/lib/systemd/system/sengu-guard.service",
-        "usr/share/man/man1/sengu.1.gz",
-        "usr/share/man/man1/sengu-guard.1.gz",
-        "usr/share/bash-completion/completions/sengu",
-        "usr/share/zsh/vendor-completions/_sengu",
-        "usr/share/fish/vendor_completions.d/sengu.fish",
-        "usr/share/sengu/checks/redis-master.toml",
-        "usr/share/sengu/templates/hosts.tera",
-        "usr/share/doc/sengu/operations.md",
-        "usr/share/doc/sengu/copyright",
-    ] {
-        assert!(root.join(path).is_file(), "{path} is missing: {:#?}", files(&root));
-    }
+    assert_installed(&root);
     // What is installed runs, and its configuration is good as it stands.
     let installed = root.join("usr/bin/sengu");
     let config = root.join("etc/sengu/sengu.toml");
@@ -400,11 +413,6 @@ fn the_package_comes_and_goes_without_a_trace() {
     fs::write(&config, &edited).expect("written");
     fs::create_dir_all(root.join("var/lib/sengu")).expect("made");
     fs::write(root.join("var/lib/sengu/store"), "records").expect("written");
-    let version = |root: &Path| {
-        let words = ["--showformat=${Version}", "--show", "sengu"];
-        let admin = format!("--admindir={}", root.join("var/lib/dpkg").display());
-        run(Command::new("dpkg-query").arg(admin).args(words)).good().out
-    };
     let (first, gone) = (version(&root), root.join("usr/share/sengu/checks/redis-master.toml"));
     dpkg(&["--install", &later(&place, &file)]);
     assert_eq!(version(&root), LATER_VERSION);

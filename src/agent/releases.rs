@@ -1,9 +1,9 @@
 //! What the members of etcd run, for as long as the agent does.
 //!
-//! A member can be replaced by another release under an agent that runs. So each is asked again when
-//! one had failed, and now and then, and what changed is told: in the log, and to who asks for the
-//! state of this host. An agent that runs is not ended by what it finds: that would take the fence
-//! and the names from its masters. At its next start it is refused, as ever.
+//! A member can be replaced by another release under an agent that runs. So each is asked again
+//! when one had failed, and now and then, and what changed is told: in the log, and to who asks for
+//! the state of this host. An agent that runs is not ended by what it finds: that would take the
+//! fence and the names from its masters. At its next start it is refused, as ever.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
