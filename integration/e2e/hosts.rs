@@ -181,6 +181,32 @@ fn of_two_mysql_hosts_with_a_witness_the_other_takes_over() {
     host_dies(&Settings::<Mysql>::new(scene));
 }
 
+/// Five hosts in two zones; the first in the order of priority takes over, then one in the zone of
+/// the master that died, and one that must not never does.
+#[test]
+fn of_five_hosts_the_preferred_takes_over_then_one_of_the_same_zone_and_never_the_last() {
+    let lines = |zone: &str, priority: u32| format!("zone = \"{zone}\"\npriority = {priority}\n");
+    let instances =
+        [("a", 100), ("a", 100), ("b", 100), ("b", 10), ("a", 0)].map(|(at, by)| lines(at, by));
+    let scene =
+        trio::Settings { count: 5, instances: instances.into(), ..trio::Settings::default() };
+    let hosts = Hosts::adopted(&Settings::<Redis>::new(scene));
+    let [first, second, third, fourth, reader] = &hosts.hosts[..] else { panic!("five hosts") };
+    for (old, new) in [(first, fourth), (fourth, third), (third, second)] {
+        hosts.until_followed(old, LATER);
+        old.server.kill();
+        hosts.until_named(reader, new, LATER);
+    }
+    hosts.until_followed(second, LATER);
+    second.server.kill();
+    until("it is said why the last one is not promoted", LATER, || {
+        let told = reader.agent.sengu(&["explain", trio::SERVICE]).all();
+        told.contains("its priority is 0 (never promote)").then_some(())
+    });
+    assert!(wait::holds(LEASE, || hosts.writable().is_empty()), "{:?}", hosts.writable());
+    assert!(reader.agent.addresses(&Hosts::<Redis>::master_name()).is_empty());
+}
+
 /// The agent is killed and started again, and upgraded: told to end, another one in its place.
 /// Then it stays away: its name goes, and nobody takes over from a master that is seen to take
 /// writes.

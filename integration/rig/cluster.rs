@@ -246,6 +246,14 @@ impl<S: Member> Cluster<S> {
         soon_every(LOOK, within, || self.steady().ok())
     }
 
+    /// Waits until all copies have applied what their master has, while nobody writes: one that was
+    /// made anew begins with the first write there ever was.
+    pub fn soon_applied(&self, master: usize, within: Duration) -> Option<()> {
+        let last = &self.nodes[master].server;
+        let applied = |node| node == master || self.on(node, |server| server.has_all_of(last));
+        soon_every(LOOK, within, || (0..self.nodes.len()).all(applied).then_some(()))
+    }
+
     /// Waits until all is steady, and does meanwhile what a person does: a copy that sengu has set
     /// apart, since it has what no other has, is made anew, and `told` of it.
     pub fn soon_mended(&self, within: Duration, mut told: impl FnMut(String)) -> Option<usize> {

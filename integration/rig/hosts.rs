@@ -29,13 +29,15 @@ pub trait Hosted: Server + Sized {
     fn replicating(place: &Place, settings: &Self::Settings) -> Vec<Self>;
     /// Lines of the service, the same on every host.
     fn service(place: &Place, settings: &Self::Settings) -> String;
+    /// Lines of the instance on the host with this number.
+    fn instance(_: &Self::Settings, _: u8) -> String {
+        String::new()
+    }
     /// So long it may go on trying to reach a source that accepts connections and says nothing,
     /// before it can be detached.
     fn clings(&self) -> Duration {
         Duration::ZERO
     }
-    /// Has it all that the other one has?
-    fn has_all_of(&self, other: &Self) -> bool;
 
     /// Checks that no two of them took writes in turns across a move: by what clients were told,
     /// and by the servers' own logs where they have any. `masters` is the order in which they were
@@ -218,10 +220,11 @@ impl<S: Hosted> Hosts<S> {
         if let Some(server) = server {
             let service = S::SERVICE;
             config += &format!(
-                "[service.{service}]\n{}\n[service.{service}.instance.{}]\naddress = \"{}\"\n",
+                "[service.{service}]\n{}\n[service.{service}.instance.{}]\naddress = \"{}\"\n{}",
                 S::service(place, &settings.scene),
                 server.name(),
-                server.address()
+                server.address(),
+                S::instance(&settings.scene, number)
             );
         }
         config

@@ -102,6 +102,8 @@ pub fn round<S: Member>(cluster: &Cluster<S>, from: From, number: u32) -> Result
     let wrong = |what: String| format!("round {number}: {what}\n{}", cluster.explain());
     let master = cluster.soon_steady(REST);
     let master = master.ok_or_else(|| wrong(format!("not steady: {:?}", cluster.steady())))?;
+    let applied = cluster.soon_applied(master, REST * 2);
+    applied.ok_or_else(|| wrong("copies do not apply all that was written".into()))?;
     let other = (master + 1) % cluster.nodes.len();
     let clients = [
         Client::Pinned(master, master),

@@ -22,7 +22,6 @@ pub use accounts::{ADMIN, CLIENT, REPLICATION, SENGU};
 pub use flavour::{Flavour, Setup};
 pub use sql::{Login, Record, Sql, Trouble};
 
-use super::hosts::Hosted;
 use super::process::{Process, Supervision};
 use super::scene::Server;
 use super::wait::{soon, until};
@@ -408,6 +407,11 @@ impl Server for Mysql {
     fn follows(&self, master: SocketAddr) -> bool {
         let link = self.link();
         link.is_some_and(|at| at.source == master.to_string() && at.receiving && at.applying)
+    }
+
+    fn has_all_of(&self, other: &Self) -> bool {
+        let wanted = other.executed();
+        !wanted.is_empty() && self.executed() == wanted
     }
 
     fn restart(&self) {

@@ -214,11 +214,6 @@ impl Hosted for Mysql {
         format!("kind = \"mysql\"\ncredentials = \"{file}\"\n{PATIENT}{}", settings.service)
     }
 
-    fn has_all_of(&self, other: &Self) -> bool {
-        let wanted = other.executed();
-        !wanted.is_empty() && self.executed() == wanted
-    }
-
     fn judge(servers: &[&Self], masters: &[SocketAddr], told: &[Told]) {
         judge_acks(masters, told);
         let told: Vec<(&str, &[Ack])> =

@@ -283,6 +283,11 @@ impl Server for Redis {
         self.follows(master)
     }
 
+    fn has_all_of(&self, other: &Self) -> bool {
+        let copied = self.info("slave_repl_offset");
+        !copied.is_empty() && copied == other.info("master_repl_offset")
+    }
+
     fn restart(&self) {
         self.restart();
     }

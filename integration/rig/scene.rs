@@ -30,6 +30,8 @@ pub trait Server {
     fn writable(&self) -> bool;
     /// Is it a replica of that one, in step?
     fn follows(&self, master: SocketAddr) -> bool;
+    /// Has it applied all that the other one has?
+    fn has_all_of(&self, other: &Self) -> bool;
     /// SIGKILL. It is gone afterwards, unless a supervisor was faster.
     fn kill(&self) {
         self.process().kill();

@@ -69,7 +69,7 @@ impl Session for Resp {
 
 impl Session for Sql {
     // Every commit is on three disks, and a copy applies one after the other.
-    const PACE: Duration = Duration::from_millis(5);
+    const PACE: Duration = Duration::from_millis(10);
 
     fn open(address: SocketAddr) -> io::Result<Self> {
         let lost = |trouble: Trouble| io::Error::other(trouble.to_string());

@@ -52,7 +52,7 @@ struct Options {
 }
 
 /// So many rounds on the same servers.
-const FRESH: usize = 10;
+const FRESH: usize = 5;
 
 /// A database, and what its service promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

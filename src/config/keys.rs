@@ -431,7 +431,13 @@ pub const SERVICE: Section = Section {
             "true",
             "May sengu end a database process that it cannot fence in another way?",
         ),
-        fixed("max_lag", "\"10s\"", "The target of a switchover may be so far behind: 0s to 24h."),
+        fixed(
+            "max_lag",
+            "\"10s\"",
+            "The target of a switchover may be so far behind: 0s to 24h. In a failover a copy that \
+             still applies what it received is waited for as long as it comes on; it is passed over \
+             when nothing more was applied for so long and 10 s.",
+        ),
         fixed(
             "hung_after",
             "\"5s\"",
@@ -507,7 +513,13 @@ pub const INSTANCE: Section = Section {
             "\"10.0.0.11:6379\"",
             "Where clients and replicas reach it; an address of this machine.",
         ),
-        found("zone", "\"a\"", "none", "Where it stands, for people: one DNS label."),
+        found(
+            "zone",
+            "\"a\"",
+            "none",
+            "Where it stands: one DNS label. Between equals of one priority a copy in the last \
+             master's zone is preferred.",
+        ),
         fixed(
             "priority",
             "100",

@@ -1,7 +1,8 @@
 //! Who takes over: the order of the copies, and for each that is passed over the reason why.
 //!
 //! Position first: the copy that holds the most wins, whatever its priority. Among equals the older
-//! major version, then the lower priority number (as Redis's `replica-priority`), then the name.
+//! major version, then the lower priority number (as Redis's `replica-priority`), then one in the
+//! zone of the last master, then the name.
 //! Two copies of which neither holds all that the other holds are a refusal that names both, never
 //! a guess.
 
@@ -29,6 +30,8 @@ pub struct Copy {
     pub major: Option<u32>,
     /// The lower is preferred.
     pub priority: u32,
+    /// It stands in the zone of the last master, where that has one.
+    pub near: bool,
 }
 
 /// Why a copy is passed over.
@@ -217,6 +220,7 @@ pub fn rank(copies: &[Copy], terms: &Terms<'_>) -> Ranking {
             .unwrap_or(Ordering::Equal)
             .then(a.major.cmp(&b.major))
             .then(a.priority.cmp(&b.priority))
+            .then(b.near.cmp(&a.near))
             .then(a.instance.cmp(&b.instance))
     });
     ranking.order = fit.into_iter().map(|(copy, _)| copy.instance.clone()).collect();
@@ -427,6 +431,7 @@ mod tests {
             in_step: true,
             major: None,
             priority,
+            near: false,
         }
     }
 
@@ -445,7 +450,11 @@ mod tests {
     }
 
     #[test]
-    fn position_then_priority_then_name() {
+    fn position_then_priority_then_zone_then_name() {
+        let mut copies = [copy("a", "h", 9, 50), copy("b", "h", 9, 50), copy("c", "h", 9, 100)];
+        copies[1].near = true;
+        copies[2].near = true;
+        check(&copies, &Terms::default(), "b a c | ");
         let copies = [copy("a", "h", 5, 1), copy("b", "h", 9, 100), copy("c", "h", 9, 50)];
         check(&copies, &Terms::default(), "c b a | ");
         let copies = [copy("b", "h", 5, 1), copy("a", "h", 5, 1)];
@@ -502,6 +511,7 @@ mod tests {
             in_step: false,
             major: None,
             priority: 1,
+            near: false,
         };
         let holder = InstanceName::new("a").expect("good");
         let in_sync =
@@ -524,6 +534,7 @@ mod tests {
                 in_step: false,
                 major: None,
                 priority: 1,
+                near: false,
             };
             let holder = back.instance.clone();
             let copies = BTreeSet::new();
@@ -553,6 +564,7 @@ mod tests {
             in_step: false,
             major: None,
             priority: 1,
+            near: false,
         };
         let origins = [at(A, &format!("{A}:1-9"))];
         let asked = InstanceName::new("a").expect("good");

@@ -613,6 +613,13 @@ impl ServiceView {
         })
     }
 
+    /// Does a copy stand in the same zone as this instance, where that has one?
+    #[must_use]
+    pub fn is_near(&self, instance: &InstanceName, copy: &InstanceRecord) -> bool {
+        let zone = self.instances.get(instance).and_then(|at| at.record.zone.as_ref());
+        zone.is_some() && zone == copy.zone.as_ref()
+    }
+
     /// Did a person drain this instance?
     #[must_use]
     pub fn drained(&self, instance: &InstanceName) -> bool {

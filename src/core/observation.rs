@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::name::BootId;
-use crate::position::Position;
+use crate::position::{Covering, Position};
 
 /// `master` follows nobody, `replica` has a replication source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -184,6 +184,16 @@ impl InstanceState {
         match &self.applied {
             Position::Redis(_) => &self.applied,
             Position::Mysql(_) | Position::Mariadb(_) => &self.received,
+        }
+    }
+
+    /// What it received and has not applied, in words: "3 transactions"; none if that is nothing.
+    #[must_use]
+    pub fn unapplied(&self) -> Option<String> {
+        match self.applied.covers(&self.received) {
+            Covering::Covers(_) => None,
+            Covering::Lacks(count) => Some(format!("{count} {}", self.applied.unit())),
+            Covering::Incomparable => Some("something".to_owned()),
         }
     }
 }

@@ -132,11 +132,11 @@ pub const NET_TIMEOUT: Duration = Duration::from_secs(1);
 
 const MARIADB: &str = "log-slave-updates=ON\ngtid-strict-mode=ON\nslave-net-timeout=4\n\
     innodb-log-file-size=8M\naria-pagecache-buffer-size=1M\nperformance-schema=OFF\n\
-    binlog-annotate-row-events=ON\n";
+    binlog-annotate-row-events=ON\nslave-parallel-threads=4\n";
 
 const MYSQL: &str = "log-replica-updates=ON\ngtid-mode=ON\nenforce-gtid-consistency=ON\n\
     replica-net-timeout=1\nmysqlx=OFF\nsecure-file-priv=NULL\ninnodb-redo-log-capacity=32M\n\
-    innodb-undo-log-truncate=OFF\nbinlog-rows-query-log-events=ON\nreplica-parallel-workers=2\n\
+    innodb-undo-log-truncate=OFF\nbinlog-rows-query-log-events=ON\nreplica-parallel-workers=4\n\
     plugin-load-add=semisync_source.so\nplugin-load-add=semisync_replica.so\n\
     performance-schema=ON\nperformance-schema-digests-size=0\n\
     performance-schema-events-statements-history-long-size=0\n\

@@ -7,7 +7,7 @@ use crate::event::{Command, ControlOutcome};
 use crate::kv::Op;
 use crate::lease::promise;
 use crate::name::{InstanceName, Term};
-use crate::observation::Role;
+use crate::observation::{InstanceState, Role};
 use crate::policy::{Failover, Judge};
 use crate::position::{Covering, Position};
 use crate::record::{
@@ -242,12 +242,12 @@ impl Service {
         }
         // Hooks have deadlines of their own; what they took does not count.
         let began = cx.view.master_received.max(cx.doubted).max(self.hook_ended);
-        let applying = own.state().is_some_and(|state| {
-            !matches!(state.applied.covers(&state.received), Covering::Covers(_))
-        });
-        // What it received is applied first; that may take as long as a lag that is allowed.
+        let applying = own.state().and_then(InstanceState::unapplied).is_some();
+        // What it received is applied first. There is an end to that, since it receives no more:
+        // it is waited for as long as it comes on, and stands for no longer than a lag that is
+        // allowed.
         let extra = if applying { cx.settings.policy.max_lag } else { Duration::ZERO };
-        let patience = began + OPEN_WITHIN + extra;
+        let patience = began.max(own.came_on) + OPEN_WITHIN + extra;
         if self.hook.is_none() && !own.writable() && cx.now.time >= patience {
             if applying || self.time_to_promote(cx, at) {
                 self.give_up(cx, at, "it could not be opened in time");
@@ -298,20 +298,21 @@ impl Service {
             return; // The next beat's answer brings us here again.
         }
         let Some(own) = self.own.get_mut(name) else { return };
-        let behind = own.state().is_none_or(|state| {
-            !matches!(state.applied.covers(&state.received), Covering::Covers(_))
-        });
         if let Some((failed, why)) = own.promote_failed.clone()
             && failed == term
         {
             self.give_up(cx, at, &why);
             return;
         }
-        self.doing = Some(format!("promoting {name}"));
+        let unapplied = own.state().and_then(InstanceState::unapplied);
+        self.doing = Some(match &unapplied {
+            Some(left) => format!("{name} applies what it received: {left} left"),
+            None => format!("promoting {name}"),
+        });
         if own.lane.is_some() || own.fence.is_some() {
             return;
         }
-        if behind {
+        if unapplied.is_some() || own.known.is_none() {
             own.observe(cx, name);
             return;
         }

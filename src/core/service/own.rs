@@ -39,6 +39,8 @@ pub(crate) struct Own {
     pub(crate) watched: Option<BootId>,
     /// What it last told, and when that look ended.
     pub(crate) known: Option<Known>,
+    /// When it was last seen to have applied more than before.
+    pub(crate) came_on: Time,
     /// Looks in a row without a state, since when, and the words for the last.
     pub(crate) failing: Option<Failing>,
     /// The agent itself was late until then: looks begun before, also those that it hears of only
@@ -226,6 +228,12 @@ impl Own {
             self.trail_of.clone_from(&self.boot_id);
         } else {
             self.closed = self.closed.saturating_add(one);
+        }
+        let before = self.known.as_ref().map(|known| &known.state.applied);
+        if before
+            .is_some_and(|before| matches!(state.applied.covers(before), Covering::Covers(1..)))
+        {
+            self.came_on = now.time;
         }
         self.known = Some(Known { sent, state });
     }

@@ -96,6 +96,7 @@ fn would_take(view: &ServiceView, service: &Service) -> Vec<InstanceName> {
                 in_step: own.is_some_and(super::own::Own::in_step),
                 major: at.record.major(),
                 priority: at.record.priority,
+                near: view.is_near(&record.holder.instance, &at.record),
             }
         })
         .collect();

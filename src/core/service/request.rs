@@ -495,20 +495,23 @@ impl Service {
                 return Err(format!("no instance `{asked}`; there are {}", known.join(", ")));
             }
         }
-        let mut good: Vec<(u32, &InstanceName)> = Vec::new();
+        let mut good: Vec<(u32, bool, &InstanceName)> = Vec::new();
         let mut wrong = Vec::new();
         for (name, record) in &cx.view.instances {
             if *name == holder.instance || asked.is_some_and(|asked| asked != name) {
                 continue;
             }
             match self.fit_target(cx, at, name, &record.record) {
-                Ok(()) => good.push((record.record.priority, name)),
+                Ok(()) => {
+                    let far = !cx.view.is_near(&holder.instance, &record.record);
+                    good.push((record.record.priority, far, name));
+                }
                 Err(why) => wrong.push(why),
             }
         }
         good.sort();
         match good.first() {
-            Some((_, name)) => Ok((*name).clone()),
+            Some((_, _, name)) => Ok((*name).clone()),
             None if wrong.is_empty() => Err("there is no replica".to_owned()),
             None => Err(wrong.join("; ")),
         }

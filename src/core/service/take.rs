@@ -305,8 +305,9 @@ impl Service {
                 }
             };
             let unfit = unfit.or_else(|| set_apart(cx.view, name, &instance.record, priority));
+            let near = cx.view.is_near(&at.record.holder.instance, &instance.record);
             let (instance, major) = (name.clone(), instance.record.major());
-            copies.push(Copy { instance, position, unfit, in_step, major, priority });
+            copies.push(Copy { instance, position, unfit, in_step, major, priority, near });
         }
         if !missing.is_empty() && patient {
             let list: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
@@ -627,8 +628,7 @@ pub(super) fn set_apart(
 
 /// A copy that does not apply what it received cannot be opened with it.
 fn unapplied(state: &InstanceState) -> Option<Unfit> {
-    let behind = !matches!(state.applied.covers(&state.received), Covering::Covers(_));
-    (state.applier_stopped && behind).then_some(Unfit::ApplierStopped)
+    (state.applier_stopped && state.unapplied().is_some()).then_some(Unfit::ApplierStopped)
 }
 
 impl Own {

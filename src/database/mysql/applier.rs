@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use sengu_core::position::Covering;
 use tokio::time::sleep;
 
 use super::connection::quoted;
@@ -19,22 +18,13 @@ use super::state::{Channel, Told};
 /// Time left for what comes after a wait.
 const RESERVE: Duration = Duration::from_millis(200);
 
-/// What was received and is not applied, in words.
-fn unapplied(told: &Told) -> Option<String> {
-    match told.state.applied.covers(&told.state.received) {
-        Covering::Covers(_) => None,
-        Covering::Lacks(count) => Some(format!("{count} {}", told.state.applied.unit())),
-        Covering::Incomparable => Some("something".to_owned()),
-    }
-}
-
 /// What was received will be applied. Asked before a receiver is stopped, too: MariaDB throws away
 /// what it received when it starts a channel of which both threads stood.
 ///
 /// # Errors
 /// If the applier does not run and something is left for it.
 pub(super) fn check(work: &Work<'_>, told: &Told) -> Result<(), Failure> {
-    match unapplied(told).filter(|_| told.state.applier_stopped) {
+    match told.state.unapplied().filter(|_| told.state.applier_stopped) {
         None => Ok(()),
         Some(missing) => {
             let why = told.state.trouble.as_deref().unwrap_or("it was stopped");
@@ -50,7 +40,7 @@ pub(super) fn check(work: &Work<'_>, told: &Told) -> Result<(), Failure> {
 /// # Errors
 /// If it will not be, or not in time.
 pub(super) async fn applied(work: &Work<'_>, mut told: Told) -> Result<Told, Failure> {
-    while let Some(missing) = unapplied(&told) {
+    while let Some(missing) = told.state.unapplied() {
         check(work, &told)?;
         if work.is_short_of(RESERVE) {
             return Err(work.failure(&format!("it still applies what it received: {missing}")));

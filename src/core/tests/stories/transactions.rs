@@ -106,6 +106,46 @@ fn what_was_received_counts_and_is_applied_first() {
     assert_eq!(world.commands().iter().filter(|told| promoted(told)).count(), 1);
 }
 
+/// The copy that received the most takes more than a minute to apply it: it is waited for as long
+/// as it comes on, and what is left is said.
+#[test]
+fn a_copy_that_applies_what_it_received_is_waited_for_while_it_comes_on() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    let best = world.database_mut("db2");
+    best.position = transactions("db2", &[("db1", 120)]);
+    best.unapplied = Some(transactions("db2", &[("db1", 100)]));
+    best.applies = true;
+    world.exit("db1");
+    for applied in 101..120 {
+        world.run_for(Duration::from_secs(4));
+        assert_eq!(world.holder(), "db2", "{}", world.tell());
+        assert_eq!(world.named(), None, "nobody is named before\n{}", world.tell());
+        let doing = world.explain().report.doing.unwrap_or_default();
+        assert!(doing.contains("applies what it received"), "{doing}\n{}", world.tell());
+        world.database_mut("db2").unapplied = Some(transactions("db2", &[("db1", applied)]));
+    }
+    world.database_mut("db2").unapplied = None;
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+    assert_eq!(world.master().term.0, 2, "one term was enough\n{}", world.tell());
+}
+
+/// The same copy, which comes on no more: the other one takes over.
+#[test]
+fn a_copy_that_comes_on_no_more_is_passed_over() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    let best = world.database_mut("db2");
+    best.position = transactions("db2", &[("db1", 120)]);
+    best.unapplied = Some(transactions("db2", &[("db1", 90)]));
+    best.applies = true;
+    world.exit("db1");
+    world.run_for(Duration::from_secs(8));
+    assert_eq!(world.holder(), "db2", "{}", world.tell());
+    world.database_mut("db2").unapplied = Some(transactions("db2", &[("db1", 100)]));
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
+}
+
 /// A long transaction on the master: a planned move is refused, with the transaction named.
 #[test]
 fn a_switchover_is_refused_while_something_stands_in_its_way() {
