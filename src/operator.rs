@@ -32,6 +32,7 @@ use sengu_core::report::{ServiceReport, TermReport};
 use sengu_core::time::Now;
 use serde_json::json;
 
+use crate::agent::Flaw;
 use crate::clock;
 use crate::config::HttpLimits;
 use crate::guard::Standing;
@@ -100,6 +101,9 @@ pub trait Agent: Send + Sync + 'static {
 
     /// Whether a guard should run beside the agent, and does.
     async fn guard(&self) -> Standing;
+
+    /// The members of etcd whose release has a known defect.
+    async fn flaws(&self) -> Vec<Flaw>;
 }
 
 /// A running server on the socket. It goes on when this is dropped; the shutdown future ends it.
@@ -172,6 +176,7 @@ fn routes() -> Router<Arc<Desk>> {
         .route("/v1/sengu/checks", get(checks))
         .route("/v1/sengu/templates", get(templates))
         .route("/v1/sengu/guard", get(guard))
+        .route("/v1/sengu/etcd", get(flaws))
         .route("/v1/sengu/reload", post(reload))
 }
 
@@ -427,6 +432,10 @@ async fn templates(State(desk): State<Arc<Desk>>) -> Response {
 
 async fn guard(State(desk): State<Arc<Desk>>) -> Response {
     good(&desk.agent.guard().await)
+}
+
+async fn flaws(State(desk): State<Arc<Desk>>) -> Response {
+    good(&desk.agent.flaws().await)
 }
 
 /// The journal: what changes, what the agent decides and does.

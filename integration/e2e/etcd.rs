@@ -1,11 +1,14 @@
 //! The etcd that several hosts share: its leaders die and stop, and nothing moves.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use integration::rig::etcd::TREE;
 use integration::rig::hosts::{Hosts, Settings};
 use integration::rig::trio::{self, MASTER, SERVICE};
 use integration::rig::writer::gap;
-use integration::rig::{Agent, Redis, Watcher, Writer, until};
+use integration::rig::{Agent, Place, Process, Redis, Watcher, Writer, tree, until};
 
 use crate::{LATER, SOON};
 
@@ -69,4 +72,87 @@ fn a_host_without_databases_names_the_master_and_never_beats() {
     master.server.kill();
     reader.until_name(MASTER, &[other.server.address.ip()], SOON);
     assert_eq!(reader.sengu(&["status", SERVICE]).code, Some(0));
+}
+
+/// One member alone, of this release; what an earlier one left is its data.
+fn lone(place: &Place, program: &Path) -> Process {
+    let folder = place.path("lone");
+    fs::create_dir_all(&folder).expect("its folder can be made");
+    let [client, peer] = [2379, 2380].map(|port| format!("http://{}", place.socket(101, port)));
+    let command = [
+        program.display().to_string(),
+        "--name=m0".into(),
+        format!("--data-dir={}", folder.join("data").display()),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=m0={peer}"),
+        "--logger=zap".into(),
+    ];
+    Process::start(&folder, command.to_vec(), |_| ())
+}
+
+/// Debian's etcd, in a copy that gives itself out for an older release.
+fn older(place: &Place) -> PathBuf {
+    let mut program = fs::read("/usr/bin/etcd").expect("Debian's etcd is installed");
+    let (own, told) = (b"3.4.23", b"3.4.20");
+    let at: Vec<_> = program.windows(own.len()).enumerate().filter(|(_, it)| it == own).collect();
+    let [(at, _)] = at[..] else { panic!("its release stands {} times in it", at.len()) };
+    program[at..at + told.len()].copy_from_slice(told);
+    let path = place.path("older-etcd");
+    fs::write(&path, program).expect("it can be written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&path, mode).expect("it can be run");
+    path
+}
+
+/// A member is replaced by an older release with a grave defect, and that by a newer one: the agent
+/// that runs says so, and goes on.
+#[test]
+fn a_member_that_is_replaced_by_another_release_is_noticed() {
+    let place = Place::claim();
+    let older = older(&place);
+    let newer = tree::find(TREE, "etcd", "usr/bin/etcd").join("usr/bin/etcd");
+    let first = lone(&place, Path::new("/usr/bin/etcd"));
+    let config = format!(
+        "{}[store]\nkind = \"etcd\"\nendpoints = [\"http://{}\"]\n\
+         [service.{SERVICE}]\nkind = \"redis\"\nfailover = \"auto\"\n\
+         [service.{SERVICE}.instance.cache1]\naddress = \"{}\"\n",
+        Agent::head(&place),
+        place.socket(101, 2379),
+        place.socket(1, 6379),
+    );
+    let mut agent = Agent::start(&place, &config);
+    let pid = agent.pid();
+    let doctor = |agent: &Agent| agent.sengu(&["doctor"]).all();
+    until("the doctor names the release", LATER, || {
+        doctor(&agent).contains("etcd 3.4.23").then_some(())
+    });
+
+    drop(first);
+    let second = lone(&place, &older);
+    until("the doctor names the older one", LATER * 3, || {
+        let told = doctor(&agent);
+        (told.contains("etcd 3.4.20: members can come to differ")
+            && told.contains("no agent with `failover = \"auto\"` starts on it"))
+        .then_some(())
+    });
+    agent.until_logged("this release of etcd is no judge for failover", SOON);
+    let told = agent.sengu(&["status"]).good().out;
+    assert!(told.contains("runs etcd 3.4.20"), "{told}");
+    assert_eq!((agent.wait_ended(Duration::ZERO), agent.pid()), (None, pid), "it goes on");
+    agent.relaunch();
+    let ended = agent.wait_ended(LATER * 2).expect("it is refused at its next start");
+    assert!(!ended.success(), "{ended}\n{}", agent.tail());
+
+    drop(second);
+    let third = lone(&place, Path::new("/usr/bin/etcd"));
+    agent.restart();
+    drop(third);
+    let _fourth = lone(&place, &newer);
+    until("the doctor has nothing to say", LATER * 3, || {
+        (!doctor(&agent).contains("runs etcd")).then_some(())
+    });
+    assert!(!agent.sengu(&["status"]).good().out.contains("runs etcd"));
 }

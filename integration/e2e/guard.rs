@@ -2,6 +2,7 @@
 //! merely started again.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +11,15 @@ use std::time::{Duration, Instant};
 
 use integration::rig::agent::program;
 use integration::rig::child::Child;
-use integration::rig::hosts::{Host, Hosts, Settings};
+use integration::rig::hosts::{Host, Hosted, Hosts, Settings};
+use integration::rig::mysql::{Flavour, Mysql};
+use integration::rig::redis::Redis;
 use integration::rig::trio::{self, MASTER, SERVICE, Trio};
 use integration::rig::writer::{assert_one_master_at_a_time, gap};
-use integration::rig::{Agent, Place, Supervision, Writer, until, wait};
+use integration::rig::{Agent, MysqlSettings, Place, Supervision, Writer, until, wait};
 use rustix::process::Signal;
 
+use crate::hosts::{for_both, for_each, stands};
 use crate::{LATER, SOON};
 
 /// The default lease.
@@ -45,8 +49,8 @@ fn want_guard(config: &Path) {
 }
 
 /// Three hosts, the first of which has the master, a guard, and an agent that knows of it.
-fn guarded() -> (Hosts, Child) {
-    let mut hosts = Hosts::adopted(&Settings::default());
+fn guarded<S: Hosted>(settings: &Settings<S>) -> (Hosts<S>, Child) {
+    let mut hosts = Hosts::adopted(settings);
     want_guard(&hosts.hosts[0].agent.config);
     hosts.hosts[0].agent.restart();
     let guard = guard(&hosts.hosts[0].agent);
@@ -57,76 +61,73 @@ fn guarded() -> (Hosts, Child) {
     // The word stands once a beat of this life of the agent is acknowledged.
     let word = hosts.place.path("sengu1.guard");
     until("the agent tells what it holds", SOON, || {
-        fs::read_to_string(&word).ok().filter(|word| word.contains(SERVICE))
+        fs::read_to_string(&word).ok().filter(|word| word.contains(S::SERVICE))
     });
     hosts.until_named(&hosts.hosts[1], &hosts.hosts[0], SOON);
+    hosts.until_ready(&hosts.hosts[1], LATER * 2);
     (hosts, guard)
 }
 
-/// The master is closed before its lease ends, and another host takes over.
-fn fences_when(what: &str, lose: impl FnOnce(&mut Agent)) -> (Hosts, Child) {
-    let (mut hosts, guard) = guarded();
-    let address = hosts.hosts[0].server.address;
-    let pinned = Writer::pinned("pinned", address);
-    let following = Writer::following("following", hosts.hosts[1].agent.dns, MASTER, trio::PORT);
-    pinned.until_acked_by(address, 50);
-    following.until_acked_by(address, 50);
+/// The master is closed before its lease ends, and another host takes over: whose address?
+fn fences_when<S: Hosted>(
+    settings: &Settings<S>,
+    what: &str,
+    lose: impl FnOnce(&mut Agent),
+) -> (Hosts<S>, Child, SocketAddr) {
+    let (mut hosts, guard) = guarded(settings);
+    let clients = hosts.writing(&hosts.hosts[1]);
     let lost = Instant::now();
     lose(&mut hosts.hosts[0].agent);
     let [old, reader, _] = &hosts.hosts[..] else { panic!("three hosts") };
-    let closed = integration::rig::soon(LEASE, || (!old.server.is_master()).then(Instant::now));
+    let closed = integration::rig::soon(LEASE, || (!old.server.writable()).then(Instant::now));
     let closed =
         closed.unwrap_or_else(|| panic!("{what}: never fenced\n{}", log_of_guard(&old.agent)));
     assert!(closed - lost < LEASE, "fenced after {:?}", closed - lost);
     let (new, named) = hosts.until_other(reader, old, LEASE + LATER);
-    following.until_acked_by(new.server.address, 50);
+    let new = new.server.address();
+    clients.following.until_acked_by(new, 50);
     println!(
-        "{what}: fenced after {} ms, the next one named after {} ms",
+        "{}: {what}: fenced after {} ms, the next one named after {} ms",
+        S::SERVICE,
         (closed - lost).as_millis(),
         (named - lost).as_millis()
     );
-    let new = new.server.address;
-    let acks = [pinned.end(), following.end()].concat();
-    assert_one_master_at_a_time(&[address, new], &acks);
+    hosts.judge(clients, &[old.server.address(), new]);
     let told = old.agent.sengu(&["audit"]).good().out;
     assert!(told.contains("guard: fence of"), "{told}");
-    (hosts, guard)
+    (hosts, guard, new)
 }
 
-#[test]
-fn a_master_whose_agent_is_killed_is_fenced_by_the_guard_and_replaced() {
-    let (mut hosts, _guard) = fences_when("agent killed", Agent::kill);
-    // It comes back as a copy of the new one.
+/// It comes back as a copy of the new one, or set apart with what only it has.
+fn killed<S: Hosted>(settings: &Settings<S>) {
+    let (mut hosts, _guard, new) = fences_when(settings, "agent killed", Agent::kill);
     hosts.hosts[0].agent.restart();
-    until_it_follows(&hosts);
+    stands(&hosts, &hosts.hosts[0], hosts.with(new.ip()));
 }
 
-/// The first host's server follows the named master, and is never opened on the way.
-fn until_it_follows(hosts: &Hosts) {
-    let [old, reader, _] = &hosts.hosts[..] else { panic!("three hosts") };
-    let follows = integration::rig::soon(LATER * 2, || {
-        assert!(!old.server.is_master(), "it was opened again\n{}", old.agent.tail());
-        let named = reader.agent.addresses(MASTER);
-        let new = hosts.hosts.iter().find(|host| named == [host.server.address.ip()])?;
-        old.server.follows(new.server.address).then_some(())
-    });
-    let told = || old.agent.sengu(&["explain", SERVICE]).all();
-    assert!(follows.is_some(), "it does not follow:\n{}\n{}", told(), old.agent.tail());
-}
+for_each!(killed:
+    a_redis_master_whose_agent_is_killed_is_fenced_by_the_guard_and_replaced,
+    a_mariadb_master_whose_agent_is_killed_is_fenced_by_the_guard_and_replaced,
+    a_mysql_master_whose_agent_is_killed_is_fenced_by_the_guard_and_replaced);
 
-#[test]
-fn a_master_whose_agent_is_stopped_is_fenced_by_the_guard_and_stays_so_when_it_goes_on() {
-    let (mut hosts, _guard) = fences_when("agent stopped", |agent| agent.signal(Signal::STOP));
-    // Its own fence is as late as it gets, and ends the process at once: what a supervisor starts
-    // in its place is fenced by its file.
-    hosts.hosts[0].server.supervise(Supervision::Restart);
+/// Its own fence is as late as it gets, and ends the process at once: what a supervisor starts in
+/// its place is fenced by its file.
+fn stopped<S: Hosted>(settings: &Settings<S>) {
+    let stop = |agent: &mut Agent| agent.signal(Signal::STOP);
+    let (mut hosts, _guard, new) = fences_when(settings, "agent stopped", stop);
+    hosts.hosts[0].server.process().supervise(Supervision::Restart);
     hosts.hosts[0].agent.signal(Signal::CONT);
-    until_it_follows(&hosts);
+    stands(&hosts, &hosts.hosts[0], hosts.with(new.ip()));
 }
+
+for_each!(stopped:
+    a_redis_master_whose_agent_is_stopped_is_fenced_by_the_guard_and_stays_so_when_it_goes_on,
+    a_mariadb_master_whose_agent_is_stopped_is_fenced_by_the_guard_and_stays_so_when_it_goes_on,
+    a_mysql_master_whose_agent_is_stopped_is_fenced_by_the_guard_and_stays_so_when_it_goes_on);
 
 #[test]
 fn a_master_that_lost_its_agent_and_its_guard_goes_on_unnamed_until_an_agent_is_back() {
-    let (mut hosts, mut guard) = guarded();
+    let (mut hosts, mut guard) = guarded(&Settings::<Redis>::default());
     let address = hosts.hosts[0].server.address;
     let writer = Writer::pinned("pinned", address);
     writer.until_acked_by(address, 50);
@@ -149,11 +150,11 @@ fn a_master_that_lost_its_agent_and_its_guard_goes_on_unnamed_until_an_agent_is_
     assert_one_master_at_a_time(&masters, &writer.end());
 }
 
-#[test]
-fn a_restart_of_the_agent_fences_nothing_and_neither_does_the_end_of_the_guard() {
-    let (mut hosts, mut guard) = guarded();
-    let address = hosts.hosts[0].server.address;
-    let writer = Writer::pinned("pinned", address);
+/// Started again, killed, told to end, and the guard's own end: nothing moves.
+fn restarted<S: Hosted>(settings: &Settings<S>) {
+    let (mut hosts, mut guard) = guarded(settings);
+    let address = hosts.hosts[0].server.address();
+    let writer = S::pinned("pinned", address);
     writer.until_acked_by(address, 50);
     let term = hosts.term(&hosts.hosts[0]);
     // Killed, and told to end: neither is the end of it.
@@ -182,6 +183,11 @@ fn a_restart_of_the_agent_fences_nothing_and_neither_does_the_end_of_the_guard()
     assert!(gap < Duration::from_secs(1), "no write gap: {gap:?}\n{}", log_of_guard(agent));
     assert!(!log_of_guard(agent).contains("lease ran out"), "{}", log_of_guard(agent));
 }
+
+for_each!(restarted:
+    a_restart_of_the_agent_of_redis_fences_nothing_and_neither_does_the_end_of_the_guard,
+    a_restart_of_the_agent_of_mariadb_fences_nothing_and_neither_does_the_end_of_the_guard,
+    a_restart_of_the_agent_of_mysql_fences_nothing_and_neither_does_the_end_of_the_guard);
 
 #[test]
 fn with_an_embedded_store_the_guard_fences_nothing_and_keeps_files_true() {

@@ -4,6 +4,8 @@
 //! Where clients write across a move the test ends with the judge: no two servers took writes in
 //! turns, by what every client was told and, for MySQL and MariaDB, by the servers' own logs.
 
+mod quarantine;
+
 use std::time::{Duration, Instant};
 
 use integration::rig::hosts::{Host, Hosted, Hosts, Settings};
@@ -47,6 +49,8 @@ macro_rules! for_both {
     };
 }
 
+pub(crate) use {for_both, for_each};
+
 /// Waits as long as a lease: whoever was late is late by now.
 fn a_lease_later() {
     let since = Instant::now();
@@ -65,7 +69,7 @@ fn switched<S: Hosted>(at: &Host<S>, to: &Host<S>) {
 /// Waits until the old master follows the new one, or is set apart with what only it has, and says
 /// whether it follows.
 #[track_caller]
-fn stands<S: Hosted>(hosts: &Hosts<S>, old: &Host<S>, new: &Host<S>) -> bool {
+pub(crate) fn stands<S: Hosted>(hosts: &Hosts<S>, old: &Host<S>, new: &Host<S>) -> bool {
     let name = format!("{} is quarantined", old.server.name());
     let follows = soon(LATER * 2, || {
         assert_eq!(hosts.writable(), [new.server.address()], "{}", old.agent.tail());
@@ -335,6 +339,41 @@ fn a_master_whose_agent_waits_for_its_disk_is_fenced_within_its_lease() {
     hosts.judge(clients, &masters);
 }
 
+/// The agent knows etcd by names only, and then neither etcd nor the resolver answers: the fence
+/// asks for no name. When etcd is back, another host takes over from the agent that cannot find it;
+/// when the resolver is, the old master follows.
+#[test]
+fn a_master_whose_resolver_is_dead_is_fenced_within_its_lease() {
+    let hosts = Hosts::adopted(&Settings { resolver: true, ..Settings::default() });
+    let [master, reader, _] = &hosts.hosts[..] else { panic!("three hosts") };
+    let clients = hosts.writing(reader);
+    let address = master.server.address;
+    let resolver = hosts.resolver.as_ref().expect("a resolver of its own");
+    assert_eq!(resolver.unanswered(), 0, "it knows all names");
+    resolver.die();
+    let cut = Instant::now();
+    // Killed, not stopped: every connection is closed, and a new one needs the name.
+    (0..hosts.etcd.size()).for_each(|member| hosts.etcd.kill(member));
+    let closed = soon(LEASE, || (!master.server.is_master()).then(Instant::now));
+    let closed = closed.unwrap_or_else(|| panic!("never fenced\n{}", master.agent.tail()));
+    assert!(closed - cut <= LEASE, "fenced after {:?}", closed - cut);
+    println!("fenced after {} ms", (closed - cut).as_millis());
+    assert_ne!(resolver.unanswered(), 0, "it was asked, and did not answer");
+    master.agent.until_name(&Hosts::<Redis>::master_name(), &[], SOON);
+
+    hosts.etcd.restart_all();
+    let named = || reader.agent.addresses(&Hosts::<Redis>::master_name()).pop();
+    let new = soon(LATER * 3, || named().filter(|_| hosts.term(reader) > 1));
+    let new = new.unwrap_or_else(|| panic!("nobody is named\n{}", reader.agent.tail()));
+    let new = hosts.with(new);
+    assert_ne!(new.server.address, address, "its agent cannot find the store");
+    clients.following.until_acked_by(new.server.address, 30);
+    resolver.revive();
+    stands(&hosts, master, new);
+    hosts.until_named(master, new, LATER * 2);
+    hosts.judge(clients, &[address, new.server.address]);
+}
+
 /// Frozen: etcd stands still as a whole for longer than a lease, and the master goes on. Thawed, it
 /// is fenced as ever.
 #[test]
@@ -376,8 +415,8 @@ fn a_frozen_master_outlives_its_store_and_is_fenced_again_once_thawed() {
     }
 }
 
-/// Power fails everywhere: servers, agents and etcd are killed at once, and all start again. Whoever
-/// has all that was acknowledged takes writes, under a later term, and nobody before.
+/// Power fails everywhere: servers, agents and etcd are killed at once, and all start again.
+/// Whoever has all that was acknowledged takes writes, under a later term, and nobody before.
 #[test]
 fn after_a_power_failure_everywhere_all_that_was_acknowledged_is_there_under_a_later_term() {
     let scene = MysqlSettings::new(Flavour::MariaDb);

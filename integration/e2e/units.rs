@@ -321,6 +321,61 @@ fn files(root: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
+/// What the package made by [`later`] is called.
+const LATER_VERSION: &str = "999.0.0-1";
+
+/// The same package as of a later version: with another configuration, and without one check.
+fn later(place: &Place, file: &str) -> String {
+    let tree = place.path("later");
+    run(Command::new("dpkg-deb").arg("--raw-extract").arg(file).arg(&tree)).good();
+    let change = |name: &str, with: &dyn Fn(&str) -> String| {
+        let path = tree.join(name);
+        let text = fs::read_to_string(&path).expect("it is in the package");
+        fs::write(&path, with(&text)).expect("written");
+    };
+    change("DEBIAN/control", &|text| {
+        let lines = text.lines().map(|line| match line.strip_prefix("Version: ") {
+            Some(_) => format!("Version: {LATER_VERSION}\n"),
+            None => format!("{line}\n"),
+        });
+        lines.collect()
+    });
+    change("etc/sengu/sengu.toml", &|text| format!("{text}# Of a later version.\n"));
+    fs::remove_file(tree.join("usr/share/sengu/checks/redis-master.toml")).expect("removed");
+    let built = place.path("later.deb");
+    run(Command::new("dpkg-deb").args(["--build", "-Znone"]).arg(&tree).arg(&built)).good();
+    built.display().to_string()
+}
+
+/// Everything is where it belongs below this root.
+#[track_caller]
+fn assert_installed(root: &Path) {
+    for path in [
+        "usr/bin/sengu",
+        "etc/sengu/sengu.toml",
+        "usr/lib/systemd/system/sengu.service",
+        "usr/lib/systemd/system/sengu-guard.service",
+        "usr/share/man/man1/sengu.1.gz",
+        "usr/share/man/man1/sengu-guard.1.gz",
+        "usr/share/bash-completion/completions/sengu",
+        "usr/share/zsh/vendor-completions/_sengu",
+        "usr/share/fish/vendor_completions.d/sengu.fish",
+        "usr/share/sengu/checks/redis-master.toml",
+        "usr/share/sengu/templates/hosts.tera",
+        "usr/share/doc/sengu/operations.md",
+        "usr/share/doc/sengu/copyright",
+    ] {
+        assert!(root.join(path).is_file(), "{path} is missing: {:#?}", files(root));
+    }
+}
+
+/// Which version is installed below this root.
+fn version(root: &Path) -> String {
+    let admin = format!("--admindir={}", root.join("var/lib/dpkg").display());
+    let words = ["--showformat=${Version}", "--show", "sengu"];
+    run(Command::new("dpkg-query").arg(admin).args(words)).good().out
+}
+
 #[test]
 fn the_package_comes_and_goes_without_a_trace() {
     let place = Place::claim();
@@ -345,23 +400,7 @@ fn the_package_comes_and_goes_without_a_trace() {
         run(command.args(words)).good()
     };
     dpkg(&["--install", &file]);
-    for path in [
-        "usr/bin/sengu",
-        "etc/sengu/sengu.toml",
-        "usr/lib/systemd/system/sengu.service",
-        "usr/lib/systemd/system/sengu-guard.service",
-        "usr/share/man/man1/sengu.1.gz",
-        "usr/share/man/man1/sengu-guard.1.gz",
-        "usr/share/bash-completion/completions/sengu",
-        "usr/share/zsh/vendor-completions/_sengu",
-        "usr/share/fish/vendor_completions.d/sengu.fish",
-        "usr/share/sengu/checks/redis-master.toml",
-        "usr/share/sengu/templates/hosts.tera",
-        "usr/share/doc/sengu/operations.md",
-        "usr/share/doc/sengu/copyright",
-    ] {
-        assert!(root.join(path).is_file(), "{path} is missing: {:#?}", files(&root));
-    }
+    assert_installed(&root);
     // What is installed runs, and its configuration is good as it stands.
     let installed = root.join("usr/bin/sengu");
     let config = root.join("etc/sengu/sengu.toml");
@@ -369,18 +408,39 @@ fn the_package_comes_and_goes_without_a_trace() {
     assert!(said(&["--version"]).starts_with("sengu "));
     said(&["--config", &config.display().to_string(), "config", "--check"]);
 
-    // An upgrade keeps what was edited, and so does a removal.
+    // An upgrade keeps what was edited, and so do the way back and a removal.
     let edited = fs::read_to_string(&config).expect("readable") + "host = \"db1\"\n";
     fs::write(&config, &edited).expect("written");
     fs::create_dir_all(root.join("var/lib/sengu")).expect("made");
     fs::write(root.join("var/lib/sengu/store"), "records").expect("written");
+    let (first, gone) = (version(&root), root.join("usr/share/sengu/checks/redis-master.toml"));
+    dpkg(&["--install", &later(&place, &file)]);
+    assert_eq!(version(&root), LATER_VERSION);
+    assert!(!gone.exists(), "what the later version has no more is gone");
+    let offered = fs::read_to_string(config.with_extension("toml.dpkg-dist"));
+    assert!(offered.expect("its configuration is put beside").ends_with("# Of a later version.\n"));
+    let kept = || {
+        assert_eq!(fs::read_to_string(&config).expect("kept"), edited);
+        let records = fs::read_to_string(root.join("var/lib/sengu/store"));
+        assert_eq!(records.expect("records stay"), "records");
+    };
+    kept();
     dpkg(&["--install", &file]);
+    assert!(version(&root) == first && gone.is_file(), "it goes back in the same way");
+    kept();
     dpkg(&["--remove", "sengu"]);
     assert_eq!(fs::read_to_string(&config).expect("kept"), edited);
     assert!(root.join("var/lib/sengu/store").is_file(), "records stay");
     assert!(!installed.exists());
     let left: Vec<_> = files(&root).difference(&empty).cloned().collect();
-    let kept = ["etc", "etc/sengu", "etc/sengu/sengu.toml", "var/lib/sengu", "var/lib/sengu/store"];
+    let kept = [
+        "etc",
+        "etc/sengu",
+        "etc/sengu/sengu.toml",
+        "etc/sengu/sengu.toml.dpkg-dist",
+        "var/lib/sengu",
+        "var/lib/sengu/store",
+    ];
     assert_eq!(left, kept.map(PathBuf::from));
     dpkg(&["--purge", "sengu"]);
     assert_eq!(files(&root), empty, "nothing is left");

@@ -145,6 +145,8 @@ pub struct Agent {
     pub dns: SocketAddr,
     /// Where it answers HTTP.
     pub http: SocketAddr,
+    /// What stands before its command.
+    before: Vec<String>,
     child: Child,
 }
 
@@ -185,9 +187,10 @@ impl Agent {
         let file = place.path("sengu.toml");
         fs::write(&file, config).expect("the configuration can be written");
         let log = place.path("agent.log");
-        let child = spawn(&file, &log);
+        let before = Vec::new();
+        let child = spawn(&before, &file, &log);
         let (dns, http) = (place.socket(OWN, 8600), place.socket(OWN, 8500));
-        Self { config: file, log, dns, http, child }
+        Self { config: file, log, dns, http, before, child }
     }
 
     /// The same as one of several hosts in a place: the number of its address, with files of its
@@ -198,12 +201,22 @@ impl Agent {
     #[must_use]
     #[track_caller]
     pub fn launch_on(place: &Place, number: u8, config: &str) -> Self {
+        Self::launch_behind(Vec::new(), place, number, config)
+    }
+
+    /// The same behind a command that it replaces.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    #[track_caller]
+    pub fn launch_behind(before: Vec<String>, place: &Place, number: u8, config: &str) -> Self {
         let file = place.path(&format!("sengu{number}.toml"));
         fs::write(&file, config).expect("the configuration can be written");
         let log = place.path(&format!("agent{number}.log"));
-        let child = spawn(&file, &log);
+        let child = spawn(&before, &file, &log);
         let (dns, http) = (place.socket(number, 8600), place.socket(number, 8500));
-        Self { config: file, log, dns, http, child }
+        Self { config: file, log, dns, http, before, child }
     }
 
     /// Waits until all its outputs answer.
@@ -239,7 +252,7 @@ impl Agent {
     /// Starts it again after its end, and waits for nothing.
     pub fn relaunch(&mut self) {
         self.child.kill();
-        self.child = spawn(&self.config, &self.log);
+        self.child = spawn(&self.before, &self.config, &self.log);
     }
 
     /// Starts it again after its end, and waits until it answers.
@@ -350,8 +363,9 @@ impl Agent {
     }
 }
 
-fn spawn(config: &Path, log: &Path) -> Child {
+fn spawn(before: &[String], config: &Path, log: &Path) -> Child {
     let words = [program(), Path::new("--config"), config, Path::new("agent")];
     let words = words.map(|word| word.display().to_string());
-    Child::start(&words, log, &[("NO_COLOR", "1")]).expect("the agent can be started")
+    Child::start(&[before, &words].concat(), log, &[("NO_COLOR", "1")])
+        .expect("the agent can be started")
 }

@@ -3,6 +3,7 @@
 //! The release is 3.5, from the tree that `integration/servers` has installed. A member can be
 //! killed, stopped and started again; the data is on a real disk with real syncs.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -94,6 +95,15 @@ impl Etcd {
     #[must_use]
     pub fn endpoints(&self) -> String {
         format!("{:?}", self.urls)
+    }
+
+    /// The same by names, and whose they are.
+    #[must_use]
+    pub fn named(place: &Place) -> (String, Vec<(String, IpAddr)>) {
+        let names = (0..MEMBERS).map(|at| (format!("m{at}.etcd.test"), place.address(FIRST + at)));
+        let names: Vec<_> = names.collect();
+        let urls = names.iter().map(|(name, _)| format!("http://{name}:2379"));
+        (format!("{:?}", urls.collect::<Vec<_>>()), names)
     }
 
     /// Which member leads; none: nobody, or nobody says so.

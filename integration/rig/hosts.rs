@@ -13,6 +13,7 @@ use super::disk::Disk;
 use super::etcd::Etcd;
 use super::place::Place;
 use super::redis::Redis;
+use super::resolver::Resolver;
 use super::scene::{Server, settled};
 use super::soon;
 use super::writer::{self, Ack, Writer};
@@ -59,13 +60,15 @@ pub struct Settings<S: Hosted = Redis> {
     pub election: u32,
     /// The first host's agent has its data and its log on a disk of their own.
     pub disk: bool,
+    /// The first host's agent knows etcd by names, and has a resolver to itself.
+    pub resolver: bool,
 }
 
 impl<S: Hosted> Settings<S> {
     /// The usual ones around a scene.
     #[must_use]
     pub fn new(scene: S::Settings) -> Self {
-        Self { scene, store: String::new(), election: 1000, disk: false }
+        Self { scene, store: String::new(), election: 1000, disk: false, resolver: false }
     }
 }
 
@@ -91,6 +94,8 @@ pub struct Hosts<S = Redis> {
     // Ends before the agent does, which may wait for it.
     /// What the first host's agent writes to, if it is a disk of its own.
     pub disk: Option<Disk>,
+    /// What the first host's agent asks for names, if it is a resolver of its own.
+    pub resolver: Option<Resolver>,
     /// By number, from 1 on.
     pub hosts: Vec<Host<S>>,
     /// Their etcd.
@@ -169,17 +174,25 @@ impl<S: Hosted> Hosts<S> {
         let disk = settings.disk.then(|| disk_of_the_first(&place));
         let etcd = Etcd::start(&place, settings.election);
         let servers = S::replicating(&place, &settings.scene);
+        let (by_name, names) = Etcd::named(&place);
+        let resolver = settings.resolver.then(|| Resolver::new(&place, &names));
         let mut agents: Vec<_> = (1..)
             .zip(&servers)
             .map(|(number, server)| {
                 let config = Self::config(&place, &etcd, settings, number, Some(server));
-                Agent::launch_on(&place, number, &config)
+                match resolver.as_ref().filter(|_| number == 1) {
+                    Some(resolver) => {
+                        let config = config.replace(&etcd.endpoints(), &by_name);
+                        Agent::launch_behind(resolver.before(), &place, number, &config)
+                    }
+                    None => Agent::launch_on(&place, number, &config),
+                }
             })
             .collect();
         agents.iter_mut().for_each(Agent::wait_answering);
         let hosts = agents.into_iter().zip(servers);
         let hosts = hosts.map(|(agent, server)| Host { agent, server }).collect();
-        Self { disk, hosts, etcd, place }
+        Self { disk, resolver, hosts, etcd, place }
     }
 
     /// The configuration of one host; without a server, of one that only reads.

@@ -15,14 +15,12 @@ use sengu_core::policy::Failover;
 use tokio::sync::watch;
 
 use super::identity;
+use super::releases::Releases;
 use crate::config::{Config, EtcdConfig, StoreConfig};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::etcd::{EtcdStore, Member};
+use crate::store::etcd::EtcdStore;
 use crate::store::lock::Lock;
-
-/// Between two looks at members that did not answer at the start.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// A store and what stands and falls with it.
 pub(super) struct Opened {
@@ -31,6 +29,8 @@ pub(super) struct Opened {
     pub(super) broken: watch::Receiver<Option<String>>,
     /// The agent's id.
     pub(super) agent: String,
+    /// What the members of etcd run; empty with another store.
+    pub(super) releases: Arc<Releases>,
     /// The data folder is this agent's as long as this lives.
     pub(super) _claim: Option<Claim>,
 }
@@ -53,7 +53,8 @@ impl Opened {
             StoreConfig::Embedded => {
                 let store = EmbeddedStore::open(&config.data_dir)?;
                 let (broken, agent) = (store.broken(), store.store_id().to_owned());
-                Ok(Self { store: Arc::new(store), broken, agent, _claim: None })
+                let (store, releases) = (Arc::new(store), Arc::default());
+                Ok(Self { store, broken, agent, releases, _claim: None })
             }
             StoreConfig::Etcd(etcd) => shared(config, etcd).await,
         }
@@ -78,57 +79,23 @@ async fn shared(config: &Config, etcd: &EtcdConfig) -> anyhow::Result<Opened> {
         .map(|(name, _)| name.to_string())
         .collect();
     let members = store.members().await;
-    for member in &members {
-        say(member);
-        if let Some(defect) = member.defect().filter(|defect| defect.refused)
-            && !auto.is_empty()
-        {
-            bail!(
-                "{} runs etcd {}: {}; failover = \"auto\" (service {}) is refused on it: upgrade \
-                 etcd to the newest 3.5 or later, or set failover = \"manual\"",
-                member.url,
-                member.version.as_deref().unwrap_or_default(),
-                defect.words,
-                auto.join(", "),
-            );
-        }
+    let releases = Arc::new(Releases::new(members));
+    if let Some(flaw) = releases.flaws().iter().find(|flaw| flaw.refused && !auto.is_empty()) {
+        bail!(
+            "{} runs etcd {}: {}; failover = \"auto\" (service {}) is refused on it: upgrade \
+             etcd to the newest 3.5 or later, or set failover = \"manual\"",
+            flaw.url,
+            flaw.version,
+            flaw.words,
+            auto.join(", "),
+        );
     }
     let store = Arc::new(store);
-    if members.iter().any(|member| member.version.is_err()) {
-        tokio::spawn(look_again(Arc::clone(&store)));
-    }
+    // Until the agent ends.
+    tokio::spawn(Arc::clone(&releases).keep(Arc::clone(&store)));
     let (sound, broken) = watch::channel(None);
     let claim = Claim { _lock: lock, _sound: sound };
-    Ok(Opened { store, broken, agent, _claim: Some(claim) })
-}
-
-/// Tells what a member runs.
-fn say(member: &Member) {
-    let url = &member.url;
-    match (&member.version, member.defect()) {
-        (Ok(version), None) => tracing::info!(url, version, "etcd answers"),
-        (Ok(version), Some(defect)) => {
-            tracing::warn!(
-                url,
-                version,
-                "this release of etcd has a known defect: {}",
-                defect.words
-            );
-        }
-        (Err(why), _) => tracing::warn!(url, "etcd does not answer: {why}"),
-    }
-}
-
-/// Until each member has told what it runs.
-async fn look_again(store: Arc<EtcdStore>) {
-    loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        let members = store.members().await;
-        if members.iter().all(|member| member.version.is_ok()) {
-            members.iter().for_each(say);
-            return;
-        }
-    }
+    Ok(Opened { store, broken, agent, releases, _claim: Some(claim) })
 }
 
 /// The id in the data folder; made at the first start.

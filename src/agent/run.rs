@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use super::fence::{self, FenceClock};
 use super::instance::Instance;
 use super::opened::Opened;
+use super::releases::{Flaw, Releases};
 use super::turn::{EVENTS, Parts, Query, Turner};
 use super::{identity, storing};
 use crate::audit::{self, Audit};
@@ -78,7 +79,7 @@ pub fn run(config: Config, file: PathBuf) -> anyhow::Result<()> {
 }
 
 async fn live(config: Config, file: PathBuf, fences: Handle, voice: Voice) -> anyhow::Result<()> {
-    let Opened { store, mut broken, agent, _claim } = Opened::of(&config).await?;
+    let Opened { store, mut broken, agent, releases, _claim } = Opened::of(&config).await?;
     let start = identity::random()?;
     let view = Arc::new(View::default());
     let journal = Arc::new(Journal::new(&start));
@@ -119,6 +120,7 @@ async fn live(config: Config, file: PathBuf, fences: Handle, voice: Voice) -> an
         templates: Arc::clone(&templates),
         gate: Arc::clone(&gate),
         guard,
+        releases,
         voice: voice.clone(),
         reload: Mutex::new(Reload { file, running, assembly }),
     });
@@ -336,6 +338,7 @@ struct Desk {
     templates: Arc<Shelf>,
     gate: Arc<http::Gate>,
     guard: Watch,
+    releases: Arc<Releases>,
     voice: Voice,
     reload: Mutex<Reload>,
 }
@@ -428,6 +431,10 @@ impl operator::Agent for Desk {
 
     async fn guard(&self) -> Standing {
         self.guard.standing()
+    }
+
+    async fn flaws(&self) -> Vec<Flaw> {
+        self.releases.flaws()
     }
 
     async fn reload(&self) -> Result<String, String> {

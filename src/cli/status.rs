@@ -11,6 +11,7 @@ use super::client::{Client, ClientError};
 use super::print::{self, Look};
 use super::words;
 use super::{Exit, Global};
+use crate::agent::Flaw;
 use crate::config::count;
 use crate::guard::Standing;
 use crate::template::TemplateStatus;
@@ -50,6 +51,9 @@ pub(super) fn run(global: &Global, options: &Options) -> anyhow::Result<Exit> {
         if let Some(line) = guard_missing(&agent)? {
             print::text(&look.alarm(line));
         }
+        for flaw in flaws_of(&agent)?.iter().filter(|flaw| flaw.refused) {
+            print::text(&look.alarm(&flawed(flaw)));
+        }
         print::text(&screen(&reports, &files_of(&agent)?, &look));
     }
     Ok(Exit::Done)
@@ -72,6 +76,19 @@ pub(super) fn guard_missing(agent: &Client) -> Result<Option<&'static str>, Clie
         Ok(_) | Err(ClientError::Absent(_)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The members of etcd whose release has a known defect; an agent of an older version tells none.
+pub(super) fn flaws_of(agent: &Client) -> Result<Vec<Flaw>, ClientError> {
+    match agent.get("/v1/sengu/etcd") {
+        Err(ClientError::Absent(_)) => Ok(Vec::new()),
+        told => told,
+    }
+}
+
+/// One of them, in words.
+pub(super) fn flawed(flaw: &Flaw) -> String {
+    format!("{} runs etcd {}: {}", flaw.url, flaw.version, flaw.words)
 }
 
 /// The whole screen.

@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use super::{Agent, OperatorServer, SocketError, request, serve};
+use crate::agent::Flaw;
 use crate::guard::Standing;
 use crate::http::testing::{Answer, Rig, call, service};
 use crate::template::TemplateStatus;
@@ -89,6 +90,9 @@ impl Agent for Fixed {
     }
     async fn guard(&self) -> Standing {
         Standing::default()
+    }
+    async fn flaws(&self) -> Vec<Flaw> {
+        Vec::new()
     }
 }
 

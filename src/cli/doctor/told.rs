@@ -6,6 +6,7 @@ use sengu_core::report::ServiceReport;
 
 use super::super::client::{Client, ClientError, segment};
 use super::{Finding, Masters};
+use crate::agent::Flaw;
 use crate::config::count;
 use crate::probe::CheckReport;
 use crate::template::TemplateStatus;
@@ -31,10 +32,21 @@ pub(super) fn all(agent: &Client) -> Result<(Vec<Finding>, Masters), ClientError
         let mend = "`systemctl enable --now sengu-guard`, or `guard = false` in the configuration";
         findings.push(Finding::wrong("guard", text, mend));
     }
+    findings.extend(super::super::status::flaws_of(agent)?.iter().map(etcd));
     findings.extend(checks(&agent.get::<Vec<CheckReport>>("/v1/sengu/checks")?));
     findings.extend(files(&super::super::status::files_of(agent)?));
     let masters = reports.into_iter().map(|one| (one.service.to_string(), one.address)).collect();
     Ok((findings, masters))
+}
+
+/// A release of etcd with a known defect.
+fn etcd(flaw: &Flaw) -> Finding {
+    let text = super::super::status::flawed(flaw);
+    if flaw.refused {
+        let mend = "upgrade etcd: no agent with `failover = \"auto\"` starts on it";
+        return Finding::wrong("etcd", text, mend);
+    }
+    Finding::warning("etcd", text, "upgrade etcd to the newest 3.5 or later")
 }
 
 /// One service.

@@ -113,6 +113,12 @@ impl EtcdStore {
         join_all(self.shared.ring.all().iter().map(|endpoint| self.member(endpoint))).await
     }
 
+    /// Waits until a member was late or failed since the last time that this was waited for: it may
+    /// be another one when it is back.
+    pub async fn disturbed(&self) {
+        self.shared.ring.disturbed().await;
+    }
+
     async fn member(&self, endpoint: &Endpoint) -> Member {
         let asking = async {
             let client = endpoint.client().await?;

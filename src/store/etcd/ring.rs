@@ -11,6 +11,7 @@ use etcd_client::{Client, ResponseHeader};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sengu_core::kv::Revision;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::endpoint::Endpoint;
@@ -33,6 +34,8 @@ pub(super) struct Ring {
     cluster: AtomicU64,
     /// It was seen to be older than before: whatever it writes from then on, it is not believed.
     set_back: AtomicBool,
+    /// A member failed since this was last waited for.
+    disturbed: Notify,
 }
 
 impl Ring {
@@ -44,6 +47,7 @@ impl Ring {
             seen: AtomicU64::new(0),
             cluster: AtomicU64::new(0),
             set_back: AtomicBool::new(false),
+            disturbed: Notify::new(),
         }
     }
 
@@ -73,9 +77,15 @@ impl Ring {
 
     /// It is late or does not answer: the next one is asked first, if this one was.
     pub(super) fn bad(&self, index: usize) {
+        self.disturbed.notify_one();
         let (from, to) = (index % self.all.len(), (index + 1) % self.all.len());
         // Another has chosen already if it is not there any more.
         let _ = self.current.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Waits until a member was late or failed since the last time that this was waited for.
+    pub(super) async fn disturbed(&self) {
+        self.disturbed.notified().await;
     }
 
     /// It failed so.

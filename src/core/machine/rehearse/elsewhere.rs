@@ -2,14 +2,16 @@
 //!
 //! They withdraw a master whose process ended, give the final positions of their copies, and take
 //! when theirs ranks first. Nobody knows their positions before it happens: a copy whose record
-//! says that it is in step is supposed to have what the master was last seen to have. Others give
-//! nothing, as in earnest they would lose against those. This never decides who may take over.
+//! says that it is in step is supposed to have what the master was last seen to have, or, where no
+//! copy here follows it, what is known of its history. Others give nothing, as in earnest they
+//! would lose against those. This never decides who may take over.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::kv::{Compare, Op, Txn};
 use crate::name::InstanceName;
-use crate::position::Position;
+use crate::position::{MariadbPosition, MysqlPosition, Position};
 use crate::record::{
     Cause, FORMAT, FinalRecord, Health, InstanceRecord, Lag, MasterRecord, MasterState, Proof,
     Record, key,
@@ -34,10 +36,33 @@ impl Elsewhere {
         let others = view.instances.iter().filter(|(_, at)| at.record.host != *host);
         let instances: BTreeMap<_, _> =
             others.map(|(name, at)| (name.clone(), at.record.clone())).collect();
-        let holder = view.managed_record().map(|record| &record.holder.instance);
-        let master = holder.and_then(|holder| stage.actors.get(holder));
-        let known = master.or_else(|| stage.actors.values().find(|actor| actor.state.link_up));
-        Self { instances, position: known.map(|actor| actor.state.held().clone()) }
+        let record = view.managed_record();
+        let master = record.and_then(|record| stage.actors.get(&record.holder.instance));
+        let follows = || stage.actors.values().find(|actor| actor.state.link_up);
+        let seen = master.or_else(follows).map(|actor| actor.state.held().clone());
+        let position = seen.or_else(|| Self::least(stage, &record?.origins)).map(Self::of_nobody);
+        Self { instances, position }
+    }
+
+    /// What a copy in step has at least: all that one here has that once followed, or else what the
+    /// term began with. A copy here with a history of its own, as one that is quarantined, tells
+    /// nothing of the others.
+    fn least(stage: &Stage, origins: &[Position]) -> Option<Position> {
+        let here = stage.actors.values().map(|actor| actor.state.held());
+        let known = here.filter(|position| position.strays(origins).is_none());
+        let more = |a: &&Position, b: &&Position| a.order(b).unwrap_or(Ordering::Equal);
+        known.max_by(more).or_else(|| origins.last()).cloned()
+    }
+
+    /// The same, held by a server of which nothing else is known.
+    fn of_nobody(position: Position) -> Position {
+        match position {
+            Position::Mysql(held) => {
+                Position::Mysql(MysqlPosition { server: String::new(), ..held })
+            }
+            Position::Mariadb(held) => Position::Mariadb(MariadbPosition { server: 0, ..held }),
+            held @ Position::Redis(_) => held,
+        }
     }
 
     /// In step with the master, as far as its record tells.

@@ -5,10 +5,13 @@ use std::time::Duration;
 use sengu_core::event::LookOutcome;
 use sengu_core::explain::{Explanation, RuleVerdict};
 use sengu_core::name::{BootId, HostName, Term};
-use sengu_core::policy::Failover;
-use sengu_core::record::{Ask, MasterState, key};
+use sengu_core::observation::Role;
+use sengu_core::policy::{DatabaseKind, Failover, Rejoin};
+use sengu_core::record::{Ask, Lag, MasterState, key};
 
-use crate::world::{Database, World, alone, grown, instance, position, service, shared};
+use crate::world::{
+    Database, World, alone, grown, instance, position, service, shared, transactions, uuid,
+};
 
 fn verdict(told: &Explanation, slug: &str) -> (RuleVerdict, String) {
     let rule = told.rules.iter().find(|rule| rule.rule == slug).expect("every rule is told");
@@ -263,4 +266,57 @@ fn what_a_look_saw_is_the_reason_until_the_next_one_ends() {
     world.run_for(Duration::from_secs(10));
     let record = world.master();
     assert_eq!((record.state, record.term.0), (MasterState::Serving, 3), "{}", world.tell());
+}
+
+/// MySQL: `db2`, on another host, serves term 2; `db1` here is an old master that came back with
+/// writes which nobody received. `db3`, on a third host, follows if it is told to.
+fn set_apart_here(third: bool) -> World {
+    let origin = transactions("db2", &[("db1", 100)]);
+    let old = Database::fenced(2, transactions("db1", &[("db1", 107)]));
+    let mut world = World::new(Failover::Auto, shared(), &[("db1", old)]);
+    let settings = world.config.services.get_mut(&service()).expect("it is configured");
+    settings.kind = DatabaseKind::Mysql;
+    settings.policy.rejoin = Rejoin::Ask;
+    world.adopted(2, MasterState::Serving, "db2", &[origin]);
+    let mut record = world.master();
+    record.holder.host = HostName::new("db2").expect("a good name");
+    world.put_record(key::master(&service()), &record);
+    world.start_agent();
+    world.run_for(Duration::from_secs(1));
+    let mut copy = world.instance_record("db1").expect("it is published");
+    copy.quarantine = None;
+    copy.agent = "another".to_owned();
+    for (name, role) in [("db2", Role::Master), ("db3", Role::Replica)] {
+        if role == Role::Replica && !third {
+            continue;
+        }
+        copy.host = HostName::new(name).expect("a good name");
+        copy.boot_id = Some(BootId(format!("{name}-1").into()));
+        copy.in_step.clone_from(&copy.boot_id);
+        (copy.role, copy.writable) = (Some(role), role == Role::Master);
+        (copy.link_up, copy.lag) = (role == Role::Replica, Lag::None);
+        world.put_record(key::instance(&service(), &instance(name)), &copy);
+    }
+    world.run_for(Duration::from_secs(2));
+    let apart = world.instance_record("db1").and_then(|record| record.quarantine);
+    assert!(apart.is_some_and(|why| why.contains(&uuid("db1"))), "{}", world.tell());
+    world
+}
+
+/// What is quarantined here tells nothing of the others: one in step is counted on.
+#[test]
+fn a_copy_of_another_host_is_foretold_where_the_own_one_is_quarantined() {
+    let told = set_apart_here(true).explain().next;
+    assert_eq!(told.suppose, "the process of db2 ends now");
+    let serves = told.serves.as_ref().expect("somebody would serve");
+    assert_eq!((serves.instance.as_str(), serves.term.0), ("db3", 3), "{told:#?}");
+    assert!(told.provided.iter().any(|line| line.starts_with("db3 on db3 has all")));
+}
+
+/// Where nobody else has a copy, the reason is the quarantine.
+#[test]
+fn a_quarantined_copy_is_never_foretold() {
+    let told = set_apart_here(false).explain().next;
+    assert_eq!(told.serves, None, "{told:#?}");
+    assert!(told.stays.iter().any(|why| why.contains("quarantined")), "{:?}", told.stays);
 }
