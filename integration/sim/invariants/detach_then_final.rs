@@ -91,7 +91,7 @@ impl Invariant for DetachThenFinal {
 mod tests {
     use sengu_core::record::MasterState;
 
-    use super::super::tests::{feed, master, r};
+    use super::super::tests::{feed, layout, master, r};
     use super::*;
 
     fn last(again: bool) -> Fact {
@@ -123,6 +123,13 @@ mod tests {
         let back = Fact::Followed { instance: r(2), source: Some(r(1)) };
         let serving = master(1, 1, MasterState::Serving);
         assert!(check([(0, serving), (1, last(false)), (2, back), (3, RECEIVED)]).is_err());
+    }
+
+    #[test]
+    fn a_hand_between_the_last_look_and_the_final_is_told_apart() {
+        let hand = || Fact::Hand { instance: r(2), open: false };
+        assert_eq!(check([(0, hand()), (500, last(false)), (900, RECEIVED)]), Ok(()));
+        assert!(check([(0, hand()), (60_000, last(false)), (60_900, RECEIVED)]).is_err());
     }
 
     #[test]

@@ -176,6 +176,18 @@ mod tests {
     }
 
     #[test]
+    fn one_that_could_not_be_killed_when_the_last_rung_came_is_told_apart() {
+        let limit = |until: Micros| {
+            let mut history = begin();
+            history.push((3000, Fact::Unkillable { instance: r(1), until: until * MILLI }));
+            history.push((4100, Fact::Moment));
+            feed(FenceInTime::new(&layout()), history).expect_err("it is open").limit
+        };
+        assert_eq!(limit(3900), Some(KEPT));
+        assert_eq!(limit(3100), None, "its fence began later");
+    }
+
+    #[test]
     fn a_term_that_promises_nothing_has_no_deadline() {
         let mut history = begin();
         let mut free = record(1, 1, MasterState::Serving);

@@ -382,6 +382,30 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_process_may_be_heard_of_when_another_stands_still() {
+        let stopped = |stopped| Fact::Stopped { instance: r(1), stopped };
+        let vacant = MasterState::Vacant {
+            proof: Proof::Exited,
+            cause: Cause::Hung,
+            noticed: Wall(0),
+            seen: None,
+        };
+        let history = |decided: Micros| {
+            [
+                (0, master(1, 1, MasterState::Serving)),
+                (50_000, stopped(true)),
+                (54_000, Fact::Exited { instance: r(1) }),
+                (56_000, Fact::Started { instance: r(1), open: false }),
+                (58_000, stopped(true)),
+                (59_000, Fact::Fenced { instance: r(1), decided: decided * MILLI }),
+                (59_500, master(1, 1, vacant.clone())),
+            ]
+        };
+        assert_eq!(check(history(53_000)), Ok(()));
+        assert!(check(history(51_000)).is_err(), "not for long, neither of them");
+    }
+
+    #[test]
     fn what_a_hand_closed_is_not_well_until_it_takes_writes_again() {
         let serving = || master(1, 1, MasterState::Serving);
         let lapsed = || master(1, 1, MasterState::Lapsed);

@@ -143,5 +143,15 @@ mod tests {
         };
         assert_eq!(check(2), Ok(()), "its file was changed since");
         assert!(check(3).is_err());
+        let mended = Fact::File { instance: r(3), fenced: true };
+        let back = Fact::Started { instance: r(3), open: true };
+        let history = [
+            (0, mended),
+            (1, master(1, 3, vacant.clone())),
+            (2, master(2, 1, taken.clone())),
+            (3, back),
+        ];
+        let judged = feed(ProvenBeforePromoted::new(&layout()), history);
+        assert_eq!(judged, Ok(()), "it was mended, and edited again later");
     }
 }
