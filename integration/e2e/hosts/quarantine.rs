@@ -67,7 +67,8 @@ fn copy_the_data(hosts: &Hosts<Mysql>, old: &Host<Mysql>, master: &Host<Mysql>) 
     let mut sql = until("it answers on another port", LATER * 2, connect);
     sql.run("RESET MASTER").expect("it has no history");
     shell(&format!(
-        "mariadb-dump {} --all-databases --single-transaction --master-data=1 --gtid | mariadb {}",
+        "mariadb-dump {} --all-databases --single-transaction --master-data=1 --gtid \
+         | mariadb {} --init-command='SET sql_log_bin=0'",
         at(master.server.address),
         at(address)
     ));
