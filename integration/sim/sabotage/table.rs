@@ -68,7 +68,7 @@ pub const TABLE: &[Entry] = &[
         &["one-giver"], 300, Worlds::Seeds),
     entry("one-giver", RecordNotCompared,
         "the master record is written without comparing the one it was decided on",
-        &["one-giver"], 300, Worlds::Seeds),
+        &["fields-survive", "one-giver"], 300, Worlds::Seeds),
     entry("fence-in-time", DeadlineFromReceipt,
         "the deadline counts from the receipt of a beat's answer, not from its send",
         &["fence-in-time"], 100, Worlds::SlowStoreThenNone),
