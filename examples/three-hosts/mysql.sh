@@ -9,7 +9,7 @@ tree="${SENGU_MYSQL_TREE:-${XDG_CACHE_HOME:-$HOME/.cache}/sengu-servers/mysql}"
 # The fenced block of a page that has these words in it.
 block() {
     awk -v words="$2" '
-        /^ *```/ { if (inside && found) { printf "%s", text; exit }
+        /^ *([0-9]+\. )?```/ { if (inside && found) { printf "%s", text; exit }
                    inside = !inside; text = ""; found = 0; next }
         inside { text = text $0 "\n"; if (index($0, words)) found = 1 }' "docs/$1"
 }

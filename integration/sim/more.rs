@@ -2,8 +2,8 @@
 //! that is set back and begun anew, another record format, files that end `loss = "none"`, a store
 //! whose every answer is late.
 //!
-//! A store that is set back gets another id, as the operations page asks; with limits it may keep its
-//! own.
+//! A store that is set back gets another id, as the operations page asks; with limits it may keep
+//! its own.
 //!
 //! From streams of their own, and for one seed of four: what `storm.rs` draws stays as it was, so
 //! that a seed that somebody looks into tells the story that it told before, three times of four.

@@ -85,8 +85,8 @@ fn store(words: &[&str]) -> Result<Deed, String> {
             "the store",
             other,
             "`elects for 2 s`, `is slow for 5 s`, `takes up to 2 s to answer for 40 s`, `is \
-             full for 5 s`, `forgets its past`, `is restored to 10 s ago [under a new id]`, `member h1 \
-             dies for 5 s`",
+             full for 5 s`, `forgets its past`, `is restored to 10 s ago [under a new id]`, \
+             `member h1 dies for 5 s`",
         )),
     }
 }

@@ -435,8 +435,8 @@ pub const SERVICE: Section = Section {
             "max_lag",
             "\"10s\"",
             "The target of a switchover may be so far behind: 0s to 24h. In a failover a copy that \
-             still applies what it received is waited for as long as it comes on; it is passed over \
-             when nothing more was applied for so long and 10 s.",
+             still applies what it received is waited for as long as it comes on; it is passed \
+             over when nothing more was applied for so long and 10 s.",
         ),
         fixed(
             "hung_after",

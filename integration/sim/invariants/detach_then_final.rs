@@ -53,7 +53,7 @@ impl Invariant for DetachThenFinal {
                 )));
             }
             Fact::Final { instance, term, life, again: false } => {
-                // A hand that points it elsewhere between the last look and the final is seen later.
+                // A hand that points it elsewhere between last look and final is seen later.
                 let hand = self.hands.get(instance).is_some_and(|hand| at < *hand + self.unseen);
                 if !hand {
                     self.finals.insert(*instance, (*term, *life));

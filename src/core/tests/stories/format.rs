@@ -119,8 +119,8 @@ fn a_term_that_cannot_be_read_any_more_is_not_forgotten_by_who_lives_on() {
     assert!(refuses(&world), "{:?}", world.refusals());
 }
 
-/// The same where the process is stopped when the agent starts: it was open, as far as anybody knows,
-/// and on waking it would take writes beside whoever took the term after its lease.
+/// The same where the process is stopped when the agent starts: it was open, as far as anybody
+/// knows, and on waking it would take writes beside whoever took the term after its lease.
 #[test]
 fn what_was_never_seen_and_stays_silent_is_fenced_before_its_lease_is_over() {
     let mut world = World::single_shared();
