@@ -296,8 +296,8 @@ impl World {
     /// The store is set back to a snapshot so old, if one is that old.
     ///
     /// Under its old id an agent believes it that hung, or was away, while what is lost was
-    /// written, or whose first answer comes when others' beats have brought it beyond what it had seen: the
-    /// limit that the operations page tells.
+    /// written, or whose first answer comes when others' beats have brought it beyond what it had
+    /// seen: the limit that the operations page tells.
     pub(crate) fn restore_store(&mut self, age: Micros, renamed: bool) {
         let Some(then) = self.now.checked_sub(age) else { return };
         let found = self.store.snapshots.iter().rev().find(|(at, _)| *at <= then);
