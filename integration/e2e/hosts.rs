@@ -314,7 +314,7 @@ fn a_master_whose_agent_waits_for_its_disk_is_fenced_within_its_lease() {
     let clients = hosts.writing(reader);
     let address = master.server.address;
     let disk = hosts.disk.as_ref().expect("a disk of its own");
-    disk.freeze();
+    let frozen = disk.freeze();
     let cut = Instant::now();
     for member in 0..hosts.etcd.size() {
         hosts.etcd.stop(member);
@@ -333,7 +333,7 @@ fn a_master_whose_agent_waits_for_its_disk_is_fenced_within_its_lease() {
     let new = new.unwrap_or_else(|| panic!("nobody is named\n{}", reader.agent.tail()));
     let new = hosts.with(new).server.address;
     clients.following.until_acked_by(new, clients.following.acked_by(new) + 10);
-    disk.thaw();
+    drop(frozen);
     let mut masters = vec![address, new];
     masters.dedup();
     hosts.judge(clients, &masters);

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// A mounted file system, unmounted when this is dropped.
 #[derive(Debug)]
@@ -54,21 +54,14 @@ impl Disk {
         path
     }
 
-    /// Its medium hangs: whoever writes to it waits, and cannot be ended, until it is thawed or
-    /// dropped.
+    /// Its medium hangs: whoever writes to it waits, and cannot be ended, until what this gives back
+    /// is dropped.
     ///
     /// # Panics
     /// If that cannot be done.
-    pub fn freeze(&self) {
+    pub fn freeze(&self) -> Frozen<'_> {
         run(Command::new("fsfreeze").arg("--freeze").arg(&self.path));
-    }
-
-    /// It goes on.
-    ///
-    /// # Panics
-    /// If that cannot be done.
-    pub fn thaw(&self) {
-        run(Command::new("fsfreeze").arg("--unfreeze").arg(&self.path));
+        Frozen(self)
     }
 
     /// An error of its medium: it is read-only from here on. Only one that is fragile can.
@@ -85,6 +78,18 @@ impl Disk {
     }
 }
 
+/// A disk whose medium hangs, for as long as this lives.
+#[derive(Debug)]
+#[must_use = "it goes on when this is dropped"]
+pub struct Frozen<'a>(&'a Disk);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        // A failed test is worse than a disk that stays as it is.
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0.path).status();
+    }
+}
+
 fn run(command: &mut Command) {
     let done = command.status();
     assert!(done.is_ok_and(|status| status.success()), "{command:?} failed; it needs root");
@@ -92,9 +97,6 @@ fn run(command: &mut Command) {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Fails where nothing is frozen.
-        let mut thaw = Command::new("fsfreeze");
-        let _ = thaw.arg("--unfreeze").arg(&self.path).stderr(Stdio::null()).status();
         // Nothing can be done about one that stays; it is in a folder of the test.
         let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
         if let Some(image) = &self.image {

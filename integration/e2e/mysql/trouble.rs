@@ -6,7 +6,8 @@ use std::time::Duration;
 use integration::rig::mysql::{CLIENT, Flavour, SENGU, Sql};
 use integration::rig::mysql_trio::{SERVICE, write_credentials};
 use integration::rig::writer::assert_one_master_at_a_time;
-use integration::rig::{Disk, MysqlSettings, MysqlTrio, Place, wait};
+use integration::rig::{Disk, MysqlSettings, MysqlTrio, Place, Server, wait};
+use rustix::process::Signal;
 
 use super::{Clients, all, assert_nothing_lost, for_both};
 use crate::{LATER, SOON};
@@ -77,6 +78,42 @@ fn broken_disk(flavour: Flavour) {
 for_both!(broken_disk:
     a_mariadb_master_on_a_disk_that_turned_read_only_is_replaced,
     a_mysql_master_on_a_disk_that_turned_read_only_is_replaced);
+
+/// The disk below the master hangs: its commits wait, and questions are answered all the same. So
+/// it is left where it is, until a person ends its process; that the disk holds what is left of it
+/// does not hold up the next master.
+fn hanging_disk(flavour: Flavour) {
+    let place = Place::claim_in(&flavour.parent());
+    let disk = Disk::fragile(&place.path("db1/data"), 400);
+    let mut settings = MysqlSettings::lossless(flavour);
+    settings.service += "hung_after = \"2s\"\n";
+    let trio = MysqlTrio::start_in(place, &settings);
+    trio.adopt();
+    let old = &trio.servers[0];
+    let clients = Clients::writing(&trio);
+    trio.until_ready(LATER);
+    let frozen = disk.freeze();
+    let stays = wait::holds(LATER / 2, || trio.named().is_some_and(|it| it.address == old.address));
+    assert!(stays, "{}", trio.agent.sengu(&["explain", SERVICE]).all());
+    let told = trio.agent.sengu(&["failover", SERVICE, "--wait", "5"]);
+    assert!(told.all().contains("is well"), "{}", told.all());
+    old.process().signal(Signal::KILL);
+    trio.until("it answers nothing", LATER, || trio.named().is_none().then_some(()));
+    trio.agent.sengu(&["failover", SERVICE, "--wait", "20"]).good();
+    let new = trio.until_other(old, LATER);
+    clients.following.until_acked_by(new.address, 10);
+    drop(frozen);
+    trio.until("the process of the old master ends", LATER, || old.exited().then_some(()));
+    let told = clients.end();
+    assert_nothing_lost(&told, new);
+    assert_one_master_at_a_time(&[old.address, new.address], &all(&told));
+    drop(trio);
+    drop(disk);
+}
+
+for_both!(hanging_disk:
+    a_mariadb_master_on_a_disk_that_hangs_is_replaced_and_stays_so,
+    a_mysql_master_on_a_disk_that_hangs_is_replaced_and_stays_so);
 
 /// All connections are taken when the master is to be fenced.
 fn no_connections_left(flavour: Flavour) {
