@@ -155,6 +155,21 @@ pub struct Settings {
     pub bound: Verdict,
 }
 
+impl Settings {
+    /// The same, with what was judged before where nothing was looked at yet.
+    #[must_use]
+    pub fn or(self, before: Self) -> Self {
+        let or = |now: Verdict, before| if now == Verdict::Unknown { before } else { now };
+        Self {
+            starts_fenced: or(self.starts_fenced, before.starts_fenced),
+            killable: or(self.killable, before.killable),
+            replication: or(self.replication, before.replication),
+            lossless: or(self.lossless, before.lossless),
+            bound: or(self.bound, before.bound),
+        }
+    }
+}
+
 /// Good, or what is wrong and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -137,8 +137,16 @@ impl Service {
         let health = own.health();
         let state = own.state().filter(|_| health == Health::Up);
         let last = at.map(|at| &at.record);
-        let verdicts = own.state().map(|state| state.settings.clone());
-        let verdicts = verdicts.or_else(|| last.map(judged)).unwrap_or_default();
+        let before = last.map(judged).unwrap_or_default();
+        let verdicts = match own.state() {
+            // An agent that was started again has to judge anew what stands, and is asked for it
+            // meanwhile by those who may have to take over.
+            Some(state) if last.is_some_and(|last| last.boot_id == own.boot_id) => {
+                state.settings.clone().or(before)
+            }
+            Some(state) => state.settings.clone(),
+            None => before,
+        };
         Some(InstanceRecord {
             format: FORMAT,
             host: cx.config.host.clone(),

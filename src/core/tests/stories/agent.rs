@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sengu_core::event::Event;
 use sengu_core::name::{HostName, Term};
+use sengu_core::observation::Verdict;
 use sengu_core::policy::{Failover, Judge, Rejoin};
 use sengu_core::record::{BeatRecord, Cause, FORMAT, MasterState, Proof, key};
 use sengu_core::time::Wall;
@@ -369,4 +370,24 @@ fn beats_that_were_missed_may_have_kept_the_term() {
     assert_eq!(world.named(), None, "nobody here saw a beat that keeps it");
     world.run_for(Duration::from_secs(2));
     assert_eq!(world.master().term, Term(record.term.0 + 1), "{}", world.tell());
+}
+
+/// An agent that was started again has not judged yet what stands, and dies again: others go by what
+/// was judged in the same life of the process, and by nothing of an earlier one.
+#[test]
+fn what_was_judged_stands_until_it_is_judged_anew() {
+    let mut world = World::trio(Failover::Auto);
+    world.run_for(Duration::from_secs(3));
+    let bound = |world: &World| world.instance_record("cache1").expect("it is published").bound;
+    assert_eq!(bound(&world), Verdict::Good);
+    world.database_mut("cache1").bound = Verdict::Unknown;
+    world.start_agent();
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(bound(&world), Verdict::Good, "{}", world.tell());
+    let mut later = Database::master(2, position("later", 1));
+    later.bound = Verdict::Unknown;
+    world.exit("cache1");
+    world.restart("cache1", later);
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(bound(&world), Verdict::Unknown, "{}", world.tell());
 }
