@@ -54,8 +54,8 @@ impl Disk {
         path
     }
 
-    /// Its medium hangs: whoever writes to it waits, and cannot be ended, until what this gives back
-    /// is dropped.
+    /// Its medium hangs: whoever writes to it waits, and cannot be ended, until what this gives
+    /// back is dropped.
     ///
     /// # Panics
     /// If that cannot be done.

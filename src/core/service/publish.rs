@@ -27,6 +27,19 @@ fn judged(last: &InstanceRecord) -> Settings {
     }
 }
 
+/// How it is judged. An agent that was started again has to judge anew what stands, and is asked
+/// for it meanwhile by those who may have to take over.
+fn verdicts(own: &Own, last: Option<&InstanceRecord>) -> Settings {
+    let before = last.map(judged).unwrap_or_default();
+    match own.state() {
+        Some(state) if last.is_some_and(|last| last.boot_id == own.boot_id) => {
+            state.settings.clone().or(before)
+        }
+        Some(state) => state.settings.clone(),
+        None => before,
+    }
+}
+
 impl Service {
     /// Writes the records that are not what was last seen.
     pub(super) fn publish(&mut self, cx: &mut Cx<'_>) {
@@ -137,16 +150,7 @@ impl Service {
         let health = own.health();
         let state = own.state().filter(|_| health == Health::Up);
         let last = at.map(|at| &at.record);
-        let before = last.map(judged).unwrap_or_default();
-        let verdicts = match own.state() {
-            // An agent that was started again has to judge anew what stands, and is asked for it
-            // meanwhile by those who may have to take over.
-            Some(state) if last.is_some_and(|last| last.boot_id == own.boot_id) => {
-                state.settings.clone().or(before)
-            }
-            Some(state) => state.settings.clone(),
-            None => before,
-        };
+        let verdicts = verdicts(own, last);
         Some(InstanceRecord {
             format: FORMAT,
             host: cx.config.host.clone(),

@@ -372,8 +372,8 @@ fn beats_that_were_missed_may_have_kept_the_term() {
     assert_eq!(world.master().term, Term(record.term.0 + 1), "{}", world.tell());
 }
 
-/// An agent that was started again has not judged yet what stands, and dies again: others go by what
-/// was judged in the same life of the process, and by nothing of an earlier one.
+/// An agent that was started again has not judged yet what stands, and dies again: others go by
+/// what was judged in the same life of the process, and by nothing of an earlier one.
 #[test]
 fn what_was_judged_stands_until_it_is_judged_anew() {
     let mut world = World::trio(Failover::Auto);
