@@ -321,21 +321,22 @@ mod tests {
         assert!(check([(0, serving), (60_000, lapsed)]).is_err());
     }
 
+    const EXITED_HUNG: MasterState = MasterState::Vacant {
+        proof: Proof::Exited,
+        cause: Cause::Hung,
+        noticed: Wall(0),
+        seen: None,
+    };
+
     /// It stands still at these times, its end is decided then, and the store hears of it later.
     fn hung(stands: &[(Micros, Micros)], decided: Micros) -> Result<(), Breach> {
         let stopped = |stopped| Fact::Stopped { instance: r(1), stopped };
-        let vacant = MasterState::Vacant {
-            proof: Proof::Exited,
-            cause: Cause::Hung,
-            noticed: Wall(0),
-            seen: None,
-        };
         let mut history = vec![(0, master(1, 1, MasterState::Serving))];
         for (since, end) in stands {
             history.extend([(*since, stopped(true)), (*end, stopped(false))]);
         }
         let fenced = Fact::Fenced { instance: r(1), decided: decided * MILLI };
-        history.extend([(decided + 1_000, fenced), (decided + 6_000, master(1, 1, vacant))]);
+        history.extend([(decided + 1_000, fenced), (decided + 6_000, master(1, 1, EXITED_HUNG))]);
         history.sort_by_key(|(at, _)| *at);
         check(history)
     }
@@ -355,12 +356,6 @@ mod tests {
         let stopped = |stopped| Fact::Stopped { instance: r(1), stopped };
         let fenced = |decided: Micros| Fact::Fenced { instance: r(1), decided: decided * MILLI };
         let exited = Fact::Exited { instance: r(1) };
-        let vacant = MasterState::Vacant {
-            proof: Proof::Exited,
-            cause: Cause::Hung,
-            noticed: Wall(0),
-            seen: None,
-        };
         let history = |second: Fact| {
             [
                 (0, master(1, 1, MasterState::Serving)),
@@ -368,7 +363,7 @@ mod tests {
                 (54_000, exited.clone()),
                 (54_001, fenced(53_000)),
                 (58_000, second),
-                (59_000, master(1, 1, vacant.clone())),
+                (59_000, master(1, 1, EXITED_HUNG)),
             ]
         };
         assert_eq!(check(history(fenced(57_000))), Ok(()), "the later one ended nothing");
@@ -384,12 +379,6 @@ mod tests {
     #[test]
     fn the_end_of_a_process_may_be_heard_of_when_another_stands_still() {
         let stopped = |stopped| Fact::Stopped { instance: r(1), stopped };
-        let vacant = MasterState::Vacant {
-            proof: Proof::Exited,
-            cause: Cause::Hung,
-            noticed: Wall(0),
-            seen: None,
-        };
         let history = |decided: Micros| {
             [
                 (0, master(1, 1, MasterState::Serving)),
@@ -398,7 +387,7 @@ mod tests {
                 (56_000, Fact::Started { instance: r(1), open: false }),
                 (58_000, stopped(true)),
                 (59_000, Fact::Fenced { instance: r(1), decided: decided * MILLI }),
-                (59_500, master(1, 1, vacant.clone())),
+                (59_500, master(1, 1, EXITED_HUNG)),
             ]
         };
         assert_eq!(check(history(53_000)), Ok(()));

@@ -93,6 +93,12 @@ fn a_service_whose_term_cannot_be_read_is_not_forgotten() {
         world.start_agent();
         world.run_for(Duration::from_secs(1));
     }
+    is_closed_when_opened(world);
+}
+
+/// Somebody opens it: it is fenced, and the reason is said.
+#[track_caller]
+fn is_closed_when_opened(mut world: World) {
     world.database_mut("cache1").open();
     world.run_for(Duration::from_secs(3));
     assert!(world.open().is_empty(), "{}", world.tell());
@@ -113,10 +119,7 @@ fn a_term_that_cannot_be_read_any_more_is_not_forgotten_by_who_lives_on() {
     world.run_for(Duration::from_secs(1));
     world.load_anew();
     world.run_for(Duration::from_secs(1));
-    world.database_mut("cache1").open();
-    world.run_for(Duration::from_secs(3));
-    assert!(world.open().is_empty(), "{}", world.tell());
-    assert!(refuses(&world), "{:?}", world.refusals());
+    is_closed_when_opened(world);
 }
 
 /// The same where the process is stopped when the agent starts: it was open, as far as anybody
