@@ -16,8 +16,18 @@ pub enum Fault {
     Kill(usize),
     /// The database is killed, and a supervisor starts it again at once.
     KillAndRestart(usize),
+    /// The database is killed, and a supervisor starts it again after so many milliseconds.
+    KillAndRestartLate(usize, u16),
     /// The database is killed, and started again at the end with nothing.
     KillAndEmpty(usize),
+    /// The database is killed, and started again at the end with its data of some seconds before.
+    RollBack(usize),
+    /// The disk of the database is full.
+    FillDisk(usize),
+    /// The disk of the database hangs.
+    HangDisk(usize),
+    /// The disk of the database is slow.
+    SlowDisk(usize),
     /// The database stands still.
     Hang(usize),
     /// The agent is killed and started again.
@@ -58,6 +68,14 @@ pub enum Only {
     Kill,
     /// [`Fault::KillAndRestart`].
     KillAndRestart,
+    /// [`Fault::RollBack`].
+    RollBack,
+    /// [`Fault::FillDisk`].
+    FillDisk,
+    /// [`Fault::HangDisk`].
+    HangDisk,
+    /// [`Fault::SlowDisk`].
+    SlowDisk,
     /// [`Fault::Isolate`].
     Isolate,
     /// [`Fault::Switchover`].
@@ -73,6 +91,10 @@ impl Only {
         let (fault, millis) = match self {
             Self::Kill => (Fault::Kill(master), 8_000),
             Self::KillAndRestart => (Fault::KillAndRestart(master), 1_000),
+            Self::RollBack => (Fault::RollBack(master), 1_000),
+            Self::FillDisk => (Fault::FillDisk(master), 10_000),
+            Self::HangDisk => (Fault::HangDisk(master), 10_000),
+            Self::SlowDisk => (Fault::SlowDisk(master), 10_000),
             Self::Isolate => (Fault::Isolate(master), 10_000),
             Self::Switchover => (Fault::Switchover(master), 1_000),
             Self::RestartCutOff => (Fault::RestartCutOff(master), 10_000),
@@ -93,6 +115,16 @@ impl fmt::Display for Fault {
             Self::KillAndEmpty(at) => {
                 write!(to, "the database of host {} is killed and comes back empty", host(at))
             }
+            Self::KillAndRestartLate(at, millis) => {
+                let host = host(at);
+                write!(to, "the database of host {host} is killed and restarted after {millis} ms")
+            }
+            Self::RollBack(at) => {
+                write!(to, "the database of host {} is killed and comes back rolled back", host(at))
+            }
+            Self::FillDisk(at) => write!(to, "the disk of host {} is full", host(at)),
+            Self::HangDisk(at) => write!(to, "the disk of host {} hangs", host(at)),
+            Self::SlowDisk(at) => write!(to, "the disk of host {} is slow", host(at)),
             Self::Hang(at) => write!(to, "the database of host {} stands still", host(at)),
             Self::KillAgent(at) => write!(to, "the agent of host {} is killed", host(at)),
             Self::HangAgent(at) => write!(to, "the agent of host {} stands still", host(at)),
@@ -176,7 +208,12 @@ fn alike(one: Fault, other: Fault) -> bool {
     let kind = |fault: Fault| match fault {
         Fault::Kill(_)
         | Fault::KillAndRestart(_)
+        | Fault::KillAndRestartLate(..)
         | Fault::KillAndEmpty(_)
+        | Fault::RollBack(_)
+        | Fault::FillDisk(_)
+        | Fault::HangDisk(_)
+        | Fault::SlowDisk(_)
         | Fault::Hang(_)
         | Fault::Blink(_) => 0,
         // A command waits for its agent, and nothing else happens meanwhile.
@@ -197,7 +234,8 @@ fn deed(random: &mut Random, hosts: usize, master: usize) -> Deed {
     let mut amount =
         |low: u64, high: u64| u16::try_from(random.between(low, high)).unwrap_or(u16::MAX);
     let (millis, loss, rate) = (amount(5, 400), amount(5, 300), amount(20, 500));
-    let fault = match random.below(17) {
+    let pause = amount(100, 6000);
+    let fault = match random.below(22) {
         0 => Fault::Kill(host),
         1 => Fault::KillAndRestart(host),
         2 => Fault::KillAndEmpty(host),
@@ -214,6 +252,11 @@ fn deed(random: &mut Random, hosts: usize, master: usize) -> Deed {
         13 => Fault::Drop(host, loss),
         14 => Fault::Slow(host, rate),
         15 => Fault::RestartCutOff(host),
+        16 => Fault::KillAndRestartLate(host, pause),
+        17 => Fault::RollBack(host),
+        18 => Fault::FillDisk(host),
+        19 => Fault::HangDisk(host),
+        20 => Fault::SlowDisk(host),
         _ => Fault::Switchover(host),
     };
     let lasts = match fault {
@@ -238,7 +281,7 @@ mod tests {
             .flat_map(|schedule| &schedule.deeds)
             .map(|deed| format!("{:?}", deed.fault).split('(').next().unwrap_or("").to_owned())
             .collect();
-        assert_eq!(kinds.len(), 17, "{kinds:?}");
+        assert_eq!(kinds.len(), 22, "{kinds:?}");
         for deed in all.iter().flat_map(|schedule| &schedule.deeds) {
             assert!(deed.lasts <= Duration::from_secs(14), "{deed:?}");
             if let Fault::HalfOpen(one, other) | Fault::Cut(one, other) = deed.fault {
