@@ -56,6 +56,8 @@ pub enum Fault {
     Switchover(usize),
     /// The host is cut off, and its agent is killed and started again at once.
     RestartCutOff(usize),
+    /// A person lets a copy take writes, and nobody writes to it.
+    OpenByHand(usize),
     /// The database stands still for much less than counts as hung. Never drawn among others: it
     /// is harmless.
     Blink(usize),
@@ -84,10 +86,12 @@ pub enum Only {
     RestartCutOff,
     /// [`Fault::Blink`].
     Blink,
+    /// [`Fault::OpenByHand`], on a copy.
+    OpenByHand,
 }
 
 impl Only {
-    fn deed(self, master: usize) -> Deed {
+    fn deed(self, hosts: usize, master: usize) -> Deed {
         let (fault, millis) = match self {
             Self::Kill => (Fault::Kill(master), 8_000),
             Self::KillAndRestart => (Fault::KillAndRestart(master), 1_000),
@@ -99,6 +103,7 @@ impl Only {
             Self::Switchover => (Fault::Switchover(master), 1_000),
             Self::RestartCutOff => (Fault::RestartCutOff(master), 10_000),
             Self::Blink => (Fault::Blink(master), 1_500),
+            Self::OpenByHand => (Fault::OpenByHand((master + 1) % hosts), 2_000),
         };
         Deed { fault, lasts: Duration::from_millis(millis) }
     }
@@ -145,6 +150,7 @@ impl fmt::Display for Fault {
             Self::RestartCutOff(at) => {
                 write!(to, "host {} is cut off and its agent is started again", host(at))
             }
+            Self::OpenByHand(at) => write!(to, "the copy of host {} is opened by hand", host(at)),
             Self::Blink(at) => write!(to, "the database of host {} blinks", host(at)),
         }
     }
@@ -186,10 +192,10 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// The same fault each time, on the master.
+    /// The same fault each time, on the master or a copy of it.
     #[must_use]
-    pub fn only(seed: u64, number: u32, only: Only, master: usize) -> Self {
-        Self { seed: (seed, number), deeds: vec![only.deed(master)] }
+    pub fn only(seed: u64, number: u32, only: Only, hosts: usize, master: usize) -> Self {
+        Self { seed: (seed, number), deeds: vec![only.deed(hosts, master)] }
     }
 }
 
@@ -214,6 +220,7 @@ fn alike(one: Fault, other: Fault) -> bool {
         | Fault::FillDisk(_)
         | Fault::HangDisk(_)
         | Fault::SlowDisk(_)
+        | Fault::OpenByHand(_)
         | Fault::Hang(_)
         | Fault::Blink(_) => 0,
         // A command waits for its agent, and nothing else happens meanwhile.
@@ -235,7 +242,7 @@ fn deed(random: &mut Random, hosts: usize, master: usize) -> Deed {
         |low: u64, high: u64| u16::try_from(random.between(low, high)).unwrap_or(u16::MAX);
     let (millis, loss, rate) = (amount(5, 400), amount(5, 300), amount(20, 500));
     let pause = amount(100, 6000);
-    let fault = match random.below(22) {
+    let fault = match random.below(23) {
         0 => Fault::Kill(host),
         1 => Fault::KillAndRestart(host),
         2 => Fault::KillAndEmpty(host),
@@ -257,6 +264,7 @@ fn deed(random: &mut Random, hosts: usize, master: usize) -> Deed {
         18 => Fault::FillDisk(host),
         19 => Fault::HangDisk(host),
         20 => Fault::SlowDisk(host),
+        21 => Fault::OpenByHand((master + other.abs_diff(host).max(1)) % hosts),
         _ => Fault::Switchover(host),
     };
     let lasts = match fault {
@@ -281,7 +289,7 @@ mod tests {
             .flat_map(|schedule| &schedule.deeds)
             .map(|deed| format!("{:?}", deed.fault).split('(').next().unwrap_or("").to_owned())
             .collect();
-        assert_eq!(kinds.len(), 22, "{kinds:?}");
+        assert_eq!(kinds.len(), 23, "{kinds:?}");
         for deed in all.iter().flat_map(|schedule| &schedule.deeds) {
             assert!(deed.lasts <= Duration::from_secs(14), "{deed:?}");
             if let Fault::HalfOpen(one, other) | Fault::Cut(one, other) = deed.fault {

@@ -7,6 +7,7 @@ use super::mysql::{self, Mysql, PORT as SQL, binlog};
 use super::mysql_trio::write_credentials;
 use super::place::Place;
 use super::redis::{self, Redis, Setup};
+use super::resp;
 use super::scene::Server;
 use super::trio::PORT;
 use super::writer::Writer;
@@ -40,6 +41,8 @@ pub trait Member: Server + Sized {
     fn lossless(kind: &Self::Kind) -> bool;
     /// Makes it take writes for the first time.
     fn begin(&self);
+    /// Makes it take writes, as a person might; it may be down.
+    fn open_by_hand(&self);
     /// Makes it replicate.
     fn replicate(&self, from: SocketAddr);
     /// Starts it again with nothing on its disk, as one that can copy all from another one, and
@@ -88,6 +91,11 @@ impl Member for Redis {
 
     fn begin(&self) {
         self.open();
+    }
+
+    fn open_by_hand(&self) {
+        // Who is down takes no writes.
+        let _ = resp::ask(self.address, &["REPLICAOF", "NO", "ONE"]);
     }
 
     fn replicate(&self, from: SocketAddr) {
@@ -156,6 +164,11 @@ impl Member for Mysql {
     fn begin(&self) {
         self.open();
         self.write(0);
+    }
+
+    fn open_by_hand(&self) {
+        // Who is down takes no writes.
+        let _ = self.try_ask("SET GLOBAL read_only = OFF");
     }
 
     fn replicate(&self, from: SocketAddr) {

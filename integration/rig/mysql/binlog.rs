@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::sql::{Sql, Trouble};
+use super::sql::{Record, Sql, Trouble};
 use super::{ADMIN, Mysql};
 use crate::rig::wait::soon;
 
@@ -45,7 +45,6 @@ pub fn commits(server: &Mysql) -> Vec<Commit> {
             all.then_some((logged, rows))
         }
         Err(trouble) => {
-            eprintln!("DEBUG {} {trouble}: {}", server.name, server.tail());
             last = Some(trouble);
             None
         }
@@ -71,11 +70,16 @@ fn read(server: &Mysql) -> Result<(Logged, Rows), Trouble> {
     Ok((logged(&mut sql)?, rows(&mut sql)?))
 }
 
+/// So many events are asked for at once.
+const EVENTS: u32 = 2000;
+/// The server cannot read the event that comes next.
+const TORN: u16 = 1220;
+
 /// Origin, client and serial of each row in the log.
 fn logged(sql: &mut Sql) -> Result<Logged, Trouble> {
     let mut found = Vec::new();
     for log in sql.rows("SHOW BINARY LOGS")? {
-        for event in sql.rows(&format!("SHOW BINLOG EVENTS IN '{}'", log["Log_name"]))? {
+        for event in events(sql, &log["Log_name"])? {
             let kind = event["Event_type"].as_str();
             if matches!(kind, "Rows_query" | "Annotate_rows")
                 && let Some(row) = written(&event["Info"])
@@ -87,13 +91,36 @@ fn logged(sql: &mut Sql) -> Result<Logged, Trouble> {
     Ok(found)
 }
 
+/// All events of one file. One that met the end of a full disk ends with half an event.
+fn events(sql: &mut Sql, log: &str) -> Result<Vec<Record>, Trouble> {
+    let (mut all, mut from, mut count) = (Vec::<Record>::new(), 4, EVENTS);
+    loop {
+        let statement = format!("SHOW BINLOG EVENTS IN '{log}' FROM {from} LIMIT {count}");
+        match sql.rows(&statement) {
+            Ok(some) => {
+                let short = some.len() < usize::try_from(count).unwrap_or(usize::MAX);
+                if let Some(last) = some.last() {
+                    from = last["End_log_pos"].parse::<u64>().expect("a position");
+                }
+                all.extend(some);
+                if short {
+                    return Ok(all);
+                }
+            }
+            Err(Trouble::Refused { code: TORN, .. }) if count > 1 => count = 1,
+            Err(Trouble::Refused { code: TORN, .. }) => return Ok(all),
+            Err(trouble) => return Err(trouble),
+        }
+    }
+}
+
 /// Of each row in the table: who wrote it and when.
 fn rows(sql: &mut Sql) -> Result<Rows, Trouble> {
     let rows = sql.rows(
         "SELECT writer, serial, server, \
          CAST(UNIX_TIMESTAMP(at) * 1000000 AS UNSIGNED) AS at FROM app.writes",
     )?;
-    let entry = |row: super::Record| {
+    let entry = |row: Record| {
         let number = |column: &str| row[column].parse::<u64>().expect("a number");
         let by = u32::try_from(number("server")).expect("a server's number");
         ((row["writer"].clone(), number("serial")), (by, number("at")))
