@@ -220,7 +220,8 @@ impl History {
     /// For how long the machine let nobody work between these two.
     #[must_use]
     pub fn starved(&self, from: Micros, until: Micros) -> Micros {
-        let mut spans: Vec<_> = self.starved.iter().map(|at| (at.0.max(from), at.1.min(until))).collect();
+        let mut spans: Vec<_> =
+            self.starved.iter().map(|at| (at.0.max(from), at.1.min(until))).collect();
         spans.sort_unstable();
         let (mut total, mut counted) = (0, from);
         for (from, until) in spans {

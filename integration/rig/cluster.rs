@@ -62,6 +62,8 @@ pub struct Node<S> {
     pub number: u8,
     /// The file that its agent renders.
     pub file: PathBuf,
+    /// Its server came back with older data, and was not made anew since.
+    pub set_back: bool,
 }
 
 /// All of them.
@@ -125,7 +127,7 @@ impl<S: Member> Cluster<S> {
             std::fs::write(&file, "127.0.0.1 localhost\n").expect("a file can be written");
             let config = config((&kind, timing), &place, &etcd, &server, number, &file);
             let agent = network.within(number, || Agent::launch_on(&place, number, &config));
-            Node { disk, agent, server, number, file }
+            Node { disk, agent, server, number, file, set_back: false }
         });
         let mut nodes: Vec<Node<S>> = nodes.collect();
         for node in &mut nodes {
@@ -287,6 +289,7 @@ impl<S: Member> Cluster<S> {
                     let name = self.nodes[*node].server.name();
                     told(format!("{name} was set apart, and is made anew"));
                     self.on(*node, S::make_anew);
+                    self.nodes[*node].set_back = false;
                 }
                 for node in &mut self.nodes {
                     if node.agent.wait_ended(Duration::ZERO).is_some() {
@@ -301,13 +304,17 @@ impl<S: Member> Cluster<S> {
     }
 
     /// The nodes whose servers a person has to make anew, as sengu says: they have what nobody
-    /// else has, or were set back and would use numbers again.
+    /// else has, or were set back and would use numbers again, or never get what they lost.
     #[must_use]
     pub fn set_apart(&self) -> Vec<usize> {
         let apart = |node: &usize| {
-            let node = &self.nodes[*node];
-            let words = format!("{} is quarantined", node.server.name());
-            node.agent.sengu(&["status", S::SERVICE, "--json"]).out.contains(&words)
+            let (node, name) = (&self.nodes[*node], self.nodes[*node].server.name());
+            let told = node.agent.sengu(&["status", S::SERVICE, "--json"]).out;
+            let lacks = || node.set_back && told.contains(&format!("{name} is far behind"));
+            [format!("{name} is quarantined"), format!("`{name}`: it was set back")]
+                .iter()
+                .any(|words| told.contains(words))
+                || lacks()
         };
         (0..self.nodes.len()).filter(apart).collect()
     }

@@ -135,6 +135,7 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
                 server.process().put_back(S::DATA);
             });
             recorder.died(cluster.nodes[at].server.name(), before);
+            cluster.nodes[at].set_back = true;
         }
         Fault::OpenByHand(at) => cluster.on(at, S::open_by_hand),
         Fault::FillDisk(at) => disk(cluster, at, Disk::make_full),
@@ -203,7 +204,8 @@ fn end<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Faul
         Fault::FillDisk(at) => {
             disk(cluster, at, Disk::mend);
             if !S::SEES_ROOM {
-                recorder.fault("there is room again, and a person starts the database again".into());
+                recorder
+                    .fault("there is room again, and a person starts the database again".into());
                 let before = Instant::now();
                 cluster.on(at, S::kill);
                 recorder.died(cluster.nodes[at].server.name(), before);

@@ -70,6 +70,8 @@ pub enum Only {
     Kill,
     /// [`Fault::KillAndRestart`].
     KillAndRestart,
+    /// [`Fault::KillAndEmpty`].
+    KillAndEmpty,
     /// [`Fault::RollBack`].
     RollBack,
     /// [`Fault::FillDisk`].
@@ -95,6 +97,7 @@ impl Only {
         let (fault, millis) = match self {
             Self::Kill => (Fault::Kill(master), 8_000),
             Self::KillAndRestart => (Fault::KillAndRestart(master), 1_000),
+            Self::KillAndEmpty => (Fault::KillAndEmpty(master), 1_000),
             Self::RollBack => (Fault::RollBack(master), 1_000),
             Self::FillDisk => (Fault::FillDisk(master), 10_000),
             Self::HangDisk => (Fault::HangDisk(master), 10_000),

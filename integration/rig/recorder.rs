@@ -206,7 +206,8 @@ impl Recorder {
         loop {
             let spans = self.spans();
             let starved = spans.iter().filter(|span| span.1 > healed).map(|span| span.1 - span.0);
-            let starved = Duration::from_micros(u64::try_from(starved.sum::<Micros>()).unwrap_or(0));
+            let starved =
+                Duration::from_micros(u64::try_from(starved.sum::<Micros>()).unwrap_or(0));
             let allowed = within + starved.min(within * STARVED);
             let left = allowed.saturating_sub(since.elapsed());
             let steady = steady.or_else(|| cluster.soon_mended(left, |done| self.fault(done)));

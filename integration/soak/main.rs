@@ -134,8 +134,8 @@ fn isolations<S: Member>(kind: S::Kind, rounds: u32) -> Result<Tally, String> {
         let mut cluster = Cluster::<S>::adopted(kind.clone(), Timing::SHORT);
         for number in few {
             let began = Instant::now();
-            let report =
-                round(&mut cluster, From::All, *number).map_err(|wrong| format!("{wrong}\n{tally}"))?;
+            let report = round(&mut cluster, From::All, *number)
+                .map_err(|wrong| format!("{wrong}\n{tally}"))?;
             println!("round {number} ({:.1} s): {report}", began.elapsed().as_secs_f64());
             tally.add(&report);
         }

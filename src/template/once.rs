@@ -61,7 +61,7 @@ pub async fn withdraw(config: &Config) -> Vec<TemplateStatus> {
             error: Some(error),
             ..TemplateStatus::default()
         };
-        let told = match read(&picture(&memory)) {
+        let told = match recalled(&picture(&memory)) {
             Ok(catalog) => {
                 context.view.publish(Arc::new(catalog));
                 let done = once(vec![template.clone()], context).await;
@@ -91,7 +91,7 @@ pub(super) fn keep(memory: &Path, catalog: &Catalog, keys: bool) -> Result<(), S
 }
 
 /// The picture again, with no master that would still be valid.
-fn read(path: &Path) -> Result<Catalog, String> {
+pub(super) fn recalled(path: &Path) -> Result<Catalog, String> {
     let bytes = Destination::read(path).map_err(|error| error.to_string())?.bytes;
     let bytes = bytes.ok_or_else(|| format!("{} is missing", path.display()))?;
     let records: Records = serde_json::from_slice(&bytes)
