@@ -1,7 +1,9 @@
 //! The host of the master is cut off from all others or from the store alone, with clients on both
-//! sides: no two masters acknowledge.
+//! sides: no two masters acknowledge. And a minute of random faults.
 //!
 //! `SENGU_ISOLATION_ROUNDS` sets how many rounds there are.
+
+use std::time::{Duration, Instant};
 
 use integration::rig::cluster::{Cluster, Timing};
 use integration::rig::isolation::{From, Tally, round};
