@@ -303,18 +303,25 @@ impl<S: Member> Cluster<S> {
         })
     }
 
+    /// What a person does with servers that came back with older data, once another is master: they
+    /// get its data and a new identity, or could never be promoted again.
+    pub fn renew_set_back(&mut self, master: usize) {
+        for at in (0..self.nodes.len()).filter(|at| *at != master) {
+            if std::mem::take(&mut self.nodes[at].set_back) && S::NUMBERS {
+                self.on(at, S::make_anew);
+            }
+        }
+    }
+
     /// The nodes whose servers a person has to make anew, as sengu says: they have what nobody
-    /// else has, or were set back and would use numbers again, or never get what they lost.
+    /// else has, or were set back and never get what they had written themselves.
     #[must_use]
     pub fn set_apart(&self) -> Vec<usize> {
         let apart = |node: &usize| {
             let (node, name) = (&self.nodes[*node], self.nodes[*node].server.name());
             let told = node.agent.sengu(&["status", S::SERVICE, "--json"]).out;
-            let lacks = || node.set_back && told.contains(&format!("{name} is far behind"));
-            [format!("{name} is quarantined"), format!("`{name}`: it was set back")]
-                .iter()
-                .any(|words| told.contains(words))
-                || lacks()
+            let lacks = node.set_back && told.contains(&format!("{name} is far behind"));
+            lacks || told.contains(&format!("{name} is quarantined"))
         };
         (0..self.nodes.len()).filter(apart).collect()
     }

@@ -53,6 +53,9 @@ pub fn play<S: Member>(
     cluster.network.heal();
     recorder.healed();
     let history = recorder.end(cluster, REST);
+    if let Ok(master) = cluster.steady() {
+        cluster.renew_set_back(master);
+    }
     let report = judge(&history);
     if report.verdicts.is_empty() {
         Ok((schedule, report))

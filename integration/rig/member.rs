@@ -24,6 +24,8 @@ pub trait Member: Server + Sized {
     const DATA: &'static str;
     /// Does it see at once that its disk has room again? Others look once a minute.
     const SEES_ROOM: bool;
+    /// Does it number its writes by an identity that its data holds?
+    const NUMBERS: bool;
     /// A disk for one, in MiB.
     const DISK: u64;
 
@@ -58,6 +60,7 @@ impl Member for Redis {
     type Kind = redis::Flavour;
     const DATA: &'static str = "appendonlydir";
     const SEES_ROOM: bool = true;
+    const NUMBERS: bool = false;
     const DISK: u64 = 400;
 
     fn instance(number: u8) -> String {
@@ -128,6 +131,7 @@ impl Member for Mysql {
     type Kind = Sql;
     const DATA: &'static str = "data";
     const SEES_ROOM: bool = false;
+    const NUMBERS: bool = true;
     const DISK: u64 = 1000;
 
     fn instance(number: u8) -> String {

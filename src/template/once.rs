@@ -85,6 +85,11 @@ pub(super) fn keep(memory: &Path, catalog: &Catalog, keys: bool) -> Result<(), S
     let records = if keys { Records::whole } else { Records::of };
     let bytes = serde_json::to_vec(&records(catalog, clock::time())).expect("plain data");
     let manner = Manner { mode: Some(0o600), ..Manner::default() };
+    if let Some(folder) = memory.parent() {
+        // The first of all comes before the memory itself.
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+    }
     Destination::read(&picture(memory))
         .and_then(|old| old.stage(&bytes, &manner)?.swap())
         .map_err(|error| error.to_string())
