@@ -278,7 +278,7 @@ impl<S: Member> Cluster<S> {
     }
 
     /// Waits until all is steady, and does meanwhile what a person and a supervisor do: a copy that
-    /// sengu has set apart is made anew, an agent that has ended is started again, and `told` of it.
+    /// sengu has set apart is made anew, an agent that has ended is started again. `told` hears it.
     pub fn soon_mended(&mut self, within: Duration, mut told: impl FnMut(String)) -> Option<usize> {
         let (mut looked, mut apart) = (Instant::now(), Vec::new());
         soon_every(LOOK, within, || {

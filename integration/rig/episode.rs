@@ -128,18 +128,7 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
             recorder.died(name, before);
             recorder.lives(name, before);
         }
-        Fault::RollBack(at) => {
-            cluster.on(at, |server| server.process().keep_aside(S::DATA));
-            thread::sleep(BACK);
-            let before = Instant::now();
-            cluster.on(at, |server| {
-                server.supervise(Supervision::None);
-                server.kill();
-                server.process().put_back(S::DATA);
-            });
-            recorder.died(cluster.nodes[at].server.name(), before);
-            cluster.nodes[at].set_back = true;
-        }
+        Fault::RollBack(at) => roll_back(cluster, recorder, at),
         Fault::OpenByHand(at) => cluster.on(at, S::open_by_hand),
         Fault::FillDisk(at) => disk(cluster, at, Disk::make_full),
         Fault::HangDisk(at) => disk(cluster, at, Disk::make_hang),
@@ -181,6 +170,20 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
             recorder.fault(format!("it answers: {}", told.all().trim()));
         }
     }
+}
+
+/// Kills a server, and puts its data back as it was a while before.
+fn roll_back<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, at: usize) {
+    cluster.on(at, |server| server.process().keep_aside(S::DATA));
+    thread::sleep(BACK);
+    let before = Instant::now();
+    cluster.on(at, |server| {
+        server.supervise(Supervision::None);
+        server.kill();
+        server.process().put_back(S::DATA);
+    });
+    recorder.died(cluster.nodes[at].server.name(), before);
+    cluster.nodes[at].set_back = true;
 }
 
 /// Does something with the disk of a server. A cluster without disks has no such faults.
