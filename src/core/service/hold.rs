@@ -251,7 +251,9 @@ impl Service {
         let extra = if applying { cx.settings.policy.max_lag } else { Duration::ZERO };
         let patience = began.max(own.came_on) + OPEN_WITHIN + extra;
         if self.hook.is_none() && !own.writable() && cx.now.time >= patience {
-            if applying || self.time_to_promote(cx, at) {
+            if applying {
+                self.give_up(cx, at, "it did not apply in time what it had received");
+            } else if self.time_to_promote(cx, at) {
                 self.give_up(cx, at, "it could not be opened in time");
             } else {
                 self.end_promotion(cx, at, TOO_LATE, Blame::Store(&name));

@@ -4,6 +4,7 @@
 //! that together hold everything. What cannot be known is said to be unknown, with the bound that
 //! the last looks give. Nothing is decided by it.
 
+use crate::candidate::shortened;
 use crate::name::InstanceName;
 use crate::position::Covering;
 use crate::record::{Cause, MasterRecord, MasterState};
@@ -22,6 +23,9 @@ impl Service {
     ) -> String {
         if sabotaged!(LossIsNothing) {
             return "nothing".to_owned();
+        }
+        if let Some(why) = set_back(cx, record, name) {
+            return why;
         }
         if lossy || !super::sync::counts(cx, record) {
             return self.bounded(cx, record, name);
@@ -90,4 +94,17 @@ impl Service {
             None => "unknown: the old master's last position was not seen".to_owned(),
         }
     }
+}
+
+/// The last master had been set back before its term, and gave numbers again that were given: what
+/// the taker has under them is something else, and no comparison tells.
+fn set_back(cx: &Cx<'_>, record: &MasterRecord, taker: &InstanceName) -> Option<String> {
+    let r#final = |name: &InstanceName| cx.view.finals.get(&(record.term, name.clone()));
+    let (last, taken) = (r#final(&record.holder.instance)?, r#final(taker)?);
+    let again = last.record.received.would_repeat(&taken.record.received)?;
+    let (holder, again) = (&record.holder.instance, shortened(&again));
+    Some(format!(
+        "unknown: `{holder}` had been set back ({again}), and what it wrote since has numbers that \
+         were given before"
+    ))
 }
