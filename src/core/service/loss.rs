@@ -10,6 +10,7 @@ use crate::position::Covering;
 use crate::record::{Cause, MasterRecord, MasterState};
 use crate::sabotage::sabotaged;
 
+use super::hold::CLOSED;
 use super::{Cx, Service};
 
 impl Service {
@@ -57,7 +58,9 @@ impl Service {
         {
             // That term never served: what was lost, was lost to the one before it. A later life of
             // the one that took it may have less than it had then.
-            let same = taken.record.boot_id == record.holder.boot_id;
+            let closed = matches!(&record.state,
+                MasterState::Vacant { cause: Cause::PromotionFailed(why), .. } if why == CLOSED);
+            let same = taken.record.boot_id == record.holder.boot_id && !closed;
             return if before.record.to == *name && same {
                 before.record.loss.clone()
             } else {

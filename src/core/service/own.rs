@@ -61,6 +61,8 @@ pub(crate) struct Own {
     pub(crate) closed: u32,
     /// Looks in a row in which it took writes and followed nobody.
     pub(crate) opened: u32,
+    /// The term that was taken for it, and for which it was seen open.
+    pub(crate) opened_for: Option<Term>,
     /// The fence thread fired for this term: the term is over for this instance.
     pub(crate) fired: Option<Term>,
     pub(crate) retry_at: Time,
