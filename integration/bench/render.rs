@@ -169,6 +169,7 @@ fn measure(folder: &Path, services: usize, rounds: usize) -> Measured {
         dns: Vec::new(),
         view: Arc::clone(&view),
         state_dir: folder.join("state"),
+        lease: Duration::from_secs(6),
     };
     let config = TemplateConfig {
         source: source.display().to_string(),

@@ -71,6 +71,7 @@ fn clean() -> History {
         ],
         refusals: vec![],
         faults: vec![Fault { at: 9_950 * MS, what: "a is killed".into(), harmless: false }],
+        starved: vec![],
         rest: Some(Rest { healed: 12 * S, steady: Some(21 * S), missing: String::new() }),
     }
 }
@@ -357,6 +358,51 @@ fn coming_to_rest_late_or_never_is_seen() {
     accepted(&rest(Some(22 * S)));
     rejected(&rest(Some(22 * S + 1)), late, "r2 does not follow");
     rejected(&rest(None), late, "took None");
+}
+
+/// 200 ms of it, seen by two, and some of it before and after what is judged.
+#[test]
+fn time_for_which_nobody_could_work_counts_for_nobody() {
+    let starved = |from: Micros, history: &mut History| {
+        history.starved = vec![
+            (from, from + 150 * MS),
+            (from + 100 * MS, from + 200 * MS),
+            (-S, 0),
+            (29 * S, 30 * S),
+        ];
+    };
+    let late = |verdict: &Verdict| matches!(verdict, Verdict::NotConverged { .. });
+    let rest = |at: Micros, steady: Micros| {
+        forged(|it| {
+            starved(at, it);
+            it.rest = Some(Rest { healed: 12 * S, steady: Some(steady), missing: "r2".into() });
+        })
+    };
+    accepted(&rest(20 * S, 22_200 * MS));
+    rejected(&rest(20 * S, 22_200 * MS + 1), late, "r2");
+    // Before the faults were over.
+    rejected(&rest(11_800 * MS, 22_001 * MS), late, "r2");
+    let silent = |verdict: &Verdict| matches!(verdict, Verdict::SilentStandstill { .. });
+    let still = |at: Micros, until: Micros| {
+        forged(|it| {
+            starved(at, it);
+            it.writes.retain(|write| !(12_001 * MS..until).contains(&write.acked));
+        })
+    };
+    accepted(&still(14 * S, 17_200 * MS));
+    rejected(&still(14 * S, 17_300 * MS), silent, "from 12.0");
+    rejected(&still(17_200 * MS, 17_300 * MS), silent, "from 12.0");
+    let wrong = |verdict: &Verdict| matches!(verdict, Verdict::NotServing { .. });
+    let named = |at: Micros, last: Micros| {
+        forged(|it| {
+            starved(at, it);
+            it.sightings[0].last = last;
+        })
+    };
+    // `b` served from 10.4 s on, and 0.5 s are allowed.
+    accepted(&named(10_500 * MS, 11_100 * MS));
+    rejected(&named(10_500 * MS, 11_101 * MS), wrong, "dns of 1 named a");
+    rejected(&named(10_950 * MS, 10_960 * MS), wrong, "dns of 1 named a");
 }
 
 #[test]

@@ -203,6 +203,8 @@ pub struct History {
     pub refusals: Vec<Refusal>,
     /// What was done to it.
     pub faults: Vec<Fault>,
+    /// From when until when the machine let nobody work, as measured beside it.
+    pub starved: Vec<(Micros, Micros)>,
     /// How it ended.
     pub rest: Option<Rest>,
 }
@@ -213,6 +215,28 @@ impl History {
     pub fn term_of(&self, instance: &str, by: Micros) -> Option<u64> {
         let own = self.terms.iter().filter(|term| term.holder == instance && term.taken <= by);
         own.map(|term| term.term).max()
+    }
+
+    /// For how long the machine let nobody work between these two.
+    #[must_use]
+    pub fn starved(&self, from: Micros, until: Micros) -> Micros {
+        let mut spans: Vec<_> =
+            self.starved.iter().map(|at| (at.0.max(from), at.1.min(until))).collect();
+        spans.sort_unstable();
+        let (mut total, mut counted) = (0, from);
+        for (from, until) in spans {
+            // Two may have seen the same.
+            total += until.saturating_sub(from.max(counted)).max(0);
+            counted = counted.max(until);
+        }
+        total
+    }
+
+    /// When so long is over after a moment, on a machine that let nobody work meanwhile.
+    #[must_use]
+    pub fn after(&self, moment: Micros, bound: Micros) -> Micros {
+        let end = moment.saturating_add(bound);
+        end.saturating_add(self.starved(moment, end))
     }
 }
 

@@ -91,8 +91,8 @@ fn allowed(history: &History, said: &str, more: Micros) -> Vec<Stretch> {
         .map(|(from, until)| {
             let next = history.terms.iter().filter(|term| term.holder != said);
             let next = next.filter_map(|term| term.served).filter(|at| *at > from).min();
-            let late = until.saturating_add(bounds.stale + more);
-            let overlap = next.map_or(Micros::MAX, |at| at + bounds.overlap + more);
+            let late = history.after(until, bounds.stale + more);
+            let overlap = next.map_or(Micros::MAX, |at| history.after(at, bounds.overlap + more));
             (from - EARLY, late.min(overlap))
         })
         .collect();

@@ -1,5 +1,6 @@
 //! That something happens: where nobody acknowledged for long, a move or a refusal that was said;
-//! after the last fault, the steady state in bounded time; and terms that make sense.
+//! after the last fault, the steady state in bounded time; and terms that make sense. Time for
+//! which the machine let nobody work counts for nobody.
 
 use super::history::{History, Micros};
 use super::verdict::Verdict;
@@ -9,10 +10,14 @@ pub(super) fn judge(history: &History, verdicts: &mut Vec<Verdict>) {
     terms(history, verdicts);
     needless(history, verdicts);
     let bound = history.bounds.standstill;
-    for (from, until) in writes::gaps(history).into_iter().filter(|gap| gap.1 - gap.0 > bound) {
-        let within = |at| from <= at && at <= from + bound;
+    for (from, until) in writes::gaps(history) {
+        let end = history.after(from, bound);
+        if until <= end {
+            continue;
+        }
+        let within = |at| from <= at && at <= end;
         let moved = history.terms.iter().any(|term| within(term.began) || within(term.taken));
-        let said = history.refusals.iter().any(|it| it.from <= from + bound && it.until >= from);
+        let said = history.refusals.iter().any(|it| it.from <= end && it.until >= from);
         if !moved && !said {
             verdicts.push(Verdict::SilentStandstill { from, until });
         }
@@ -21,7 +26,8 @@ pub(super) fn judge(history: &History, verdicts: &mut Vec<Verdict>) {
         None => verdicts.push(Verdict::NothingRecorded("how it came to rest".into())),
         Some(rest) => {
             let took = rest.steady.map(|steady| steady - rest.healed);
-            if took.is_none_or(|took| took > history.bounds.converge) {
+            let end = history.after(rest.healed, history.bounds.converge);
+            if rest.steady.is_none_or(|steady| steady > end) {
                 let (healed, missing) = (rest.healed, rest.missing.clone());
                 verdicts.push(Verdict::NotConverged { healed, took, missing });
             }

@@ -5,12 +5,13 @@
 //! reached but by way of the network, where every link can be cut, each way for itself.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::agent::Agent;
+use super::disk::Disk;
 use super::etcd::Etcd;
 use super::member::Member;
 use super::network::Network;
@@ -26,7 +27,7 @@ pub const HOSTS: u8 = 3;
 /// On a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at whether all is steady, which asks every server and agent.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(200);
 /// One that is set apart is made anew when two looks so far apart have seen it.
 const APART: Duration = Duration::from_secs(1);
 
@@ -49,6 +50,9 @@ impl Timing {
 /// One host.
 #[derive(Debug)]
 pub struct Node<S> {
+    // Nobody can be ended who waits for it.
+    /// The disk that its server has for itself, if any.
+    pub disk: Option<Disk>,
     // Ends before its server does.
     /// Its agent.
     pub agent: Agent,
@@ -58,6 +62,8 @@ pub struct Node<S> {
     pub number: u8,
     /// The file that its agent renders.
     pub file: PathBuf,
+    /// Its server came back with older data, and was not made anew since.
+    pub set_back: bool,
 }
 
 /// All of them.
@@ -85,11 +91,28 @@ impl<S: Member> Cluster<S> {
     #[must_use]
     #[track_caller]
     pub fn adopted(kind: S::Kind, timing: Timing) -> Self {
+        Self::start(kind, timing, |_| None)
+    }
+
+    /// The same with a small disk for each server.
+    ///
+    /// # Panics
+    /// If anything of that fails.
+    #[must_use]
+    #[track_caller]
+    pub fn on_disks(kind: S::Kind, timing: Timing) -> Self {
+        Self::start(kind, timing, |folder| Some(Disk::fragile(folder, S::DISK)))
+    }
+
+    #[track_caller]
+    fn start(kind: S::Kind, timing: Timing, disk: impl Fn(&Path) -> Option<Disk>) -> Self {
         let place = S::place(&kind);
         let numbers: Vec<u8> = (1..=HOSTS).collect();
         let network = Network::start(&place, &numbers);
         let etcd = Etcd::launch(&place, timing.election, |at, start| network.within(at + 1, start));
         network.within(1, || etcd.wait_led());
+        let disks: Vec<Option<Disk>> =
+            numbers.iter().map(|number| disk(&place.path(&S::instance(*number)))).collect();
         let servers: Vec<S> = numbers
             .iter()
             .map(|number| network.within(*number, || S::launch(&kind, &place, *number)))
@@ -99,12 +122,12 @@ impl<S: Member> Cluster<S> {
         for (number, server) in (2..).zip(&servers[1..]) {
             network.within(number, || server.replicate(master));
         }
-        let nodes = servers.into_iter().zip(numbers).map(|(server, number)| {
+        let nodes = servers.into_iter().zip(disks).zip(numbers).map(|((server, disk), number)| {
             let file = place.path(&format!("hosts{number}"));
             std::fs::write(&file, "127.0.0.1 localhost\n").expect("a file can be written");
             let config = config((&kind, timing), &place, &etcd, &server, number, &file);
             let agent = network.within(number, || Agent::launch_on(&place, number, &config));
-            Node { agent, server, number, file }
+            Node { disk, agent, server, number, file, set_back: false }
         });
         let mut nodes: Vec<Node<S>> = nodes.collect();
         for node in &mut nodes {
@@ -254,9 +277,9 @@ impl<S: Member> Cluster<S> {
         soon_every(LOOK, within, || (0..self.nodes.len()).all(applied).then_some(()))
     }
 
-    /// Waits until all is steady, and does meanwhile what a person does: a copy that sengu has set
-    /// apart, since it has what no other has, is made anew, and `told` of it.
-    pub fn soon_mended(&self, within: Duration, mut told: impl FnMut(String)) -> Option<usize> {
+    /// Waits until all is steady, and does meanwhile what a person and a supervisor do: a copy that
+    /// sengu has set apart is made anew, an agent that has ended is started again, and `told` of it.
+    pub fn soon_mended(&mut self, within: Duration, mut told: impl FnMut(String)) -> Option<usize> {
         let (mut looked, mut apart) = (Instant::now(), Vec::new());
         soon_every(LOOK, within, || {
             let steady = self.steady().ok();
@@ -266,6 +289,13 @@ impl<S: Member> Cluster<S> {
                     let name = self.nodes[*node].server.name();
                     told(format!("{name} was set apart, and is made anew"));
                     self.on(*node, S::make_anew);
+                    self.nodes[*node].set_back = false;
+                }
+                for node in &mut self.nodes {
+                    if node.agent.wait_ended(Duration::ZERO).is_some() {
+                        told(format!("the agent of host {} had ended", node.number));
+                        self.network.within(node.number, || node.agent.relaunch());
+                    }
                 }
                 (looked, apart) = (Instant::now(), seen);
             }
@@ -273,13 +303,25 @@ impl<S: Member> Cluster<S> {
         })
     }
 
-    /// The nodes whose servers sengu has set apart.
+    /// What a person does with servers that came back with older data, once another is master: they
+    /// get its data and a new identity, or could never be promoted again.
+    pub fn renew_set_back(&mut self, master: usize) {
+        for at in (0..self.nodes.len()).filter(|at| *at != master) {
+            if std::mem::take(&mut self.nodes[at].set_back) && S::NUMBERS {
+                self.on(at, S::make_anew);
+            }
+        }
+    }
+
+    /// The nodes whose servers a person has to make anew, as sengu says: they have what nobody
+    /// else has, or were set back and never get what they had written themselves.
     #[must_use]
     pub fn set_apart(&self) -> Vec<usize> {
         let apart = |node: &usize| {
-            let node = &self.nodes[*node];
-            let words = format!("{} is quarantined", node.server.name());
-            node.agent.sengu(&["status", S::SERVICE, "--json"]).out.contains(&words)
+            let (node, name) = (&self.nodes[*node], self.nodes[*node].server.name());
+            let told = node.agent.sengu(&["status", S::SERVICE, "--json"]).out;
+            let lacks = node.set_back && told.contains(&format!("{name} is far behind"));
+            lacks || told.contains(&format!("{name} is quarantined"))
         };
         (0..self.nodes.len()).filter(apart).collect()
     }
@@ -294,12 +336,17 @@ impl<S: Member> Cluster<S> {
         found.unwrap_or_else(|| panic!("not steady: {:?}\n{}", self.steady(), self.explain()))
     }
 
-    /// The terms of the service, as an agent tells them.
+    /// The terms of the service, as the first agent tells them that answers.
+    ///
+    /// # Panics
+    /// If none does.
     #[must_use]
     #[track_caller]
-    pub fn terms(&self, by: usize) -> Vec<Term> {
-        let agent = &self.nodes[by].agent;
-        let told = agent.sengu(&["history", S::SERVICE, "--json", "--limit", "1000"]).good();
+    pub fn terms(&self) -> Vec<Term> {
+        let words = ["history", S::SERVICE, "--json", "--limit", "1000"];
+        let told = self.nodes.iter().map(|node| node.agent.sengu(&words));
+        let told = told.into_iter().find(|told| told.code == Some(0));
+        let told = told.unwrap_or_else(|| panic!("no agent tells of terms\n{}", self.explain()));
         let told = told.json();
         let mut terms: Vec<Term> = told.as_array().into_iter().flatten().map(term).collect();
         terms.sort_by_key(|term| term.term);
@@ -332,7 +379,7 @@ fn config<S: Member>(
     etcd: &Etcd,
     server: &S,
     number: u8,
-    file: &std::path::Path,
+    file: &Path,
 ) -> String {
     let (folder, service) = (place.folder().display(), S::SERVICE);
     format!(

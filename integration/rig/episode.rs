@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::cluster::Cluster;
+use super::disk::Disk;
 use super::fault::{Deed, Fault, Only, Schedule};
 use super::member::Member;
 use super::network::Quality;
@@ -30,26 +31,11 @@ pub fn play<S: Member>(
     number: u32,
     only: Option<Only>,
 ) -> Result<(Schedule, Report), String> {
-    let Some(master) = cluster.soon_steady(REST) else {
-        return Err(format!("not steady before episode {number}: {:?}", cluster.steady()));
-    };
+    let (master, mut recorder) = writing(cluster, &format!("s{seed}e{number}"))?;
     let schedule = match only {
-        Some(only) => Schedule::only(seed, number, only, master),
+        Some(only) => Schedule::only(seed, number, only, cluster.nodes.len(), master),
         None => Schedule::draw(seed, number, cluster.nodes.len(), master),
     };
-    let (next, last) = ((master + 1) % cluster.nodes.len(), (master + 2) % cluster.nodes.len());
-    let clients = [
-        Client::Following(master),
-        Client::Following(next),
-        Client::Cached(last, KEEP),
-        Client::Pinned(master, master),
-        Client::Pinned(next, master),
-    ];
-    let mut recorder = Recorder::start(cluster, &format!("s{seed}e{number}"), &clients);
-    let ip = cluster.nodes[master].server.address().ip();
-    if !recorder.soon_acked_by(ip, SOME, REST) {
-        return Err(format!("{schedule}\nnobody writes before it\n{}", cluster.explain()));
-    }
     for deed in &schedule.deeds {
         match deed.fault {
             Fault::Blink(_) => recorder.harmless(deed.fault.to_string()),
@@ -66,13 +52,56 @@ pub fn play<S: Member>(
     }
     cluster.network.heal();
     recorder.healed();
-    let report = judge(&recorder.end(cluster, REST));
+    let history = recorder.end(cluster, REST);
+    if let Ok(master) = cluster.steady() {
+        cluster.renew_set_back(master);
+    }
+    let report = judge(&history);
     if report.verdicts.is_empty() {
         Ok((schedule, report))
     } else {
-        Err(format!("{schedule}\n{report}\n{}", cluster.explain()))
+        let terms: Vec<String> = history.terms.iter().map(|term| format!("{term:?}")).collect();
+        let faults: Vec<String> = history.faults.iter().map(|it| format!("{it:?}")).collect();
+        let starved = history.starved(history.span.0, history.span.1) / 1000;
+        Err(format!(
+            "{schedule}\n{report}\n{}\n{}\nstarved for {starved} ms\n{}",
+            terms.join("\n"),
+            faults.join("\n"),
+            cluster.explain()
+        ))
     }
 }
+
+/// All is steady, and clients write to the one that is master. On a machine that does much else it
+/// may be another one by then: so it is tried some times.
+fn writing<S: Member>(cluster: &mut Cluster<S>, key: &str) -> Result<(usize, Recorder), String> {
+    for attempt in 0..ATTEMPTS {
+        let Some(master) = cluster.soon_mended(REST, |_| ()) else {
+            let missing = cluster.steady();
+            return Err(format!("not steady before {key}: {missing:?}\n{}", cluster.explain()));
+        };
+        let count = cluster.nodes.len();
+        let (next, last) = ((master + 1) % count, (master + 2) % count);
+        let clients = [
+            Client::Following(master),
+            Client::Following(next),
+            Client::Cached(last, KEEP),
+            Client::Pinned(master, master),
+            Client::Pinned(next, master),
+        ];
+        let recorder = Recorder::start(cluster, &format!("{key}t{attempt}"), &clients);
+        let ip = cluster.nodes[master].server.address().ip();
+        if recorder.soon_acked_by(ip, SOME, REST / ATTEMPTS) {
+            return Ok((master, recorder));
+        }
+    }
+    Err(format!("nobody writes before {key}\n{}", cluster.explain()))
+}
+
+/// So often are clients started before an episode.
+const ATTEMPTS: u32 = 4;
+/// Writes between the data that comes back and the end.
+const BACK: Duration = Duration::from_secs(2);
 
 fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fault) {
     let number = |at: usize| u8::try_from(at + 1).unwrap_or(u8::MAX);
@@ -88,13 +117,33 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
             });
             recorder.died(cluster.nodes[at].server.name(), Instant::now());
         }
-        Fault::KillAndRestart(at) => {
+        Fault::KillAndRestart(at) | Fault::KillAndRestartLate(at, _) => {
+            if let Fault::KillAndRestartLate(_, millis) = fault {
+                let late = Supervision::RestartLate(Duration::from_millis(millis.into()));
+                cluster.nodes[at].server.supervise(late);
+            }
             let before = Instant::now();
             cluster.on(at, S::kill);
             let name = cluster.nodes[at].server.name();
             recorder.died(name, before);
             recorder.lives(name, before);
         }
+        Fault::RollBack(at) => {
+            cluster.on(at, |server| server.process().keep_aside(S::DATA));
+            thread::sleep(BACK);
+            let before = Instant::now();
+            cluster.on(at, |server| {
+                server.supervise(Supervision::None);
+                server.kill();
+                server.process().put_back(S::DATA);
+            });
+            recorder.died(cluster.nodes[at].server.name(), before);
+            cluster.nodes[at].set_back = true;
+        }
+        Fault::OpenByHand(at) => cluster.on(at, S::open_by_hand),
+        Fault::FillDisk(at) => disk(cluster, at, Disk::make_full),
+        Fault::HangDisk(at) => disk(cluster, at, Disk::make_hang),
+        Fault::SlowDisk(at) => disk(cluster, at, Disk::make_slow),
         Fault::Hang(at) | Fault::Blink(at) => cluster.on(at, S::stop),
         Fault::KillAgent(at) => cluster.nodes[at].agent.kill(),
         Fault::HangAgent(at) => cluster.nodes[at].agent.signal(Signal::STOP),
@@ -134,30 +183,49 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
     }
 }
 
+/// Does something with the disk of a server. A cluster without disks has no such faults.
+fn disk<S: Member>(cluster: &Cluster<S>, at: usize, work: impl Fn(&Disk)) {
+    work(cluster.nodes[at].disk.as_ref().expect("its servers have disks"));
+}
+
 fn end<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fault) {
     match fault {
-        Fault::Kill(at) | Fault::KillAndEmpty(at) => {
+        Fault::Kill(at) | Fault::KillAndEmpty(at) | Fault::RollBack(at) => {
             recorder.lives(cluster.nodes[at].server.name(), Instant::now());
             cluster.on(at, |server| {
-                if matches!(fault, Fault::Kill(_)) {
-                    server.restart();
-                } else {
+                if matches!(fault, Fault::KillAndEmpty(_)) {
                     server.make_anew();
+                } else {
+                    server.restart();
                 }
                 server.supervise(Supervision::Restart);
             });
         }
+        Fault::KillAndRestartLate(at, _) => {
+            cluster.nodes[at].server.supervise(Supervision::Restart);
+        }
+        Fault::FillDisk(at) => {
+            disk(cluster, at, Disk::mend);
+            if !S::SEES_ROOM {
+                recorder
+                    .fault("there is room again, and a person starts the database again".into());
+                let before = Instant::now();
+                cluster.on(at, S::kill);
+                recorder.died(cluster.nodes[at].server.name(), before);
+                recorder.lives(cluster.nodes[at].server.name(), before);
+            }
+        }
+        Fault::HangDisk(at) | Fault::SlowDisk(at) => disk(cluster, at, Disk::mend),
         Fault::Hang(at) | Fault::Blink(at) => cluster.on(at, S::resume),
         Fault::KillAgent(at) => {
             let node = &mut cluster.nodes[at];
-            cluster.network.within(node.number, || node.agent.restart());
+            // It may wait for a store that it does not reach.
+            cluster.network.within(node.number, || node.agent.relaunch());
         }
         Fault::HangAgent(at) => cluster.nodes[at].agent.signal(Signal::CONT),
         Fault::KillStore(at) => {
             let number = cluster.nodes[at].number;
-            // A leader is not to be had while links are cut.
-            cluster.network.heal();
-            cluster.network.within(number, || cluster.etcd.restart(at));
+            cluster.network.within(number, || cluster.etcd.revive(at));
         }
         Fault::HangStore(at) => cluster.etcd.resume(at),
         // All links are mended together; a switchover is over.

@@ -163,6 +163,11 @@ impl Etcd {
         self.members[member].signal(Signal::CONT);
     }
 
+    /// Starts a killed one again, and waits for nothing.
+    pub fn revive(&self, member: usize) {
+        self.members[member].restart();
+    }
+
     /// Starts a killed one again, and waits until there is a leader that knows it.
     ///
     /// # Panics

@@ -16,8 +16,18 @@ pub enum Fault {
     Kill(usize),
     /// The database is killed, and a supervisor starts it again at once.
     KillAndRestart(usize),
+    /// The database is killed, and a supervisor starts it again after so many milliseconds.
+    KillAndRestartLate(usize, u16),
     /// The database is killed, and started again at the end with nothing.
     KillAndEmpty(usize),
+    /// The database is killed, and started again at the end with its data of some seconds before.
+    RollBack(usize),
+    /// The disk of the database is full.
+    FillDisk(usize),
+    /// The disk of the database hangs.
+    HangDisk(usize),
+    /// The disk of the database is slow.
+    SlowDisk(usize),
     /// The database stands still.
     Hang(usize),
     /// The agent is killed and started again.
@@ -46,6 +56,8 @@ pub enum Fault {
     Switchover(usize),
     /// The host is cut off, and its agent is killed and started again at once.
     RestartCutOff(usize),
+    /// A person lets a copy take writes, and nobody writes to it.
+    OpenByHand(usize),
     /// The database stands still for much less than counts as hung. Never drawn among others: it
     /// is harmless.
     Blink(usize),
@@ -58,6 +70,16 @@ pub enum Only {
     Kill,
     /// [`Fault::KillAndRestart`].
     KillAndRestart,
+    /// [`Fault::KillAndEmpty`].
+    KillAndEmpty,
+    /// [`Fault::RollBack`].
+    RollBack,
+    /// [`Fault::FillDisk`].
+    FillDisk,
+    /// [`Fault::HangDisk`].
+    HangDisk,
+    /// [`Fault::SlowDisk`].
+    SlowDisk,
     /// [`Fault::Isolate`].
     Isolate,
     /// [`Fault::Switchover`].
@@ -66,17 +88,25 @@ pub enum Only {
     RestartCutOff,
     /// [`Fault::Blink`].
     Blink,
+    /// [`Fault::OpenByHand`], on a copy.
+    OpenByHand,
 }
 
 impl Only {
-    fn deed(self, master: usize) -> Deed {
+    fn deed(self, hosts: usize, master: usize) -> Deed {
         let (fault, millis) = match self {
             Self::Kill => (Fault::Kill(master), 8_000),
             Self::KillAndRestart => (Fault::KillAndRestart(master), 1_000),
+            Self::KillAndEmpty => (Fault::KillAndEmpty(master), 1_000),
+            Self::RollBack => (Fault::RollBack(master), 1_000),
+            Self::FillDisk => (Fault::FillDisk(master), 10_000),
+            Self::HangDisk => (Fault::HangDisk(master), 10_000),
+            Self::SlowDisk => (Fault::SlowDisk(master), 10_000),
             Self::Isolate => (Fault::Isolate(master), 10_000),
             Self::Switchover => (Fault::Switchover(master), 1_000),
             Self::RestartCutOff => (Fault::RestartCutOff(master), 10_000),
             Self::Blink => (Fault::Blink(master), 1_500),
+            Self::OpenByHand => (Fault::OpenByHand((master + 1) % hosts), 2_000),
         };
         Deed { fault, lasts: Duration::from_millis(millis) }
     }
@@ -93,6 +123,16 @@ impl fmt::Display for Fault {
             Self::KillAndEmpty(at) => {
                 write!(to, "the database of host {} is killed and comes back empty", host(at))
             }
+            Self::KillAndRestartLate(at, millis) => {
+                let host = host(at);
+                write!(to, "the database of host {host} is killed and restarted after {millis} ms")
+            }
+            Self::RollBack(at) => {
+                write!(to, "the database of host {} is killed and comes back rolled back", host(at))
+            }
+            Self::FillDisk(at) => write!(to, "the disk of host {} is full", host(at)),
+            Self::HangDisk(at) => write!(to, "the disk of host {} hangs", host(at)),
+            Self::SlowDisk(at) => write!(to, "the disk of host {} is slow", host(at)),
             Self::Hang(at) => write!(to, "the database of host {} stands still", host(at)),
             Self::KillAgent(at) => write!(to, "the agent of host {} is killed", host(at)),
             Self::HangAgent(at) => write!(to, "the agent of host {} stands still", host(at)),
@@ -113,6 +153,7 @@ impl fmt::Display for Fault {
             Self::RestartCutOff(at) => {
                 write!(to, "host {} is cut off and its agent is started again", host(at))
             }
+            Self::OpenByHand(at) => write!(to, "the copy of host {} is opened by hand", host(at)),
             Self::Blink(at) => write!(to, "the database of host {} blinks", host(at)),
         }
     }
@@ -154,10 +195,10 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// The same fault each time, on the master.
+    /// The same fault each time, on the master or a copy of it.
     #[must_use]
-    pub fn only(seed: u64, number: u32, only: Only, master: usize) -> Self {
-        Self { seed: (seed, number), deeds: vec![only.deed(master)] }
+    pub fn only(seed: u64, number: u32, only: Only, hosts: usize, master: usize) -> Self {
+        Self { seed: (seed, number), deeds: vec![only.deed(hosts, master)] }
     }
 }
 
@@ -176,7 +217,13 @@ fn alike(one: Fault, other: Fault) -> bool {
     let kind = |fault: Fault| match fault {
         Fault::Kill(_)
         | Fault::KillAndRestart(_)
+        | Fault::KillAndRestartLate(..)
         | Fault::KillAndEmpty(_)
+        | Fault::RollBack(_)
+        | Fault::FillDisk(_)
+        | Fault::HangDisk(_)
+        | Fault::SlowDisk(_)
+        | Fault::OpenByHand(_)
         | Fault::Hang(_)
         | Fault::Blink(_) => 0,
         // A command waits for its agent, and nothing else happens meanwhile.
@@ -197,7 +244,8 @@ fn deed(random: &mut Random, hosts: usize, master: usize) -> Deed {
     let mut amount =
         |low: u64, high: u64| u16::try_from(random.between(low, high)).unwrap_or(u16::MAX);
     let (millis, loss, rate) = (amount(5, 400), amount(5, 300), amount(20, 500));
-    let fault = match random.below(17) {
+    let pause = amount(100, 6000);
+    let fault = match random.below(23) {
         0 => Fault::Kill(host),
         1 => Fault::KillAndRestart(host),
         2 => Fault::KillAndEmpty(host),
@@ -214,6 +262,12 @@ fn deed(random: &mut Random, hosts: usize, master: usize) -> Deed {
         13 => Fault::Drop(host, loss),
         14 => Fault::Slow(host, rate),
         15 => Fault::RestartCutOff(host),
+        16 => Fault::KillAndRestartLate(host, pause),
+        17 => Fault::RollBack(host),
+        18 => Fault::FillDisk(host),
+        19 => Fault::HangDisk(host),
+        20 => Fault::SlowDisk(host),
+        21 => Fault::OpenByHand((master + other.abs_diff(host).max(1)) % hosts),
         _ => Fault::Switchover(host),
     };
     let lasts = match fault {
@@ -238,7 +292,7 @@ mod tests {
             .flat_map(|schedule| &schedule.deeds)
             .map(|deed| format!("{:?}", deed.fault).split('(').next().unwrap_or("").to_owned())
             .collect();
-        assert_eq!(kinds.len(), 17, "{kinds:?}");
+        assert_eq!(kinds.len(), 23, "{kinds:?}");
         for deed in all.iter().flat_map(|schedule| &schedule.deeds) {
             assert!(deed.lasts <= Duration::from_secs(14), "{deed:?}");
             if let Fault::HalfOpen(one, other) | Fault::Cut(one, other) = deed.fault {

@@ -98,12 +98,19 @@ pub enum From {
 ///
 /// # Errors
 /// If nobody takes over, nobody writes, or the checker finds something wrong.
-pub fn round<S: Member>(cluster: &Cluster<S>, from: From, number: u32) -> Result<Report, String> {
-    let wrong = |what: String| format!("round {number}: {what}\n{}", cluster.explain());
+pub fn round<S: Member>(
+    cluster: &mut Cluster<S>,
+    from: From,
+    number: u32,
+) -> Result<Report, String> {
+    let wrong = |cluster: &Cluster<S>, what: String| {
+        format!("round {number}: {what}\n{}", cluster.explain())
+    };
     let master = cluster.soon_steady(REST);
-    let master = master.ok_or_else(|| wrong(format!("not steady: {:?}", cluster.steady())))?;
+    let master =
+        master.ok_or_else(|| wrong(cluster, format!("not steady: {:?}", cluster.steady())))?;
     let applied = cluster.soon_applied(master, REST * 2);
-    applied.ok_or_else(|| wrong("copies do not apply all that was written".into()))?;
+    applied.ok_or_else(|| wrong(cluster, "copies do not apply all that was written".into()))?;
     let other = (master + 1) % cluster.nodes.len();
     let clients = [
         Client::Pinned(master, master),
@@ -119,7 +126,7 @@ pub fn round<S: Member>(cluster: &Cluster<S>, from: From, number: u32) -> Result
         recorder.soon_acked_by(ip, SOME, MOVED)
     };
     if !acked(&recorder, master) {
-        return Err(wrong("nobody writes before the cut".into()));
+        return Err(wrong(cluster, "nobody writes before the cut".into()));
     }
     let Node { server, number: host, .. } = &cluster.nodes[master];
     recorder.fault(format!("the host of {} is cut off from {from:?}", server.name()));
@@ -133,7 +140,7 @@ pub fn round<S: Member>(cluster: &Cluster<S>, from: From, number: u32) -> Result
     recorder.healed();
     let report = judge(&recorder.end(cluster, REST));
     if !moved {
-        return Err(wrong(format!("nobody took over\n{report}")));
+        return Err(wrong(cluster, format!("nobody took over\n{report}")));
     }
-    if report.verdicts.is_empty() { Ok(report) } else { Err(wrong(report.to_string())) }
+    if report.verdicts.is_empty() { Ok(report) } else { Err(wrong(cluster, report.to_string())) }
 }

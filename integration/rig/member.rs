@@ -7,6 +7,7 @@ use super::mysql::{self, Mysql, PORT as SQL, binlog};
 use super::mysql_trio::write_credentials;
 use super::place::Place;
 use super::redis::{self, Redis, Setup};
+use super::resp;
 use super::scene::Server;
 use super::trio::PORT;
 use super::writer::Writer;
@@ -19,7 +20,17 @@ pub type Row = (u32, String, u64, Micros);
 pub trait Member: Server + Sized {
     /// Which server, and how its service is set up.
     type Kind: Clone;
+    /// Where its data is in its folder.
+    const DATA: &'static str;
+    /// Does it see at once that its disk has room again? Others look once a minute.
+    const SEES_ROOM: bool;
+    /// Does it number its writes by an identity that its data holds?
+    const NUMBERS: bool;
+    /// A disk for one, in MiB.
+    const DISK: u64;
 
+    /// The name of the instance with this number, and of its folder.
+    fn instance(number: u8) -> String;
     /// Its name, for people.
     fn title(kind: &Self::Kind) -> String;
     /// Where such servers can live.
@@ -32,6 +43,8 @@ pub trait Member: Server + Sized {
     fn lossless(kind: &Self::Kind) -> bool;
     /// Makes it take writes for the first time.
     fn begin(&self);
+    /// Makes it take writes, as a person might; it may be down.
+    fn open_by_hand(&self);
     /// Makes it replicate.
     fn replicate(&self, from: SocketAddr);
     /// Starts it again with nothing on its disk, as one that can copy all from another one, and
@@ -45,6 +58,14 @@ pub trait Member: Server + Sized {
 
 impl Member for Redis {
     type Kind = redis::Flavour;
+    const DATA: &'static str = "appendonlydir";
+    const SEES_ROOM: bool = true;
+    const NUMBERS: bool = false;
+    const DISK: u64 = 400;
+
+    fn instance(number: u8) -> String {
+        format!("cache{number}")
+    }
 
     fn title(kind: &Self::Kind) -> String {
         match kind {
@@ -58,9 +79,9 @@ impl Member for Redis {
     }
 
     fn launch(kind: &Self::Kind, place: &Place, number: u8) -> Self {
-        let setup = Setup { flavour: kind.clone(), ..Setup::default() };
-        let (name, address) = (format!("cache{number}"), place.socket(number, PORT));
-        Self::start(place.folder(), &name, address, &setup)
+        let setup = Setup { flavour: kind.clone(), durable: true, ..Setup::default() };
+        let address = place.socket(number, PORT);
+        Self::start(place.folder(), &Self::instance(number), address, &setup)
     }
 
     fn lines(_: &Self::Kind, _: &Place) -> String {
@@ -73,6 +94,11 @@ impl Member for Redis {
 
     fn begin(&self) {
         self.open();
+    }
+
+    fn open_by_hand(&self) {
+        // Who is down takes no writes.
+        let _ = resp::ask(self.address, &["REPLICAOF", "NO", "ONE"]);
     }
 
     fn replicate(&self, from: SocketAddr) {
@@ -103,6 +129,14 @@ pub struct Sql {
 
 impl Member for Mysql {
     type Kind = Sql;
+    const DATA: &'static str = "data";
+    const SEES_ROOM: bool = false;
+    const NUMBERS: bool = true;
+    const DISK: u64 = 1000;
+
+    fn instance(number: u8) -> String {
+        format!("db{number}")
+    }
 
     fn title(kind: &Sql) -> String {
         let loss = if kind.lossless { ", loss = none" } else { "" };
@@ -116,8 +150,8 @@ impl Member for Mysql {
     fn launch(kind: &Sql, place: &Place, number: u8) -> Self {
         let mut setup = mysql::Setup::new(kind.flavour.clone());
         setup.semisync = kind.lossless;
-        let (name, address) = (format!("db{number}"), place.socket(number, SQL));
-        Self::start(place.folder(), &name, number.into(), address, &setup)
+        let address = place.socket(number, SQL);
+        Self::start(place.folder(), &Self::instance(number), number.into(), address, &setup)
     }
 
     fn lines(kind: &Sql, place: &Place) -> String {
@@ -134,6 +168,11 @@ impl Member for Mysql {
     fn begin(&self) {
         self.open();
         self.write(0);
+    }
+
+    fn open_by_hand(&self) {
+        // Who is down takes no writes.
+        let _ = self.try_ask("SET GLOBAL read_only = OFF");
     }
 
     fn replicate(&self, from: SocketAddr) {

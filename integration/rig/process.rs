@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::child::Child;
+use super::mysql::template::copy;
 
 /// A stopped process stands still by then.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
@@ -22,9 +23,14 @@ pub enum Supervision {
     None,
     /// It is started again at once, with what its disk has.
     Restart,
+    /// The same after a while, as most supervisors do.
+    RestartLate(Duration),
     /// It is started again at once, with nothing.
     RestartEmptied,
 }
+
+/// A process that ends at once is started again only so often.
+const LOOPING: Duration = Duration::from_millis(100);
 
 /// A process that can be started again in the same way; ended when this is dropped.
 #[derive(Debug)]
@@ -60,15 +66,27 @@ impl Shared {
     }
 
     fn keep(&self) {
+        // Of the life that it has looked at: when it began, and when it was seen to be over.
+        let (mut life, mut ended) = ((0, Instant::now()), None);
         while !self.over.load(Ordering::SeqCst) {
             {
                 let mut child = locked(&self.child);
                 let supervision = *locked(&self.supervision);
+                if life.0 != child.pid() {
+                    (life, ended) = ((child.pid(), Instant::now()), None);
+                }
                 if supervision != Supervision::None && child.exited().is_some() {
-                    if supervision == Supervision::RestartEmptied {
-                        (self.empty)(&self.folder);
+                    let since = *ended.get_or_insert_with(Instant::now);
+                    let late = match supervision {
+                        Supervision::RestartLate(late) => since.elapsed() < late,
+                        _ => life.1.elapsed() < LOOPING,
+                    };
+                    if !late {
+                        if supervision == Supervision::RestartEmptied {
+                            (self.empty)(&self.folder);
+                        }
+                        *child = self.start();
                     }
-                    *child = self.start();
                 }
             }
             thread::sleep(Duration::from_millis(1));
@@ -161,6 +179,36 @@ impl Process {
         let mut child = locked(&self.shared.child);
         child.kill();
         *child = self.shared.start();
+    }
+
+    /// Copies this part of its folder aside, as it is at one moment: it stands still meanwhile.
+    ///
+    /// # Panics
+    /// If it cannot be copied.
+    pub fn keep_aside(&self, part: &str) {
+        let aside = self.aside();
+        // What is not there needs no removal.
+        let _ = fs::remove_dir_all(&aside);
+        self.stop();
+        let copied = copy(&self.shared.folder.join(part), &aside);
+        self.resume();
+        copied.expect("its data can be copied");
+    }
+
+    /// Puts that part of its folder back as it was kept aside. Only of one that has ended.
+    ///
+    /// # Panics
+    /// If it cannot be copied.
+    pub fn put_back(&self, part: &str) {
+        let (aside, data) = (self.aside(), self.shared.folder.join(part));
+        fs::remove_dir_all(&data).expect("its data can be removed");
+        copy(&aside, &data).expect("its data can be copied");
+        fs::remove_dir_all(&aside).expect("the copy can be removed");
+    }
+
+    /// Beside its folder, which may be a disk of its own.
+    fn aside(&self) -> PathBuf {
+        self.shared.folder.with_extension("aside")
     }
 
     /// The same with nothing on its disk.

@@ -18,10 +18,11 @@ use serde_json::Value;
 use super::agent::sengu;
 use super::cluster::{Cluster, Timing};
 use super::member::Member;
+use super::starved::Starved;
 use super::writer::Writer;
 use super::{dns, http, soon};
 use crate::checker::{
-    Bounds, Commit, Fault, History, Life, Micros, Refusal, Rest, Sighting, Write, WriteId,
+    Bounds, Commit, Fault, History, Life, Micros, Refusal, Rest, Sighting, Term, Write, WriteId,
 };
 
 /// Between two looks at DNS and at a file.
@@ -34,6 +35,9 @@ const SELDOM: Duration = Duration::from_millis(500);
 const OUTPUTS: [&str; 3] = ["dns", "/master", "file"];
 /// Looks that are further apart are not of one run.
 const APART: Micros = 40_000;
+
+/// A machine that lets nobody work is waited for so many times longer at most.
+const STARVED: u32 = 3;
 
 /// The clock of a recording: a monotonic one, counted from 1970.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +116,8 @@ pub struct Recorder {
     refusals: Reader<Refusal>,
     faults: Vec<Fault>,
     lives: Vec<Life>,
-    healed: Option<Micros>,
+    healed: Option<Instant>,
+    starved: Starved,
     over: Over,
 }
 
@@ -143,7 +148,8 @@ impl Recorder {
         let writers = clients.iter().map(|client| writer(cluster, round, *client)).collect();
         let over = Over(over);
         let (faults, lives, healed) = (vec![], vec![], None);
-        Self { clock, writers, outputs, refusals, faults, lives, healed, over }
+        let starved = Starved::watch(cluster.place().folder());
+        Self { clock, writers, outputs, refusals, faults, lives, healed, starved, over }
     }
 
     /// Notes a fault.
@@ -184,26 +190,56 @@ impl Recorder {
 
     /// Notes that the last fault is over.
     pub fn healed(&mut self) {
-        self.healed = Some(self.clock.now());
+        self.healed = Some(Instant::now());
+    }
+
+    /// Waits until all is steady, at most for so long and as long as the machine let nobody work.
+    fn rest<S: Member>(&mut self, cluster: &mut Cluster<S>, within: Duration) -> Rest {
+        let since = self.healed.unwrap_or_else(Instant::now);
+        let healed = self.clock.micros(since);
+        // Copies that do not keep pace with their master come to rest when it has less to do.
+        let steady = cluster.soon_mended(within / 4, |done| self.fault(done));
+        if steady.is_none() {
+            self.fault("clients write less".into());
+            self.writers.iter().for_each(Writer::write_seldom);
+        }
+        loop {
+            let spans = self.spans();
+            let starved = spans.iter().filter(|span| span.1 > healed).map(|span| span.1 - span.0);
+            let starved =
+                Duration::from_micros(u64::try_from(starved.sum::<Micros>()).unwrap_or(0));
+            let allowed = within + starved.min(within * STARVED);
+            let left = allowed.saturating_sub(since.elapsed());
+            let steady = steady.or_else(|| cluster.soon_mended(left, |done| self.fault(done)));
+            if steady.is_some() || since.elapsed() >= allowed {
+                let steady = steady.map(|_| self.clock.now());
+                let missing = cluster.steady().err().unwrap_or_default();
+                return Rest { healed, steady, missing };
+            }
+        }
+    }
+
+    fn spans(&self) -> Vec<(Micros, Micros)> {
+        let spans = self.starved.spans().into_iter();
+        spans.map(|(from, until)| (self.clock.micros(from), self.clock.micros(until))).collect()
     }
 
     /// Faults are over: waits until all is steady, at most for so long, makes anew what was set
     /// apart meanwhile, and ends the recording.
     ///
     /// # Panics
-    /// If the history cannot be read, or the last master does not answer.
+    /// If the history cannot be read, or all is steady and a server does not answer.
     #[must_use]
     #[track_caller]
-    pub fn end<S: Member>(mut self, cluster: &Cluster<S>, within: Duration) -> History {
-        let healed = self.healed.unwrap_or_else(|| self.clock.now());
-        let steady = cluster.soon_mended(within, |done| self.fault(done)).map(|_| self.clock.now());
-        let missing = cluster.steady().err().unwrap_or_default();
+    pub fn end<S: Member>(mut self, cluster: &mut Cluster<S>, within: Duration) -> History {
+        let rest = self.rest(cluster, within);
         let names: BTreeMap<IpAddr, String> = cluster
             .nodes
             .iter()
             .map(|node| (node.server.address().ip(), node.server.name().to_owned()))
             .collect();
         let mut writes = Vec::new();
+        let starved = self.spans();
         let keys: Vec<String> = self.writers.iter().map(|writer| writer.key.clone()).collect();
         for writer in self.writers {
             let key = writer.key.clone();
@@ -227,11 +263,13 @@ impl Recorder {
             sightings.extend(taken(&reader.seen));
         }
         self.refusals.thread.join().expect("it does not panic");
-        let terms = cluster.terms(cluster.nodes.len() - 1);
-        let holder = terms.last().map(|term| term.holder.clone()).unwrap_or_default();
-        let master = cluster.nodes.iter().position(|node| node.server.name() == holder);
-        let master = master.expect("the last term is of one of the servers");
-        let kept = kept(cluster, master, &keys);
+        let terms = cluster.terms();
+        // What did not come to rest is rejected for that, and its servers may not answer.
+        let asked = rest.steady.is_some();
+        let kept = match asked {
+            true => kept(cluster, &terms, &keys),
+            false => writes.iter().map(|write: &Write| write.id.clone()).collect(),
+        };
         History {
             service: format!("{} ({})", S::SERVICE, S::title(&cluster.kind)),
             lossless: S::lossless(&cluster.kind),
@@ -239,7 +277,7 @@ impl Recorder {
             span,
             terms,
             writes,
-            logs: logs(cluster, &keys),
+            logs: if asked { logs(cluster, &keys) } else { BTreeMap::new() },
             emptied: Default::default(),
             kept,
             outputs,
@@ -247,7 +285,8 @@ impl Recorder {
             lives: self.lives,
             refusals: taken(&self.refusals.seen),
             faults: self.faults,
-            rest: Some(Rest { healed, steady, missing }),
+            starved,
+            rest: Some(rest),
         }
     }
 }
@@ -267,14 +306,17 @@ fn writer<S: Member>(cluster: &Cluster<S>, round: &str, client: Client) -> Write
     })
 }
 
-/// The serials of these writers that one server has.
+/// The serials of these writers that the last master has.
 fn kept<S: Member>(
     cluster: &Cluster<S>,
-    node: usize,
+    terms: &[Term],
     keys: &[String],
 ) -> std::collections::BTreeSet<WriteId> {
+    let holder = terms.last().map(|term| term.holder.clone()).unwrap_or_default();
+    let master = cluster.nodes.iter().position(|node| node.server.name() == holder);
+    let master = master.expect("the last term is of one of the servers");
     let of = |key: &String| {
-        let serials = cluster.on(node, |server| server.serials(key));
+        let serials = cluster.on(master, |server| server.serials(key));
         let ids: Vec<WriteId> = serials
             .into_iter()
             .filter_map(|serial| Some((key.clone(), serial.parse().ok()?)))

@@ -1,9 +1,12 @@
-//! Episode after episode on one cluster, until the time is over or one is not clean.
+//! Episode after episode, until the time is over or one is not clean.
+//!
+//! Servers begin anew after some episodes: each one is judged by logs that grow with all before,
+//! and what is kept on disk does too.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Timing};
 use super::episode;
 use super::fault::Only;
 use super::isolation::Tally;
@@ -24,23 +27,34 @@ pub struct Plan {
     pub ends: Instant,
 }
 
-/// Plays it, and tells of each episode.
+/// So many episodes on the same servers.
+const FRESH: u32 = 8;
+
+/// Plays it on such servers, and tells of each episode.
 ///
 /// # Errors
 /// With the first that is not clean, and what was played before it.
 pub fn play<S: Member>(
-    cluster: &mut Cluster<S>,
+    kind: &S::Kind,
     plan: &Plan,
     mut told: impl FnMut(String),
 ) -> Result<Tally, String> {
     let mut tally = Tally::default();
     let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
     let last = plan.episodes.map_or(u32::MAX, |episodes| plan.from.saturating_add(episodes));
+    let mut servers: Option<Cluster<S>> = None;
     for number in plan.from..last {
         if Instant::now() >= plan.ends {
             break;
         }
         let began = Instant::now();
+        if (number - plan.from).is_multiple_of(FRESH) {
+            tally.end();
+            // The old ones end before others begin.
+            servers = None;
+        }
+        let make = || Cluster::on_disks(kind.clone(), Timing::USUAL);
+        let cluster = servers.get_or_insert_with(make);
         let played = episode::play(cluster, plan.seed, number, plan.only);
         let (schedule, report) = played.map_err(|wrong| format!("{wrong}\n{tally}\n{kinds:?}"))?;
         told(format!("{schedule} {report} ({:.1} s)", began.elapsed().as_secs_f64()));

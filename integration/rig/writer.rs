@@ -142,8 +142,12 @@ pub struct Writer {
 #[derive(Debug, Default)]
 struct Shared {
     acks: Mutex<Vec<Ack>>,
+    seldom: AtomicBool,
     over: AtomicBool,
 }
+
+/// So many times longer are the pauses of one that writes seldom.
+const SELDOM: u32 = 10;
 
 impl Writer {
     /// One that always writes to the same address.
@@ -202,6 +206,12 @@ impl Writer {
             }
         });
         Self { key: key.to_owned(), shared, thread: Some(thread) }
+    }
+
+    /// Writes much less from now on: what copies take from a master that other clients keep busy
+    /// is little on a machine that all of them share.
+    pub fn write_seldom(&self) {
+        self.shared.seldom.store(true, Ordering::SeqCst);
     }
 
     /// All acknowledgements so far, in order.
@@ -280,7 +290,8 @@ fn write<S: Session>(shared: &Shared, key: &str, whom: &Whom, serial: &mut u64) 
         }
         let ack = Ack { serial: *serial, by: address, sent, acked };
         shared.acks.lock().unwrap_or_else(PoisonError::into_inner).push(ack);
-        thread::sleep(S::PACE);
+        let seldom = shared.seldom.load(Ordering::SeqCst);
+        thread::sleep(if seldom { S::PACE * SELDOM } else { S::PACE });
     }
     Ok(())
 }

@@ -2,13 +2,15 @@
 //!
 //! Each database has three hosts, an etcd and a network of its own, all at once. An episode is
 //! one or two faults drawn from the seed, then quiet, then the verdict; the first bad one ends
-//! that database's run and is told whole. With `--isolations` the master's host is cut off that
-//! often on each database instead. Nothing stays behind: what it starts ends with it.
+//! that database's run and is told whole; servers begin anew after some episodes. With
+//! `--isolations` the master's host is cut off that often on each database instead. Nothing stays
+//! behind: what it starts ends with it, and its mounts are in a namespace of its own.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
 
 mod sabotages;
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -67,8 +69,19 @@ enum Database {
     MysqlLossless,
 }
 
+/// Set for the run of itself whose mounts nobody else sees, and which end with it.
+const APART: &str = "SENGU_SOAK_APART";
+
 fn main() -> ExitCode {
     let options = Options::parse();
+    if std::env::var_os(APART).is_none() {
+        let own = std::env::current_exe().expect("a program knows itself");
+        let mut apart = Command::new("unshare");
+        apart.args(["--mount", "--propagation", "private", "--"]).arg(own);
+        let error = apart.args(std::env::args_os().skip(1)).env(APART, "1").exec();
+        eprintln!("unshare: {error}; it needs root");
+        return ExitCode::FAILURE;
+    }
     if options.sabotage {
         return sabotages::all();
     }
@@ -118,11 +131,11 @@ fn isolations<S: Member>(kind: S::Kind, rounds: u32) -> Result<Tally, String> {
     let mut tally = Tally::default();
     let numbers: Vec<u32> = (0..rounds).collect();
     for few in numbers.chunks(FRESH) {
-        let cluster = Cluster::<S>::adopted(kind.clone(), Timing::SHORT);
+        let mut cluster = Cluster::<S>::adopted(kind.clone(), Timing::SHORT);
         for number in few {
             let began = Instant::now();
-            let report =
-                round(&cluster, From::All, *number).map_err(|wrong| format!("{wrong}\n{tally}"))?;
+            let report = round(&mut cluster, From::All, *number)
+                .map_err(|wrong| format!("{wrong}\n{tally}"))?;
             println!("round {number} ({:.1} s): {report}", began.elapsed().as_secs_f64());
             tally.add(&report);
         }
@@ -132,7 +145,6 @@ fn isolations<S: Member>(kind: S::Kind, rounds: u32) -> Result<Tally, String> {
 }
 
 fn soak<S: Member>(kind: S::Kind, options: &Options) -> Result<Tally, String> {
-    let mut cluster = Cluster::<S>::adopted(kind, Timing::USUAL);
     let plan = Plan {
         seed: options.seed,
         from: options.from,
@@ -140,5 +152,5 @@ fn soak<S: Member>(kind: S::Kind, options: &Options) -> Result<Tally, String> {
         only: options.only,
         ends: Instant::now() + Duration::from_secs(options.minutes * 60),
     };
-    soak::play(&mut cluster, &plan, |told| println!("{told}"))
+    soak::play::<S>(&kind, &plan, |told| println!("{told}"))
 }

@@ -300,8 +300,11 @@ impl Machine {
                 });
             }
             Event::Exited { instance, boot_id } => {
+                // The fence thread says what it did after the process is gone.
+                let due = self.armed.iter().find(|it| it.instance == instance && it.at <= now.time);
+                let due = due.map(|armed| armed.term);
                 return self.with_service(&instance, |service| {
-                    service.exited(now, &instance.instance, &boot_id);
+                    service.exited(now, &instance.instance, &boot_id, due);
                 });
             }
             Event::FenceFired { instance, term, outcome } => {

@@ -62,6 +62,8 @@ pub struct RenderContext {
     pub view: Arc<View>,
     /// Where what was done is kept over restarts.
     pub state_dir: PathBuf,
+    /// How long an answer of the store counts.
+    pub lease: Duration,
 }
 
 impl RenderContext {
@@ -75,6 +77,7 @@ impl RenderContext {
             dns: config.dns.listen.iter().copied().map(reachable).collect(),
             view,
             state_dir: config.data_dir.join("templates"),
+            lease: config.lease,
         }
     }
 }

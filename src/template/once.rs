@@ -61,7 +61,7 @@ pub async fn withdraw(config: &Config) -> Vec<TemplateStatus> {
             error: Some(error),
             ..TemplateStatus::default()
         };
-        let told = match read(&picture(&memory)) {
+        let told = match recalled(&picture(&memory)) {
             Ok(catalog) => {
                 context.view.publish(Arc::new(catalog));
                 let done = once(vec![template.clone()], context).await;
@@ -85,13 +85,18 @@ pub(super) fn keep(memory: &Path, catalog: &Catalog, keys: bool) -> Result<(), S
     let records = if keys { Records::whole } else { Records::of };
     let bytes = serde_json::to_vec(&records(catalog, clock::time())).expect("plain data");
     let manner = Manner { mode: Some(0o600), ..Manner::default() };
+    if let Some(folder) = memory.parent() {
+        // The first of all comes before the memory itself.
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+    }
     Destination::read(&picture(memory))
         .and_then(|old| old.stage(&bytes, &manner)?.swap())
         .map_err(|error| error.to_string())
 }
 
 /// The picture again, with no master that would still be valid.
-fn read(path: &Path) -> Result<Catalog, String> {
+pub(super) fn recalled(path: &Path) -> Result<Catalog, String> {
     let bytes = Destination::read(path).map_err(|error| error.to_string())?.bytes;
     let bytes = bytes.ok_or_else(|| format!("{} is missing", path.display()))?;
     let records: Records = serde_json::from_slice(&bytes)

@@ -23,7 +23,7 @@ use super::command::{Command, program, wall};
 use super::compose::{compose, emptied, manner, too_few};
 use super::error::TemplateError;
 use super::memory::Memory;
-use super::once::keep;
+use super::once::{keep, picture, recalled};
 use super::order::digest;
 use super::render::{KeptServices, Rendered, Source, within};
 use super::scene::{Masters, Scene, entries, expiry, fingerprint, lost, masters};
@@ -65,6 +65,12 @@ pub(crate) struct Task {
     touched: Arc<Notify>,
     debounce: Debounce,
     seen: Option<Seen>,
+    /// When this life of the agent began to look after it.
+    started: Time,
+    /// What the file was made of by an earlier life, with masters that are valid no more.
+    old: Option<Arc<Catalog>>,
+    /// That was looked for.
+    recalled: bool,
     /// When there was a catalog for the first time.
     began: Option<Time>,
     /// The masters whose end is urgent: those in the file, less those whose removal just failed.
@@ -122,6 +128,9 @@ impl Task {
             files,
             touched,
             seen: None,
+            started: clock::time(),
+            old: None,
+            recalled: false,
             began: None,
             shown: Masters::new(),
             memory: Memory::default(),
@@ -174,6 +183,7 @@ impl Task {
                 clock::sleep_until(now + POLL / 10).await;
                 continue;
             }
+            self.recall(now).await;
             self.look(now);
             if self.retry.due(now) {
                 self.debounce.urgent(now);
@@ -210,9 +220,31 @@ impl Task {
         }
     }
 
-    /// The catalog, if it was read and was ever fresh.
+    /// The catalog, if it was read and was ever fresh; else what is left of an earlier life's.
     fn catalog(&self) -> Option<Arc<Catalog>> {
+        self.fresh().or_else(|| self.old.clone())
+    }
+
+    fn fresh(&self) -> Option<Arc<Catalog>> {
         self.context.view.catalog().filter(|catalog| catalog.valid_until > Time::ZERO)
+    }
+
+    /// This life of the agent has not heard of the store for as long as an answer counts, and the
+    /// one before it no later: masters leave the file, as they would have without the restart.
+    async fn recall(&mut self, now: Time) {
+        let due = self.started + self.context.lease;
+        if now < due || self.recalled || self.shown.is_empty() || self.fresh().is_some() {
+            return;
+        }
+        self.recalled = true;
+        let path = picture(&self.memory_path);
+        match blocking(move || recalled(&path)).await {
+            Ok(catalog) => self.old = Some(Arc::new(catalog)),
+            Err(error) => {
+                let file = self.config.destination.display();
+                tracing::error!(%file, "a withdrawn master may stand in it: {error}");
+            }
+        }
     }
 
     /// Just started, is a master of the file not named only because it was not looked at yet?

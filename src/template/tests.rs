@@ -92,6 +92,7 @@ impl Bench {
             dns: vec!["127.0.0.1:8600".parse().expect("an address")],
             view: Arc::clone(&self.view),
             state_dir: self.path("state"),
+            lease: LEASE,
         }
     }
 
@@ -247,6 +248,26 @@ async fn a_promised_master_leaves_when_its_beats_stop() {
     bench.until("withdrawn", |bench| bench.text("out") == block(&[HOSTS, REPLICA])).await;
     let late = clock::time().since(beat + LEASE);
     assert!(clock::time() >= beat + LEASE && late < Duration::from_secs(3), "{late:?}");
+}
+
+/// The agent is killed and started again where it does not reach the store: the masters that its
+/// earlier life had named leave the file a lease later, and come back with the store.
+#[tokio::test]
+async fn masters_of_an_earlier_life_leave_a_lease_after_a_start_without_the_store() {
+    let mut bench = Bench::new();
+    bench.publish();
+    bench.start(bench.hosts());
+    bench.until("named", |bench| bench.text("out").contains(MASTER)).await;
+    bench.stop().await;
+    let view = std::mem::take(&mut bench.view);
+    let began = clock::time();
+    bench.start(bench.hosts());
+    bench.until("withdrawn", |bench| bench.text("out") == block(&[HOSTS, REPLICA])).await;
+    assert!(clock::time() >= began + LEASE, "a restart takes no line out");
+    bench.stop().await;
+    bench.view = view;
+    bench.start(bench.hosts());
+    bench.until("named again", |bench| bench.text("out").contains(MASTER)).await;
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::sql::Sql;
+use super::sql::{Record, Sql, Trouble};
 use super::{ADMIN, Mysql};
-use crate::rig::wait::until;
+use crate::rig::wait::soon;
 
 /// For what may be much to read on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,21 +29,29 @@ pub struct Commit {
 /// Who wrote a row, by its client and serial, and when.
 type Rows = BTreeMap<(String, u64), (u32, u64)>;
 
-/// All rows of clients that a server's log has, in its order.
+/// All rows of clients that a server's log has, in its order. A fence may end the connection; it
+/// is asked again.
 ///
 /// # Panics
 /// If the server does not answer, or its log and its table differ.
 #[must_use]
 #[track_caller]
 pub fn commits(server: &Mysql) -> Vec<Commit> {
-    let connected = Sql::connect(server.address, ADMIN, PATIENCE);
-    let mut sql = connected.unwrap_or_else(|why| panic!("{}: {why}", server.name));
-    let logged = logged(&mut sql);
+    let mut last = None;
     // A row is in the log a moment before it is in the table.
-    let what = format!("all rows in the log of {} are in its table", server.name);
-    let rows = until(&what, PATIENCE, || {
-        let rows = rows(&mut sql);
-        logged.iter().all(|(_, row)| rows.contains_key(row)).then_some(rows)
+    let read = soon(PATIENCE, || match read(server) {
+        Ok((logged, rows)) => {
+            let all = logged.iter().all(|(_, row)| rows.contains_key(row));
+            all.then_some((logged, rows))
+        }
+        Err(trouble) => {
+            last = Some(trouble);
+            None
+        }
+    });
+    let (logged, rows) = read.unwrap_or_else(|| {
+        let why = last.map_or_else(String::new, |trouble| trouble.to_string());
+        panic!("not all rows in the log of {} are in its table: {why}", server.name)
     });
     let commit = |(origin, row): (u32, (String, u64))| {
         let (by, at) = rows[&row];
@@ -54,14 +62,24 @@ pub fn commits(server: &Mysql) -> Vec<Commit> {
     logged.into_iter().map(commit).collect()
 }
 
+type Logged = Vec<(u32, (String, u64))>;
+
+/// The log, and then the table.
+fn read(server: &Mysql) -> Result<(Logged, Rows), Trouble> {
+    let mut sql = Sql::connect(server.address, ADMIN, PATIENCE)?;
+    Ok((logged(&mut sql)?, rows(&mut sql)?))
+}
+
+/// So many events are asked for at once.
+const EVENTS: u32 = 2000;
+/// The server cannot read the event that comes next.
+const TORN: u16 = 1220;
+
 /// Origin, client and serial of each row in the log.
-fn logged(sql: &mut Sql) -> Vec<(u32, (String, u64))> {
-    let mut ask = |statement: &str| {
-        sql.rows(statement).unwrap_or_else(|trouble| panic!("{statement}: {trouble}"))
-    };
+fn logged(sql: &mut Sql) -> Result<Logged, Trouble> {
     let mut found = Vec::new();
-    for log in ask("SHOW BINARY LOGS") {
-        for event in ask(&format!("SHOW BINLOG EVENTS IN '{}'", log["Log_name"])) {
+    for log in sql.rows("SHOW BINARY LOGS")? {
+        for event in events(sql, &log["Log_name"])? {
             let kind = event["Event_type"].as_str();
             if matches!(kind, "Rows_query" | "Annotate_rows")
                 && let Some(row) = written(&event["Info"])
@@ -70,20 +88,44 @@ fn logged(sql: &mut Sql) -> Vec<(u32, (String, u64))> {
             }
         }
     }
-    found
+    Ok(found)
+}
+
+/// All events of one file. One that met the end of a full disk ends with half an event.
+fn events(sql: &mut Sql, log: &str) -> Result<Vec<Record>, Trouble> {
+    let (mut all, mut from, mut count) = (Vec::<Record>::new(), 4, EVENTS);
+    loop {
+        let statement = format!("SHOW BINLOG EVENTS IN '{log}' FROM {from} LIMIT {count}");
+        match sql.rows(&statement) {
+            Ok(some) => {
+                let short = some.len() < usize::try_from(count).unwrap_or(usize::MAX);
+                if let Some(last) = some.last() {
+                    from = last["End_log_pos"].parse::<u64>().expect("a position");
+                }
+                all.extend(some);
+                if short {
+                    return Ok(all);
+                }
+            }
+            Err(Trouble::Refused { code: TORN, .. }) if count > 1 => count = 1,
+            Err(Trouble::Refused { code: TORN, .. }) => return Ok(all),
+            Err(trouble) => return Err(trouble),
+        }
+    }
 }
 
 /// Of each row in the table: who wrote it and when.
-fn rows(sql: &mut Sql) -> Rows {
-    let statement = "SELECT writer, serial, server, \
-        CAST(UNIX_TIMESTAMP(at) * 1000000 AS UNSIGNED) AS at FROM app.writes";
-    let rows = sql.rows(statement).unwrap_or_else(|trouble| panic!("{statement}: {trouble}"));
-    let entry = |row: super::Record| {
+fn rows(sql: &mut Sql) -> Result<Rows, Trouble> {
+    let rows = sql.rows(
+        "SELECT writer, serial, server, \
+         CAST(UNIX_TIMESTAMP(at) * 1000000 AS UNSIGNED) AS at FROM app.writes",
+    )?;
+    let entry = |row: Record| {
         let number = |column: &str| row[column].parse::<u64>().expect("a number");
         let by = u32::try_from(number("server")).expect("a server's number");
         ((row["writer"].clone(), number("serial")), (by, number("at")))
     };
-    rows.into_iter().map(entry).collect()
+    Ok(rows.into_iter().map(entry).collect())
 }
 
 /// Writer and serial of the clients' statement; see `writer`.

@@ -85,7 +85,7 @@ impl Service {
             Some((gone, now)) if *gone == holder.boot_id => now.wall,
             _ => cx.now.wall,
         };
-        let ran_out = own.fired == Some(at.record.term);
+        let ran_out = [own.fired, own.ran_out].contains(&Some(at.record.term));
         let (cause, blame) = if !matches!(at.record.state, MasterState::Taken { .. }) {
             (own.ending.clone().unwrap_or(Cause::ProcessExited), Blame::Nobody)
         } else if ran_out {

@@ -223,8 +223,16 @@ impl Service {
         }
     }
 
-    pub(crate) fn exited(&mut self, now: Now, instance: &InstanceName, boot_id: &BootId) {
+    /// `due`: the term whose fence was to begin by then.
+    pub(crate) fn exited(
+        &mut self,
+        now: Now,
+        instance: &InstanceName,
+        boot_id: &BootId,
+        due: Option<Term>,
+    ) {
         if let Some(own) = self.own.get_mut(instance) {
+            own.ran_out = due.or(own.ran_out);
             own.exited(now, boot_id);
         }
     }

@@ -65,6 +65,9 @@ pub(crate) struct Own {
     pub(crate) opened_for: Option<Term>,
     /// The fence thread fired for this term: the term is over for this instance.
     pub(crate) fired: Option<Term>,
+    /// The term whose fence fired for an earlier life, or was due when that exited: the fence ended
+    /// it, or would have.
+    pub(crate) ran_out: Option<Term>,
     pub(crate) retry_at: Time,
     /// When the last fence ended, and not again before.
     pub(crate) fence_tried: Time,
@@ -197,6 +200,7 @@ impl Own {
         *self = Self {
             boot_id: Some(boot_id),
             exited: self.exited.take(),
+            ran_out: self.fired.or(self.ran_out),
             ended_lives: std::mem::take(&mut self.ended_lives),
             quarantine: self.quarantine.take(),
             recalled: self.recalled,

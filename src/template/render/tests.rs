@@ -23,6 +23,7 @@ fn context(host: &str) -> RenderContext {
         dns: vec!["127.0.0.1:8600".parse().expect("an address")],
         view: Arc::default(),
         state_dir: "/nowhere".into(),
+        lease: LEASE,
     }
 }
 

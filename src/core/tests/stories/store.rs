@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sengu_core::policy::Failover;
-use sengu_core::record::key;
+use sengu_core::record::{Cause, MasterState, key};
 
-use crate::world::{Store, World, instance, service};
+use crate::world::{Database, Store, World, instance, position, service};
 
 /// More events than any of these stories needs; an agent that asks as fast as the store answers
 /// comes here.
@@ -66,4 +66,32 @@ fn beats_that_fail_at_once_are_paced() {
     world.store_does = Store::FailsAtOnce;
     world.observe("cache1");
     assert!(world.settle(MANY) < MANY, "a txn every 0.1 ms\n{}", world.tell());
+}
+
+/// The store answers nothing while a term begins here, and the fence ends the process. That it has
+/// exited is heard before the fence says so: the candidate is not to blame all the same, and
+/// serves once the store is back.
+#[test]
+fn an_exit_when_the_fence_is_due_counts_against_the_store() {
+    let mut world = World::single_shared();
+    world.restart("cache1", Database::fenced(1, position("first", 100)));
+    let cause = Cause::ProcessExited;
+    world.adopted(2, MasterState::Taken { cause }, "cache1", &[position("first", 0)]);
+    world.store_does = Store::CutOff;
+    world.start_agent();
+    let due = |world: &World| world.armed.first().is_some_and(|it| it.at <= world.now().time);
+    for _ in 0..200 {
+        if due(&world) {
+            break;
+        }
+        world.run_for(Duration::from_millis(50));
+    }
+    assert!(due(&world), "{}", world.tell());
+    world.exit("cache1");
+    world.restart("cache1", Database::fenced(2, position("first", 100)));
+    world.store_does = Store::Answers;
+    world.run_for(Duration::from_secs(5));
+    assert!(world.master().failed.is_empty(), "{}", world.tell());
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(world.named().as_deref(), Some("cache1"), "{}", world.tell());
 }
