@@ -5,15 +5,15 @@
 //! Terms begin at 1 again, and so do the rules: what they knew of the store before is over.
 
 use std::cmp::Reverse;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use sengu_core::kv::Kv;
 use sengu_core::name::Term;
 
-use super::deed::Wish;
+use super::deed::{Back, Data, Wish};
 use super::fact::Fact;
 use super::layout::lay_out;
-use super::schedule::{Micros, SECOND};
+use super::schedule::{MILLI, Micros, SECOND};
 use super::world::{Happening, World, note};
 
 /// The agents are started again after so long, and adopted after as much again.
@@ -130,6 +130,19 @@ impl World {
         let Some(chosen) = all.iter().copied().filter(|db| runs(self, *db)).max_by_key(most) else {
             return;
         };
+        // One that takes writes and does not answer is ended first; where that cannot be now, the
+        // person waits.
+        let hangs = |world: &Self, db: usize| {
+            db != chosen && !runs(world, db) && world.databases[db].writable()
+        };
+        for db in all.iter().copied().filter(|db| hangs(self, *db)).collect::<Vec<_>>() {
+            if self.now < self.databases[db].unkillable_until {
+                return;
+            }
+            self.end_process(db, "a person ends what does not answer");
+            self.plan_restart(db, Back::After(200 * MILLI, Data::Kept));
+        }
+        self.give_up_others(&all, chosen);
         self.open_by_hand(chosen);
         let address = self.databases[chosen].address;
         for db in all {
@@ -140,5 +153,13 @@ impl World {
                 self.point_to(db, address);
             }
         }
+    }
+
+    /// What the others hold, and the one that is chosen does not, is the person's loss.
+    fn give_up_others(&mut self, all: &[usize], chosen: usize) {
+        let mine: BTreeSet<u64> = self.data_of(chosen).into_iter().collect();
+        let lost = all.iter().flat_map(|db| self.data_of(*db)).filter(|it| !mine.contains(it));
+        let lost: Vec<u64> = lost.collect();
+        self.outside.extend(lost);
     }
 }

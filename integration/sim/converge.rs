@@ -4,6 +4,7 @@
 //! must do by itself; what it must not guess is left to a person, who forces it here; and where
 //! one thing stays broken for ever, the rest must still come to rest within a bound.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sengu_core::catalog::Named;
@@ -172,8 +173,9 @@ impl World {
             self.unrest(*service, "after everything was mended, and there is a candidate");
             return;
         }
+        let mut done = BTreeSet::new();
         let forced = (0..FORCED).any(|attempt| {
-            self.force(attempt);
+            self.force(attempt, &mut done);
             self.wait(FORCED_REST).is_ok()
         });
         if !forced && self.judges.violation.is_none() {
@@ -192,7 +194,7 @@ impl World {
     }
 
     /// A person takes what is there, loss or not; the next best after a refusal.
-    fn force(&mut self, attempt: usize) {
+    fn force(&mut self, attempt: usize, done: &mut BTreeSet<(usize, &'static str)>) {
         // Hooks that say no now and then are looked after first, and so are the clocks: a request
         // counts for a while by each host's wall clock, and where those are further apart than
         // that, another host refuses it as late at once.
@@ -204,7 +206,7 @@ impl World {
             if self.resting(service).is_err() {
                 let to = self.fullest(service, attempt);
                 say!(self, "nobody can be proven to have everything: a person decides for {to:?}");
-                self.renumber_if_told(service, to.as_ref());
+                self.do_as_told(service, to.as_ref(), done);
                 self.ask(service, Ask::Failover { to, lossy: true }, false);
             }
         }
@@ -218,19 +220,46 @@ impl World {
         }
     }
 
-    /// A copy that was set back is given another number first, as its refusal says.
-    fn renumber_if_told(&mut self, service: usize, chosen: Option<&InstanceName>) {
+    /// A copy that was set back is given another number, as its refusal says, and what one received
+    /// and cannot apply is dropped; each once.
+    fn do_as_told(
+        &mut self,
+        service: usize,
+        chosen: Option<&InstanceName>,
+        done: &mut BTreeSet<(usize, &'static str)>,
+    ) {
         let Some(id) = chosen.and_then(|name| Id::named(service, name)) else { return };
-        let (db, name) = (self.index_of(id), service_name(service));
-        let refusal = format!("`{}`: it was set back", id.name());
-        let told = self.agents[..self.hosts()].iter().any(|agent| {
-            let now = agent.clock.now(self.now);
-            let report = agent.life.as_ref().and_then(|life| life.machine.report(now, &name));
-            report.is_some_and(|report| report.refusals.iter().any(|why| why.contains(&refusal)))
-        });
-        if told {
+        let db = self.index_of(id);
+        let told = self.refusals_told(service);
+        let mut is_told = |why: &'static str| {
+            let refusal = format!("`{}`: {why}", id.name());
+            told.iter().any(|told| told.contains(&refusal)) && done.insert((db, why))
+        };
+        let (set_back, stuck) = (is_told("it was set back"), is_told("its applier is stopped"));
+        if set_back {
             self.renumber(db);
         }
+        if stuck {
+            self.drop_relay(db);
+        }
+    }
+
+    /// What agents say now, and what was answered to requests.
+    fn refusals_told(&self, service: usize) -> Vec<String> {
+        let name = service_name(service);
+        let mut told: Vec<String> = Vec::new();
+        for agent in &self.agents[..self.hosts()] {
+            let now = agent.clock.now(self.now);
+            let report = agent.life.as_ref().and_then(|life| life.machine.report(now, &name));
+            told.extend(report.into_iter().flat_map(|report| report.refusals));
+        }
+        let requests = format!("requests/{name}/");
+        for entry in self.store.kv.prefixed(&requests) {
+            if let Ok(RequestRecord { stand: Stand::Refused(why), .. }) = read(&entry.value) {
+                told.push(why);
+            }
+        }
+        told
     }
 
     /// The copy that a person would choose in this attempt: the one with the most data that may be
@@ -366,7 +395,7 @@ impl World {
     }
 
     /// What the store says of an instance.
-    fn record_of(&self, id: Id) -> Option<InstanceRecord> {
+    pub(crate) fn record_of(&self, id: Id) -> Option<InstanceRecord> {
         let entry = self.store.kv.get(&key::instance(&service_name(id.service), &id.name()))?;
         read(&entry.value).ok()
     }
@@ -391,6 +420,10 @@ impl World {
         }
         if matches!(record.state, MasterState::FenceFailed { .. }) || self.differs_for_ever(service)
         {
+            return false;
+        }
+        // Such a service is not adopted, but by one who cannot know.
+        if self.unaware.contains(&service) && !self.all_start_fenced() {
             return false;
         }
         let known: Vec<usize> =

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sengu_core::kv::{Op, Revision, Txn, TxnReply};
 use sengu_core::lease::lease_of;
 use sengu_core::name::{BootId, InstanceName, Term};
+use sengu_core::observation::Verdict;
 use sengu_core::record::{BeatRecord, FinalRecord, HistoryRecord, MasterRecord, MasterState};
 
 use super::coverage::word as cause_of;
@@ -202,6 +203,13 @@ impl World {
             .last_master
             .get(&service)
             .is_none_or(|record| matches!(record.state, MasterState::Unmanaged));
+        if adopts {
+            if self.open_file_is_told(service) {
+                self.unaware.remove(&service);
+            } else {
+                self.unaware.insert(service);
+            }
+        }
         let database = self.databases.iter_mut().find(|database| database.id == id);
         if let Some(database) = database
             && adopts
@@ -212,6 +220,14 @@ impl World {
             let fact = Fact::Writable { instance: id, term: record.term, writable: true };
             self.tell(fact);
         }
+    }
+
+    /// Does a record say that a file starts its instance open?
+    fn open_file_is_told(&self, service: usize) -> bool {
+        self.of_service(service).into_iter().any(|db| {
+            let record = self.record_of(self.databases[db].id);
+            record.is_some_and(|record| matches!(record.starts_fenced, Verdict::Bad(_)))
+        })
     }
 
     /// For a restore, if this world will have one.

@@ -1,8 +1,14 @@
 //! Mends what deeds broke: each at its own end, and everything at the end of a storm.
 
+use std::collections::BTreeSet;
+
+use sengu_core::position::Covering;
+
 use super::converge::ForEver;
+use super::deed::{Back, Data};
 use super::fact::{Fact, Id};
 use super::schedule::{MILLI, SECOND};
+use super::sql::Sql;
 use super::version::{Version, is_next};
 use super::world::{Happening, Life, World, say};
 
@@ -82,10 +88,30 @@ impl World {
             Mend::Double => self.end_double(),
             Mend::Configuration(host, id) => {
                 if self.agents[host].forgotten.remove(&id) {
+                    self.fill_anew(id);
                     self.tell(Fact::Configured { instance: id, configured: true });
                     self.configure_again(host);
                 }
             }
+        }
+    }
+
+    /// What comes back into the configuration with data that the master's numbers cover although it
+    /// is not the master's: an emptied MariaDB server gives numbers again. No comparison tells, so
+    /// the person who puts it back fills it anew, as the guide says.
+    fn fill_anew(&mut self, id: Id) {
+        let db = self.index_of(id);
+        let Some(record) = self.master(id.service) else { return };
+        let Some(holder) = Id::named(id.service, &record.holder.instance) else { return };
+        let master = self.index_of(holder);
+        let numbers =
+            |db: usize| self.databases[db].process.as_ref()?.sql.as_ref().map(Sql::received);
+        let (Some(mine), Some(its)) = (numbers(db), numbers(master)) else { return };
+        let all: BTreeSet<u64> = self.data_of(master).into_iter().collect();
+        let foreign = self.data_of(db).iter().any(|write| !all.contains(write));
+        if db != master && foreign && matches!(its.covers(&mine), Covering::Covers(_)) {
+            self.end_process(db, "a person fills it anew");
+            self.plan_restart(db, Back::After(200 * MILLI, Data::Emptied));
         }
     }
 

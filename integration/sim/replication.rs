@@ -191,14 +191,20 @@ impl World {
         }
     }
 
+    /// What its process holds, or its disk.
+    pub(crate) fn data_of(&self, db: usize) -> Vec<u64> {
+        let database = &self.databases[db];
+        match &database.process {
+            Some(process) => process.copy.data.clone(),
+            None if database.family == Family::Redis => database.disk.clone(),
+            None => database.log.iter().map(|entry| entry.serial).collect(),
+        }
+    }
+
     /// Does a copy of unknown history open although another one holds more?
     fn tell_uncovered(&mut self, db: usize, term: Term, unknown: bool) {
-        let data = |db: usize| match &self.databases[db].process {
-            Some(process) => &process.copy.data,
-            None => &self.databases[db].disk,
-        };
         let instance = self.databases[db].id;
-        let mine: BTreeSet<u64> = data(db).iter().copied().collect();
+        let mine: BTreeSet<u64> = self.data_of(db).into_iter().collect();
         if !unknown {
             return;
         }
@@ -209,7 +215,7 @@ impl World {
         let copy = |db: &usize| !self.parted.contains(&self.databases[*db].id);
         let copies = self.of_service(instance.service).into_iter().filter(copy);
         let more = copies.into_iter().find_map(|other| {
-            let lacks = data(other).iter().filter(counts).count();
+            let lacks = self.data_of(other).iter().filter(counts).count();
             (lacks > 0).then_some((self.databases[other].id, lacks))
         });
         if let Some((other, lacks)) = more {

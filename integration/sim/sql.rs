@@ -14,10 +14,11 @@ use sengu_core::observation::{InstanceState, Role, SemiSync, Settings, Verdict};
 use sengu_core::position::{MariadbPosition, MysqlPosition, Position};
 
 use super::database::{Ask, Reply};
+use super::deed::{Back, Data};
 use super::fact::Fact;
 use super::replication::Link;
 use super::schedule::{MILLI, Micros};
-use super::world::{Happening, World, say};
+use super::world::{Happening, World, note, say};
 
 /// Which database a world has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +134,11 @@ impl Sql {
         Position::Mysql(MysqlPosition { server: uuid(self.server), set })
     }
 
+    /// What it received, in the words of its family.
+    pub(crate) fn received(&self) -> Position {
+        self.position(&self.received)
+    }
+
     fn next(&self) -> Entry {
         let number = if self.family == Family::Mariadb {
             self.applied.values().copied().max().unwrap_or(0) + 1
@@ -205,7 +211,7 @@ impl super::database::Process {
             received: sql.position(&sql.received),
             applied: sql.position(&sql.applied),
             trouble: sql.trouble(),
-            applier_stopped: at < sql.applier_stopped_until,
+            applier_stopped: at < sql.applier_stopped_until || sql.trouble().is_some(),
             semi_sync: Some(SemiSync {
                 awaits: sql.awaits,
                 acknowledges: sql.acknowledges,
@@ -252,11 +258,22 @@ impl World {
         let upto = self.log_entry(db, serial);
         self.sql(db).waiters.push(Waiter { session, call, serial, upto });
         if self.databases[db].outside || closed {
-            // No term stands behind it.
+            // No term stands behind it, nor behind what its number hides from now on.
             self.outside.insert(serial);
+            let hidden = self.hidden_by_last(db);
+            self.outside.extend(hidden);
         }
         self.release_waiters(db);
         self.feed(db);
+    }
+
+    /// What others have under the number that this server just gave: one that was emptied, and is
+    /// open without a term, gives numbers again, and never fetches what they stood for.
+    fn hidden_by_last(&self, db: usize) -> Vec<u64> {
+        let Some(last) = self.databases[db].log.last().copied() else { return Vec::new() };
+        let others = self.databases.iter().flat_map(|database| &database.log);
+        let same = others.filter(|it| (it.server, it.number) == (last.server, last.number));
+        same.map(|it| it.serial).filter(|serial| *serial != last.serial).collect()
     }
 
     /// One more transaction of its own, in the log and in the data; gives the log's length.
@@ -405,6 +422,15 @@ impl World {
             process.copy.data.push(entry.serial);
             database.log.push(entry);
         }
+    }
+
+    /// `RESET REPLICA ALL`, and a new start: what was received and not applied is gone.
+    pub(crate) fn drop_relay(&mut self, db: usize) {
+        note!(self, "a person drops what {} did not apply", self.databases[db].id);
+        self.end_process(db, "a person starts it again");
+        self.databases[db].relay.clear();
+        self.databases[db].saved_source = None;
+        self.plan_restart(db, Back::After(200 * MILLI, Data::Kept));
     }
 
     fn plan_acknowledgement(

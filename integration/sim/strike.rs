@@ -2,7 +2,9 @@
 
 use sengu_core::event::Event;
 use sengu_core::name::Term;
+use sengu_core::record::{MasterRecord, MasterState};
 
+use super::agent::service_name;
 use super::deed::{Back, Data, Deed, Orders};
 use super::fact::{Fact, Id};
 use super::mend::Mend;
@@ -321,13 +323,20 @@ impl World {
         self.plan(span, Happening::Mend(Mend::Double));
     }
 
-    /// The configuration is read again without an instance; refused if it holds the term.
+    /// The configuration is read again without an instance; refused if it holds the term, as its
+    /// agent knows the record.
     fn forget(&mut self, id: Id, span: Micros) {
         let host = self.databases[self.index_of(id)].host;
-        let holds = self.master(id.service).is_some_and(|record| {
-            record.holder.instance == id.name()
-                && record.state != sengu_core::record::MasterState::Unmanaged
-        });
+        let holds = |record: &MasterRecord| {
+            record.holder.instance == id.name() && record.state != MasterState::Unmanaged
+        };
+        let holds = match &self.agents[host].life {
+            Some(life) => {
+                let view = life.machine.catalog().service(&service_name(id.service));
+                view.and_then(|view| view.master.as_ref()).is_some_and(|at| holds(&at.record))
+            }
+            None => self.master(id.service).is_some_and(|record| holds(&record)),
+        };
         if holds {
             say!(self, "{} refuses the new configuration: {id} holds the service", host + 1);
             return;

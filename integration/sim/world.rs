@@ -215,12 +215,15 @@ pub(crate) struct World {
     pub(crate) coverage: Coverage,
     /// Writes of the first service that were acknowledged, if somebody reads the story.
     pub(crate) acknowledged: Vec<u64>,
-    /// Writes that an instance acknowledged after its file or somebody's hand had opened it.
+    /// Writes that an instance acknowledged after its file or somebody's hand had opened it, and
+    /// those that a person gave up who began anew with an instance that lacks them.
     pub(crate) outside: BTreeSet<u64>,
     /// XA branches that were prepared.
     pub(crate) branches: Vec<Branch>,
     /// Instances that are out of the configuration, and a master served meanwhile.
     pub(crate) parted: BTreeSet<Id>,
+    /// Services that were adopted while no record told of a file that starts its instance open.
+    pub(crate) unaware: BTreeSet<usize>,
     /// Processes that agents ended.
     pub(crate) kills: usize,
     pub(crate) trace: Trace,
@@ -281,6 +284,7 @@ impl World {
             outside: BTreeSet::new(),
             branches: Vec::new(),
             parted: BTreeSet::new(),
+            unaware: BTreeSet::new(),
             kills: 0,
             trace: Trace::new(trace),
             judges: Judges::new(&layout),

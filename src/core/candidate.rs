@@ -83,9 +83,10 @@ impl fmt::Display for Refusal {
             Self::Unfit(Unfit::NeverSynced) => f.write_str("it never had a full copy"),
             Self::Unfit(Unfit::NeverPromote) => f.write_str("its priority is 0 (never promote)"),
             Self::Unfit(Unfit::Drained) => f.write_str("it is drained"),
-            Self::Unfit(Unfit::ApplierStopped) => {
-                f.write_str("its applier is stopped with received transactions not applied")
-            }
+            Self::Unfit(Unfit::ApplierStopped) => f.write_str(
+                "its applier is stopped with received transactions not applied; mend that, or \
+                     give them up with RESET REPLICA ALL, and start the server again",
+            ),
             Self::Unfit(Unfit::Quarantined) => f.write_str("it is quarantined"),
             Self::Failed => f.write_str("its promotion failed in this incident"),
             Self::Silent => f.write_str("it gave no final position in time"),

@@ -32,6 +32,8 @@ const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// Why a promotion ended for which the store is to blame.
 const RAN_OUT: &str = "the lease ran out during the promotion";
 const TOO_LATE: &str = "the store answered too late to open it in time";
+/// Whoever closes a candidate may have pointed it elsewhere, and overwritten what it took over.
+pub(super) const CLOSED: &str = "somebody closed it before it was named";
 
 impl Service {
     /// The record names an instance here: *taken*, *serving* or *fence-failed*.
@@ -251,7 +253,9 @@ impl Service {
         let extra = if applying { cx.settings.policy.max_lag } else { Duration::ZERO };
         let patience = began.max(own.came_on) + OPEN_WITHIN + extra;
         if self.hook.is_none() && !own.writable() && cx.now.time >= patience {
-            if applying || self.time_to_promote(cx, at) {
+            if applying {
+                self.give_up(cx, at, "it did not apply in time what it had received");
+            } else if self.time_to_promote(cx, at) {
                 self.give_up(cx, at, "it could not be opened in time");
             } else {
                 self.end_promotion(cx, at, TOO_LATE, Blame::Store(&name));
@@ -262,6 +266,13 @@ impl Service {
             cx.out.wake(patience);
         }
         if self.open_elsewhere(Some(&name)) {
+            return;
+        }
+        let Some(own) = self.own.get_mut(&name) else { return };
+        if own.writable() {
+            own.opened_for = Some(term);
+        } else if own.opened_for == Some(term) {
+            self.give_up(cx, at, CLOSED);
             return;
         }
         let Some(own) = self.own.get(&name) else { return };

@@ -4,11 +4,13 @@
 //! that together hold everything. What cannot be known is said to be unknown, with the bound that
 //! the last looks give. Nothing is decided by it.
 
+use crate::candidate::shortened;
 use crate::name::InstanceName;
 use crate::position::Covering;
 use crate::record::{Cause, MasterRecord, MasterState};
 use crate::sabotage::sabotaged;
 
+use super::hold::CLOSED;
 use super::{Cx, Service};
 
 impl Service {
@@ -22,6 +24,9 @@ impl Service {
     ) -> String {
         if sabotaged!(LossIsNothing) {
             return "nothing".to_owned();
+        }
+        if let Some(why) = set_back(cx, record, name) {
+            return why;
         }
         if lossy || !super::sync::counts(cx, record) {
             return self.bounded(cx, record, name);
@@ -53,7 +58,9 @@ impl Service {
         {
             // That term never served: what was lost, was lost to the one before it. A later life of
             // the one that took it may have less than it had then.
-            let same = taken.record.boot_id == record.holder.boot_id;
+            let closed = matches!(&record.state,
+                MasterState::Vacant { cause: Cause::PromotionFailed(why), .. } if why == CLOSED);
+            let same = taken.record.boot_id == record.holder.boot_id && !closed;
             return if before.record.to == *name && same {
                 before.record.loss.clone()
             } else {
@@ -90,4 +97,17 @@ impl Service {
             None => "unknown: the old master's last position was not seen".to_owned(),
         }
     }
+}
+
+/// The last master had been set back before its term, and gave numbers again that were given: what
+/// the taker has under them is something else, and no comparison tells.
+fn set_back(cx: &Cx<'_>, record: &MasterRecord, taker: &InstanceName) -> Option<String> {
+    let r#final = |name: &InstanceName| cx.view.finals.get(&(record.term, name.clone()));
+    let (last, taken) = (r#final(&record.holder.instance)?, r#final(taker)?);
+    let again = last.record.received.would_repeat(&taken.record.received)?;
+    let (holder, again) = (&record.holder.instance, shortened(&again));
+    Some(format!(
+        "unknown: `{holder}` had been set back ({again}), and what it wrote since has numbers that \
+         were given before"
+    ))
 }

@@ -457,6 +457,10 @@ impl Service {
     /// Which copies here are in step with the master, or are it, in this life of their process.
     fn note_steps(&mut self, cx: &Cx<'_>, record: &MasterRecord) {
         let serving = record.state == MasterState::Serving;
+        // Who follows a later life of the master may follow one that lost its data.
+        let master = cx.view.instances.get(&record.holder.instance);
+        let runs =
+            master.is_some_and(|at| at.record.boot_id.as_ref() == Some(&record.holder.boot_id));
         for (name, own) in &mut self.own {
             if let Some(at) = cx.view.instances.get(name) {
                 if own.stepped.is_none() {
@@ -470,10 +474,15 @@ impl Service {
             let holds = record.holder.instance == *name
                 && own.boot_id.as_ref() == Some(&record.holder.boot_id);
             let follows = own.state().is_some_and(|state| {
-                state.link_up && !state.syncing && state.source == Some(record.holder.address)
+                runs && state.link_up
+                    && !state.syncing
+                    && state.source == Some(record.holder.address)
             });
-            if serving && (follows || holds) && own.stepped != own.boot_id {
-                own.stepped.clone_from(&own.boot_id);
+            if serving && (holds || follows && own.kept_all(record)) {
+                if own.stepped != own.boot_id {
+                    own.stepped.clone_from(&own.boot_id);
+                }
+                own.note_held(record.term);
             }
         }
     }

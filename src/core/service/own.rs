@@ -10,7 +10,7 @@ use crate::event::{Action, ActionId, Command, ControlOutcome};
 use crate::name::{BootId, InstanceId, InstanceName, Term};
 use crate::observation::{Answer, InstanceState, Observation, Process, Role};
 use crate::position::{Covering, Position};
-use crate::record::{Health, Unfit};
+use crate::record::{Health, MasterRecord, Unfit};
 use crate::sabotage::sabotaged;
 use crate::time::{Now, Time, Wall};
 
@@ -33,6 +33,8 @@ pub(crate) struct Own {
     pub(crate) exited: Option<(BootId, Now)>,
     /// The life in which it was last in step with the master, or was it.
     pub(crate) stepped: Option<BootId>,
+    /// What it held when it was last in step, and in which term.
+    held: Option<(Term, Position)>,
     /// Lives that are known to have ended; the newest last.
     pub(crate) ended_lives: Vec<BootId>,
     /// The holder's life that the shell was asked to watch.
@@ -59,6 +61,8 @@ pub(crate) struct Own {
     pub(crate) closed: u32,
     /// Looks in a row in which it took writes and followed nobody.
     pub(crate) opened: u32,
+    /// The term that was taken for it, and for which it was seen open.
+    pub(crate) opened_for: Option<Term>,
     /// The fence thread fired for this term: the term is over for this instance.
     pub(crate) fired: Option<Term>,
     /// The term whose fence fired for an earlier life, or was due when that exited: the fence ended
@@ -201,6 +205,7 @@ impl Own {
             quarantine: self.quarantine.take(),
             recalled: self.recalled,
             stepped: self.stepped.take(),
+            held: self.held.take(),
             strays: self.strays.take(),
             watched: self.watched.take(),
             restarted: self.restarted || self.boot_id.is_some(),
@@ -413,6 +418,25 @@ impl Own {
             cx.out.wake(due);
         } else if failing.last < due {
             self.observe(cx, instance);
+        }
+    }
+
+    /// Does it hold what its earlier lives held in this term, and what the term began with? One
+    /// that was emptied has a link, too, and its master may be another that was. (Redis: a link
+    /// stands for all data, and a history that began anew is told by its id.)
+    pub(crate) fn kept_all(&self, record: &MasterRecord) -> bool {
+        let Some(mine) = self.state().map(InstanceState::held) else { return false };
+        let before = self.held.iter().filter(|(term, _)| *term == record.term);
+        let all = before.map(|(_, held)| held).chain(record.origins.last());
+        let mut lost = all.filter(|it| !matches!(mine.covers(it), Covering::Covers(_)));
+        matches!(mine, Position::Redis(_)) || lost.next().is_none()
+    }
+
+    /// It is in step: what it holds now, an emptied life of it will lack.
+    pub(crate) fn note_held(&mut self, term: Term) {
+        let Some(mine) = self.known.as_ref().map(|known| known.state.held()) else { return };
+        if self.held.as_ref().is_none_or(|(at, held)| *at != term || held != mine) {
+            self.held = Some((term, mine.clone()));
         }
     }
 

@@ -327,7 +327,11 @@ impl Service {
         ranking: Ranking,
     ) {
         if ranking.order.is_empty() {
-            for (name, refusal) in &ranking.refusals {
+            // What is said of the one that was asked for comes first: it is the answer.
+            let asked = |name: &InstanceName| mandate.asked.as_ref() == Some(name);
+            let (first, others): (Vec<_>, Vec<_>) =
+                ranking.refusals.iter().partition(|(name, _)| asked(name));
+            for (name, refusal) in first.into_iter().chain(others) {
                 self.refuse(format!("no candidate: `{name}`: {refusal}"));
             }
             self.tell_failed(cx, at);

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sengu_core::policy::{Failover, OnError};
-use sengu_core::record::{Ask, Cause, MasterState, Phase, key};
+use sengu_core::record::{Ask, Cause, MasterState, Phase, Stand, key};
 use sengu_core::time::Wall;
 
-use crate::world::{Database, World, alone, grown, instance, position, service};
+use crate::world::{Database, Store, World, address, alone, grown, instance, position, service};
 
 /// The master of three exits: the first replica by name takes its place and is named.
 #[test]
@@ -136,4 +136,27 @@ fn failovers_counted_in_the_future_block_nothing() {
     world.exit("cache1");
     world.run_for(Duration::from_secs(700));
     assert_eq!(world.state(), MasterState::Serving, "{}", world.tell());
+}
+
+/// The taker is open, and what names it is lost on the way to the store. Somebody points it at
+/// another copy, which overwrites what it took over: it is not opened again as if nothing were lost.
+#[test]
+fn a_candidate_that_is_closed_before_it_is_named_is_given_up() {
+    let mut world = World::trio(Failover::Auto);
+    let to = Some(instance("cache2"));
+    world.ask_at("move", Ask::Switchover { to }, Some(1), Stand::Asked);
+    while world.open() != ["cache2"] {
+        assert!(world.next(), "nobody is opened\n{}", world.tell());
+    }
+    world.store_does = Store::CutOff;
+    world.run_for(Duration::from_secs(1));
+    world.database_mut("cache2").follow(address("cache3"));
+    world.run_for(Duration::from_secs(2));
+    world.store_does = Store::Answers;
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(world.named().as_deref(), Some("cache1"), "{}", world.tell());
+    let history = world.history(3);
+    assert!(history.loss.starts_with("unknown"), "{}", history.loss);
+    let Cause::PromotionFailed(why) = history.cause else { panic!("{:?}", history.cause) };
+    assert_eq!(why, "somebody closed it before it was named");
 }

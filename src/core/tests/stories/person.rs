@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sengu_core::policy::Failover;
+use sengu_core::policy::{Failover, Loss};
 use sengu_core::record::{Ask, Cause, MasterState, Proof, Stand};
 
-use crate::world::{World, address, instance, position};
+use crate::world::{World, address, instance, position, transactions};
 
 /// `cache2` is drained when the master exits, and undrained after; then it is asked for.
 #[test]
@@ -23,6 +23,27 @@ fn a_drain_that_ended_refuses_nobody() {
     world.run_for(Duration::from_secs(65));
     let stand = world.stand("failover");
     assert_eq!(world.state(), MasterState::Serving, "{stand:?}\n{}", world.tell());
+}
+
+/// A person asks for a copy whose applier stands: the answer is about that copy, with the way out.
+#[test]
+fn the_answer_is_about_the_one_that_was_asked_for() {
+    let mut world = World::mysql(Loss::None, 2);
+    for name in ["db2", "db3"] {
+        let copy = world.database_mut(name);
+        copy.unapplied = Some(transactions(name, &[("db1", 90)]));
+        copy.applies = false;
+    }
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    let to = Some(instance("db3"));
+    world.ask("failover", Ask::Failover { to, lossy: true }, Some(1));
+    world.run_for(Duration::from_secs(65));
+    let Stand::Refused(why) = world.stand("failover") else {
+        panic!("not refused: {:?}\n{}", world.stand("failover"), world.tell());
+    };
+    assert!(why.contains("no candidate: `db3`: its applier is stopped"), "{why}");
+    assert!(why.contains("RESET REPLICA ALL"), "the way out: {why}");
 }
 
 /// The service is paused, the master exits, and the pause is taken back later.
