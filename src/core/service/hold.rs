@@ -288,20 +288,22 @@ impl Service {
             }
             return;
         }
-        if let Some(phase) = before_phase(cause) {
-            match self.run_hook(cx, at, phase) {
-                HookState::Ready => {}
-                HookState::Waiting => {
-                    self.doing = Some(format!("running {} hooks", phase.as_str()));
-                    return;
-                }
-                HookState::Abort(why) => {
-                    self.give_up(cx, at, &format!("a {} hook said no: {why}", phase.as_str()));
-                    return;
-                }
+        if self.hooks_ran(cx, at, cause) {
+            self.promote(cx, at, &name);
+        }
+    }
+
+    /// May it be promoted, as far as hooks go? They run first, and may say no.
+    fn hooks_ran(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, cause: &Cause) -> bool {
+        let Some(phase) = before_phase(cause) else { return true };
+        match self.run_hook(cx, at, phase) {
+            HookState::Ready => return true,
+            HookState::Waiting => self.doing = Some(format!("running {} hooks", phase.as_str())),
+            HookState::Abort(why) => {
+                self.give_up(cx, at, &format!("a {} hook said no: {why}", phase.as_str()));
             }
         }
-        self.promote(cx, at, &name);
+        false
     }
 
     fn promote(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>, name: &InstanceName) {

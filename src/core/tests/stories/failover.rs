@@ -139,7 +139,8 @@ fn failovers_counted_in_the_future_block_nothing() {
 }
 
 /// The taker is open, and what names it is lost on the way to the store. Somebody points it at
-/// another copy, which overwrites what it took over: it is not opened again as if nothing were lost.
+/// another copy, which overwrites what it took over: it is not opened again as if nothing were
+/// lost.
 #[test]
 fn a_candidate_that_is_closed_before_it_is_named_is_given_up() {
     let mut world = World::trio(Failover::Auto);
