@@ -7,11 +7,12 @@ use rustix::process::Signal;
 
 use super::cluster::Cluster;
 use super::disk::Disk;
-use super::fault::{Deed, Fault, Only, Schedule};
+use super::fault::{Deed, Fault, Schedule};
 use super::member::Member;
 use super::network::Quality;
 use super::process::Supervision;
 use super::recorder::{Client, Recorder};
+use super::staged::Staged;
 use crate::checker::{Report, judge};
 
 /// Until all is steady before and after.
@@ -29,7 +30,7 @@ pub fn play<S: Member>(
     cluster: &mut Cluster<S>,
     seed: u64,
     number: u32,
-    only: Option<Only>,
+    only: Option<Staged>,
 ) -> Result<(Schedule, Report), String> {
     let (master, mut recorder) = writing(cluster, &format!("s{seed}e{number}"))?;
     let schedule = match only {

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::staged::Staged;
 use crate::sim::random::Random;
 
 /// What happens to a host, by its place in the cluster from 0 on, or to a link.
@@ -61,55 +62,6 @@ pub enum Fault {
     /// The database stands still for much less than counts as hung. Never drawn among others: it
     /// is harmless.
     Blink(usize),
-}
-
-/// What a schedule can be told to play alone, on the master.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Only {
-    /// [`Fault::Kill`].
-    Kill,
-    /// [`Fault::KillAndRestart`].
-    KillAndRestart,
-    /// [`Fault::KillAndEmpty`].
-    KillAndEmpty,
-    /// [`Fault::RollBack`].
-    RollBack,
-    /// [`Fault::FillDisk`].
-    FillDisk,
-    /// [`Fault::HangDisk`].
-    HangDisk,
-    /// [`Fault::SlowDisk`].
-    SlowDisk,
-    /// [`Fault::Isolate`].
-    Isolate,
-    /// [`Fault::Switchover`].
-    Switchover,
-    /// [`Fault::RestartCutOff`].
-    RestartCutOff,
-    /// [`Fault::Blink`].
-    Blink,
-    /// [`Fault::OpenByHand`], on a copy.
-    OpenByHand,
-}
-
-impl Only {
-    fn deed(self, hosts: usize, master: usize) -> Deed {
-        let (fault, millis) = match self {
-            Self::Kill => (Fault::Kill(master), 8_000),
-            Self::KillAndRestart => (Fault::KillAndRestart(master), 1_000),
-            Self::KillAndEmpty => (Fault::KillAndEmpty(master), 1_000),
-            Self::RollBack => (Fault::RollBack(master), 1_000),
-            Self::FillDisk => (Fault::FillDisk(master), 10_000),
-            Self::HangDisk => (Fault::HangDisk(master), 10_000),
-            Self::SlowDisk => (Fault::SlowDisk(master), 10_000),
-            Self::Isolate => (Fault::Isolate(master), 10_000),
-            Self::Switchover => (Fault::Switchover(master), 1_000),
-            Self::RestartCutOff => (Fault::RestartCutOff(master), 10_000),
-            Self::Blink => (Fault::Blink(master), 1_500),
-            Self::OpenByHand => (Fault::OpenByHand((master + 1) % hosts), 2_000),
-        };
-        Deed { fault, lasts: Duration::from_millis(millis) }
-    }
 }
 
 impl fmt::Display for Fault {
@@ -195,10 +147,10 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// The same fault each time, on the master or a copy of it.
+    /// The same faults each time, around the one that is master.
     #[must_use]
-    pub fn only(seed: u64, number: u32, only: Only, hosts: usize, master: usize) -> Self {
-        Self { seed: (seed, number), deeds: vec![only.deed(hosts, master)] }
+    pub fn only(seed: u64, number: u32, only: Staged, hosts: usize, master: usize) -> Self {
+        Self { seed: (seed, number), deeds: only.deeds(hosts, master) }
     }
 }
 

@@ -28,6 +28,7 @@ pub mod resolver;
 pub mod resp;
 pub mod scene;
 pub mod soak;
+pub mod staged;
 pub mod starved;
 pub mod tree;
 pub mod trio;

@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use super::cluster::{Cluster, Timing};
 use super::episode;
-use super::fault::Only;
+
 use super::isolation::Tally;
 use super::member::Member;
+use super::staged::Staged;
 
 /// What is played.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +23,7 @@ pub struct Plan {
     /// So many at most.
     pub episodes: Option<u32>,
     /// This fault alone.
-    pub only: Option<Only>,
+    pub only: Option<Staged>,
     /// No episode begins after this.
     pub ends: Instant,
 }

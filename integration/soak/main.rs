@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
 
 mod sabotages;
+mod table;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -16,12 +17,12 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use integration::rig::cluster::{Cluster, Timing};
-use integration::rig::fault::Only;
 use integration::rig::isolation::{From, Tally, round};
 use integration::rig::member::{Member, Sql};
 use integration::rig::mysql::{self, Mysql};
 use integration::rig::redis::{self, Redis};
 use integration::rig::soak::{self, Plan};
+use integration::rig::staged::Staged;
 
 /// Real faults on real servers, judged by the checker.
 #[derive(Debug, Clone, Parser)]
@@ -38,12 +39,16 @@ struct Options {
     /// So many isolations of the master's host instead, on each database.
     #[arg(long)]
     isolations: Option<u32>,
-    /// This fault alone, each time on the master.
+    /// These faults alone, each time.
     #[arg(long, value_enum)]
-    only: Option<Only>,
+    only: Option<Staged>,
     /// So many episodes at most.
     #[arg(long)]
     episodes: Option<u32>,
+    /// Each fault that has a name once, one database after the other, and the table of what came
+    /// of it.
+    #[arg(long)]
+    table: bool,
     /// Whether the checker sees agents that break their rules, and which it does not: needs
     /// `sengu-sabotaged` beside this program.
     #[arg(long)]
@@ -85,10 +90,13 @@ fn main() -> ExitCode {
     if options.sabotage {
         return sabotages::all();
     }
+    if options.table {
+        return table::all(&options.databases, options.seed, options.only);
+    }
     let mut running = Vec::new();
     for database in options.databases.clone() {
         let options = options.clone();
-        running.push(thread::spawn(move || run(database, &options)));
+        running.push(thread::spawn(move || database.play(&options)));
     }
     // A thread that panics has said why.
     let good: Vec<bool> =
@@ -96,38 +104,51 @@ fn main() -> ExitCode {
     if good.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn run(database: Database, options: &Options) -> bool {
-    let sql = |flavour, lossless| Sql { flavour, lossless };
-    match database {
-        Database::Redis => faults::<Redis>(redis::Flavour::Redis, options),
-        Database::Valkey => faults::<Redis>(redis::Flavour::valkey(), options),
-        Database::Mariadb => faults::<Mysql>(sql(mysql::Flavour::MariaDb, false), options),
-        Database::Mysql => faults::<Mysql>(sql(mysql::Flavour::mysql(), false), options),
-        Database::MariadbLossless => faults::<Mysql>(sql(mysql::Flavour::MariaDb, true), options),
-        Database::MysqlLossless => faults::<Mysql>(sql(mysql::Flavour::mysql(), true), options),
+/// What is played on one database.
+trait Play {
+    /// What comes of it.
+    type Told;
+    fn on<S: Member>(&self, kind: &S::Kind) -> Self::Told;
+}
+
+impl Database {
+    fn play<P: Play>(self, play: &P) -> P::Told {
+        let sql = |flavour, lossless| Sql { flavour, lossless };
+        match self {
+            Self::Redis => play.on::<Redis>(&redis::Flavour::Redis),
+            Self::Valkey => play.on::<Redis>(&redis::Flavour::valkey()),
+            Self::Mariadb => play.on::<Mysql>(&sql(mysql::Flavour::MariaDb, false)),
+            Self::Mysql => play.on::<Mysql>(&sql(mysql::Flavour::mysql(), false)),
+            Self::MariadbLossless => play.on::<Mysql>(&sql(mysql::Flavour::MariaDb, true)),
+            Self::MysqlLossless => play.on::<Mysql>(&sql(mysql::Flavour::mysql(), true)),
+        }
     }
 }
 
-fn faults<S: Member>(kind: S::Kind, options: &Options) -> bool {
-    let title = S::title(&kind);
-    let outcome = match options.isolations {
-        Some(rounds) => isolations::<S>(kind, rounds),
-        None => soak::<S>(kind, options),
-    };
-    match outcome {
-        Ok(tally) => {
-            println!("{title}: clean: {tally}");
-            true
-        }
-        Err(wrong) => {
-            eprintln!("{title}: {wrong}");
-            false
+impl Play for Options {
+    type Told = bool;
+
+    fn on<S: Member>(&self, kind: &S::Kind) -> bool {
+        let title = S::title(kind);
+        let outcome = match self.isolations {
+            Some(rounds) => isolations::<S>(kind, rounds),
+            None => soak::<S>(kind, self),
+        };
+        match outcome {
+            Ok(tally) => {
+                println!("{title}: clean: {tally}");
+                true
+            }
+            Err(wrong) => {
+                eprintln!("{title}: {wrong}");
+                false
+            }
         }
     }
 }
 
 /// Servers begin anew after some rounds: each one is judged by logs that grow with all before.
-fn isolations<S: Member>(kind: S::Kind, rounds: u32) -> Result<Tally, String> {
+fn isolations<S: Member>(kind: &S::Kind, rounds: u32) -> Result<Tally, String> {
     let mut tally = Tally::default();
     let numbers: Vec<u32> = (0..rounds).collect();
     for few in numbers.chunks(FRESH) {
@@ -144,7 +165,7 @@ fn isolations<S: Member>(kind: S::Kind, rounds: u32) -> Result<Tally, String> {
     Ok(tally)
 }
 
-fn soak<S: Member>(kind: S::Kind, options: &Options) -> Result<Tally, String> {
+fn soak<S: Member>(kind: &S::Kind, options: &Options) -> Result<Tally, String> {
     let plan = Plan {
         seed: options.seed,
         from: options.from,
@@ -152,5 +173,5 @@ fn soak<S: Member>(kind: S::Kind, options: &Options) -> Result<Tally, String> {
         only: options.only,
         ends: Instant::now() + Duration::from_secs(options.minutes * 60),
     };
-    soak::play::<S>(&kind, &plan, |told| println!("{told}"))
+    soak::play::<S>(kind, &plan, |told| println!("{told}"))
 }
