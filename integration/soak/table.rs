@@ -1,4 +1,5 @@
-//! Each fault that has a name, once on each database: what came of it, as a table for the page of proofs.
+//! Each fault that has a name, once on each database: what came of it, as a table for the page of
+//! proofs.
 
 use std::process::ExitCode;
 use std::time::Instant;
