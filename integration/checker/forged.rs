@@ -127,6 +127,11 @@ fn a_clean_history_is_accepted_and_measured() {
     assert_eq!(report.worst_gap, 700 * MS);
     assert_eq!(report.worst_staleness, 40 * MS);
     accepted(&forged(logged));
+    // Named a moment before its second term is said to begin, it is not named by the first.
+    let early = forged(|history| {
+        history.sightings.push(saw("dns of 1", "a", 20_370 * MS, 20_390 * MS));
+    });
+    assert_eq!(judge(&early).worst_staleness, 40 * MS);
 }
 
 #[test]

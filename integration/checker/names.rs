@@ -130,7 +130,8 @@ fn wrong(history: &History, sighting: &Sighting, said: &str) -> Option<(Micros, 
 fn stale(history: &History, sighting: &Sighting, said: &str) -> Micros {
     let last = sighting.last;
     let stretches = served(history, said);
-    if stretches.iter().any(|(from, until)| *from <= last && last <= *until) {
+    // Named just before its term is said to begin, it is not named by an earlier one.
+    if stretches.iter().any(|(from, until)| from - EARLY <= last && last <= *until) {
         return 0;
     }
     let ended = stretches.iter().map(|(_, until)| *until).filter(|until| *until < last).max();
