@@ -141,7 +141,8 @@ mod tests {
             let deeds = staged.deeds(3, 2);
             assert!(!deeds.is_empty(), "{staged:?}");
             assert!(deeds.iter().all(|it| it.lasts <= Duration::from_secs(14)), "{staged:?}");
-            assert_ne!(deeds, staged.deeds(3, 1).into_iter().rev().collect::<Vec<_>>());
+            let everywhere = deeds.len() == 3;
+            assert_eq!(deeds == staged.deeds(3, 1), everywhere, "{staged:?} is around the master");
         }
     }
 }
