@@ -204,9 +204,9 @@ impl World {
         }
         for service in 0..self.options.services {
             if self.resting(service).is_err() {
-                let to = self.fullest(service, attempt);
+                let mended = self.do_as_told(service, attempt, done);
+                let to = mended.or_else(|| self.fullest(service, attempt));
                 say!(self, "nobody can be proven to have everything: a person decides for {to:?}");
-                self.do_as_told(service, to.as_ref(), done);
                 self.ask(service, Ask::Failover { to, lossy: true }, false);
             }
         }
@@ -220,28 +220,34 @@ impl World {
         }
     }
 
-    /// A copy that was set back is given another number, as its refusal says, and what one received
-    /// and cannot apply is dropped; each once.
+    /// Of those that were asked for so far, a copy that was set back is given another number, as
+    /// its refusal says, and what one received and cannot apply is dropped; each once, the fullest
+    /// first. That one is asked for next.
     fn do_as_told(
         &mut self,
         service: usize,
-        chosen: Option<&InstanceName>,
+        attempt: usize,
         done: &mut BTreeSet<(usize, &'static str)>,
-    ) {
-        let Some(id) = chosen.and_then(|name| Id::named(service, name)) else { return };
-        let db = self.index_of(id);
+    ) -> Option<InstanceName> {
         let told = self.refusals_told(service);
-        let mut is_told = |why: &'static str| {
-            let refusal = format!("`{}`: {why}", id.name());
-            told.iter().any(|told| told.contains(&refusal)) && done.insert((db, why))
-        };
-        let (set_back, stuck) = (is_told("it was set back"), is_told("its applier is stopped"));
-        if set_back {
-            self.renumber(db);
+        for db in self.able(service).into_iter().take(attempt + 1) {
+            let name = self.databases[db].id.name();
+            let mut is_told = |why: &'static str| {
+                let refusal = format!("`{name}`: {why}");
+                told.iter().any(|told| told.contains(&refusal)) && done.insert((db, why))
+            };
+            let (set_back, stuck) = (is_told("it was set back"), is_told("its applier is stopped"));
+            if set_back {
+                self.renumber(db);
+            }
+            if stuck {
+                self.drop_relay(db);
+            }
+            if set_back || stuck {
+                return Some(name);
+            }
         }
-        if stuck {
-            self.drop_relay(db);
-        }
+        None
     }
 
     /// What agents say now, and what was answered to requests.
@@ -265,11 +271,18 @@ impl World {
     /// The copy that a person would choose in this attempt: the one with the most data that may be
     /// promoted, then the one with the next most.
     fn fullest(&self, service: usize, attempt: usize) -> Option<InstanceName> {
+        let able = self.able(service);
+        let chosen = able.iter().cycle().nth(attempt)?;
+        Some(self.databases[*chosen].id.name())
+    }
+
+    /// The copies that may be promoted, those with the most data first.
+    fn able(&self, service: usize) -> Vec<usize> {
+        let Some(record) = self.master(service) else { return Vec::new() };
         let size = |db: &usize| {
             let process = self.databases[*db].process.as_ref();
             process.map_or(0, |process| process.copy.data.len())
         };
-        let record = self.master(service)?;
         let may = |db: &usize| {
             let database = &self.databases[*db];
             let unfit = self.unfit(database.id, &record);
@@ -277,8 +290,8 @@ impl World {
         };
         let mut able: Vec<usize> = self.of_service(service).into_iter().filter(may).collect();
         able.sort_by_key(size);
-        let chosen = able.iter().rev().cycle().nth(attempt)?;
-        Some(self.databases[*chosen].id.name())
+        able.reverse();
+        able
     }
 
     fn unrest(&mut self, service: usize, when: &str) {

@@ -12,6 +12,7 @@ mod failed_once;
 mod fence_in_time;
 mod fields_survive;
 mod hook_once;
+mod lives;
 mod loss_is_said;
 mod named_is_serving;
 mod no_needless_move;

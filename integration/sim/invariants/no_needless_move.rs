@@ -18,10 +18,8 @@ use sengu_core::record::{Cause, MasterRecord, MasterState};
 
 use super::super::fact::{Fact, Id, Layout};
 use super::super::schedule::{MILLI, Micros};
+use super::lives::Lives;
 use super::{Breach, Invariant};
-
-/// No world counts less as hung; a clock may be one percent off.
-const HUNG: Micros = 1_900 * MILLI;
 
 /// When each host and instance was last hindered, and the records.
 pub(crate) struct NoNeedlessMove {
@@ -35,21 +33,14 @@ pub(crate) struct NoNeedlessMove {
     /// no term: nobody may write over a newer format.
     outdated: BTreeSet<usize>,
     stopped: BTreeSet<Id>,
-    /// When each process was last stopped, and until when.
-    stops: BTreeMap<Id, (Micros, Micros)>,
-    /// The same of the process before.
-    stops_before: BTreeMap<Id, (Micros, Micros)>,
-    /// Until when each process last hung.
-    hung: BTreeMap<Id, Micros>,
-    /// When the last fence of each that is done was decided.
-    fenced: BTreeMap<Id, Micros>,
-    /// When each process last exited.
-    exits: BTreeMap<Id, Micros>,
+    lives: Lives,
     /// Closed by a person's hand.
     closed: BTreeSet<Id>,
     /// When a person's hand last touched it.
     hands: BTreeMap<Id, Micros>,
     records: BTreeMap<usize, Rc<MasterRecord>>,
+    /// When the term of each record began to serve.
+    began: BTreeMap<usize, Micros>,
 }
 
 impl NoNeedlessMove {
@@ -62,14 +53,11 @@ impl NoNeedlessMove {
             cut: BTreeSet::new(),
             outdated: BTreeSet::new(),
             stopped: BTreeSet::new(),
-            stops: BTreeMap::new(),
-            stops_before: BTreeMap::new(),
-            hung: BTreeMap::new(),
-            fenced: BTreeMap::new(),
-            exits: BTreeMap::new(),
+            lives: Lives::default(),
             closed: BTreeSet::new(),
             hands: BTreeMap::new(),
             records: BTreeMap::new(),
+            began: BTreeMap::new(),
         }
     }
 
@@ -107,23 +95,20 @@ impl NoNeedlessMove {
             }
             Fact::Stopped { instance, stopped } => {
                 if stopped {
-                    self.stands_still(at, instance);
+                    self.stopped.insert(instance);
+                    self.lives.stands_still(at, instance, self.layout.look);
                 } else {
                     self.stopped.remove(&instance);
-                    self.goes_on(at, instance);
+                    self.lives.goes_on(at, instance);
                 }
                 later(&mut self.instances, instance, at);
             }
             Fact::Exited { instance } | Fact::Started { instance, .. } => {
-                if matches!(fact, Fact::Exited { .. }) {
-                    self.exits.insert(instance, at);
-                }
                 self.stopped.remove(&instance);
-                self.goes_on(at, instance);
-                if matches!(fact, Fact::Started { .. })
-                    && let Some(stop) = self.stops.remove(&instance)
-                {
-                    self.stops_before.insert(instance, stop);
+                if matches!(fact, Fact::Exited { .. }) {
+                    self.lives.exited(at, instance);
+                } else {
+                    self.lives.started(at, instance);
                 }
                 later(&mut self.instances, instance, at);
             }
@@ -138,7 +123,7 @@ impl NoNeedlessMove {
                     later(&mut self.instances, instance, at);
                 }
             }
-            Fact::Fenced { instance, decided } => self.fence(instance, decided),
+            Fact::Fenced { instance, decided } => self.lives.fenced(decided, instance),
             _ => {}
         }
     }
@@ -153,64 +138,25 @@ impl NoNeedlessMove {
         later(&mut self.hosts, host, at);
     }
 
-    /// Stops with less than a look between them are one: nobody could see it awake.
-    fn stands_still(&mut self, at: Micros, id: Id) {
-        self.stopped.insert(id);
-        let before = self.stops.get(&id).copied();
-        let unseen = before.filter(|(_, end)| at < end.saturating_add(self.layout.look));
-        self.stops.insert(id, (unseen.map_or(at, |(since, _)| since), Micros::MAX));
-    }
-
-    fn goes_on(&mut self, at: Micros, id: Id) {
-        if let Some((since, end)) = self.stops.get_mut(&id) {
-            *end = at.min(*end);
-            if *end - *since >= HUNG {
-                self.hung.insert(id, *end);
-            }
-        }
-    }
-
-    /// A fence is done. One that was decided after another had ended the process ended nothing of
-    /// it: that end was decided before, however late the store hears of it.
-    fn fence(&mut self, id: Id, decided: Micros) {
-        let stops = [self.stops_before.get(&id), self.stops.get(&id)];
-        let since = stops.into_iter().flatten().map(|(since, _)| *since).min();
-        let since = since.unwrap_or(Micros::MAX);
-        let before = self.fenced.get(&id).copied().filter(|before| *before >= since);
-        let over = self
-            .exits
-            .get(&id)
-            .is_some_and(|exit| before.is_some_and(|before| (before..decided).contains(exit)));
-        if !over {
-            self.fenced.insert(id, decided);
-        }
-    }
-
     /// A process that was ended because it hung: did it stand still for long?
     fn hung(&self, at: Micros, service: usize, new: &MasterRecord) -> Result<(), Breach> {
         let MasterState::Vacant { cause: Cause::Hung, .. } = new.state else { return Ok(()) };
         let Some(holder) = Id::named(service, &new.holder.instance) else { return Ok(()) };
-        let decided = self.fenced.get(&holder).copied();
-        // The store may hear of it when another process stands there, and stands still, too.
-        let stops = [self.stops_before.get(&holder), self.stops.get(&holder)].into_iter().flatten();
-        let moment = |since: Micros| decided.filter(|decided| *decided >= since).unwrap_or(at);
-        let stood = |(since, end): &(Micros, Micros)| {
-            let at = moment(*since);
-            if at <= *end { at.saturating_sub(*since) } else { 0 }
-        };
-        let stood = stops.clone().map(stood).max().unwrap_or(0);
-        let decided = stops.map(|(since, _)| moment(*since)).min().unwrap_or(at);
-        let woke = self
-            .hung
-            .get(&holder)
-            .is_some_and(|end| (*end..=*end + self.layout.look).contains(&decided));
-        if stood >= HUNG || woke {
-            return Ok(());
+        let began = self.began.get(&service).copied().unwrap_or(0);
+        self.lives.hung(holder, began, at, self.layout.look).map_err(|stood| {
+            let stood = stood / MILLI;
+            let what = "was ended as hung, and its process had stood still for";
+            Breach::firm(format!("{holder} {what} {stood} ms"))
+        })
+    }
+
+    /// The store has another master record.
+    fn record(&mut self, at: Micros, service: usize, new: &Rc<MasterRecord>) {
+        let old = self.records.insert(service, Rc::clone(new));
+        let serves = |record: &MasterRecord| record.state == MasterState::Serving;
+        if serves(new) && !old.is_some_and(|old| serves(&old) && old.term == new.term) {
+            self.began.insert(service, at);
         }
-        Err(Breach::firm(format!(
-            "{holder} was ended as hung, and its process had stood still for {} ms",
-            stood / MILLI
-        )))
     }
 
     /// How long ago anything last hindered it or its host; 0: now.
@@ -273,7 +219,7 @@ impl Invariant for NoNeedlessMove {
             Fact::Master { service, record: Some(record) } => {
                 let judged =
                     self.ended(at, *service, record).and_then(|()| self.hung(at, *service, record));
-                self.records.insert(*service, Rc::clone(record));
+                self.record(at, *service, record);
                 judged
             }
             _ => Ok(()),
@@ -351,47 +297,60 @@ mod tests {
         assert!(hung(&[(50_000, 51_500), (52_600, 60_000)], 53_500).is_err(), "it was awake");
     }
 
-    #[test]
-    fn the_end_of_a_process_is_decided_once() {
+    /// The master stands still and is ended at 54 s; the next process starts at 56 s and stands
+    /// still from 58 s on. Fences are told of with their decisions, then the vacancy.
+    fn next_process(stood: Micros, fences: &[(Micros, Micros)]) -> Result<(), Breach> {
         let stopped = |stopped| Fact::Stopped { instance: r(1), stopped };
-        let fenced = |decided: Micros| Fact::Fenced { instance: r(1), decided: decided * MILLI };
-        let exited = Fact::Exited { instance: r(1) };
-        let history = |second: Fact| {
-            [
-                (0, master(1, 1, MasterState::Serving)),
-                (50_000, stopped(true)),
-                (54_000, exited.clone()),
-                (54_001, fenced(53_000)),
-                (58_000, second),
-                (59_000, master(1, 1, EXITED_HUNG)),
-            ]
-        };
-        assert_eq!(check(history(fenced(57_000))), Ok(()), "the later one ended nothing");
-        let mut again = history(fenced(63_000)).to_vec();
-        again.splice(4..4, [(60_000, stopped(true))]);
-        again[5].0 = 64_000;
-        again[6].0 = 65_000;
-        assert_eq!(check(again.clone()), Ok(()), "it stood still again, and for long");
-        again[4].0 = 62_500;
-        assert!(check(again).is_err(), "it stood still again, and not for long");
+        let mut history = vec![
+            (0, master(1, 1, MasterState::Serving)),
+            (stood, stopped(true)),
+            (54_000, Fact::Exited { instance: r(1) }),
+            (56_000, Fact::Started { instance: r(1), open: false }),
+            (58_000, stopped(true)),
+            (66_000, master(1, 1, EXITED_HUNG)),
+        ];
+        for (told, decided) in fences {
+            let decided = decided * MILLI;
+            history.push((*told, Fact::Fenced { instance: r(1), decided }));
+        }
+        history.sort_by_key(|(at, _)| *at);
+        check(history)
     }
 
     #[test]
-    fn the_end_of_a_process_may_be_heard_of_when_another_stands_still() {
+    fn only_the_process_that_had_the_term_counts() {
+        assert_eq!(next_process(50_000, &[(54_001, 53_000)]), Ok(()));
+        assert_eq!(next_process(50_000, &[(54_001, 53_000), (58_000, 55_000)]), Ok(()), "nothing");
+        assert_eq!(next_process(50_000, &[(60_000, 53_000)]), Ok(()), "told of late");
+        assert_eq!(next_process(50_000, &[]), Ok(()), "its end came first");
+        assert!(next_process(50_000, &[(60_000, 51_000)]).is_err(), "not for long");
+        assert!(next_process(53_000, &[]).is_err(), "nor until its end");
+        let next = [(54_001, 53_500), (65_000, 64_000)];
+        assert!(next_process(53_000, &next).is_err(), "the next one hung, not the master");
+    }
+
+    #[test]
+    fn a_server_that_hangs_again_in_a_later_life_may_be_ended_again() {
         let stopped = |stopped| Fact::Stopped { instance: r(1), stopped };
+        let fenced = |decided: Micros| Fact::Fenced { instance: r(1), decided: decided * MILLI };
         let history = |decided: Micros| {
             [
                 (0, master(1, 1, MasterState::Serving)),
                 (50_000, stopped(true)),
                 (54_000, Fact::Exited { instance: r(1) }),
+                (54_001, fenced(53_000)),
+                (55_000, master(1, 1, EXITED_HUNG)),
                 (56_000, Fact::Started { instance: r(1), open: false }),
-                (58_000, stopped(true)),
-                (59_000, Fact::Fenced { instance: r(1), decided: decided * MILLI }),
-                (59_500, master(1, 1, EXITED_HUNG)),
+                (57_000, master(2, 1, MasterState::Serving)),
+                (80_000, stopped(true)),
+                (decided + 1_000, fenced(decided)),
+                (90_000, Fact::Exited { instance: r(1) }),
+                (91_000, Fact::Started { instance: r(1), open: false }),
+                (92_000, master(2, 1, EXITED_HUNG)),
             ]
         };
-        assert_eq!(check(history(53_000)), Ok(()));
-        assert!(check(history(51_000)).is_err(), "not for long, neither of them");
+        assert_eq!(check(history(83_000)), Ok(()));
+        assert!(check(history(81_000)).is_err(), "not for long");
     }
 
     #[test]

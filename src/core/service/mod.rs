@@ -354,10 +354,7 @@ impl Service {
         let kill = cx.settings.policy.kill;
         let patience = cx.config.judge.lease() / 2;
         for (name, own) in &mut self.own {
-            let silent = own.never_seen_and_silent();
-            if let Some(since) = silent.filter(|since| cx.now.time < *since + patience) {
-                cx.out.wake(since + patience);
-            } else if own.writable() || silent.is_some() {
+            if own.writable() || own.may_wake_open(cx, patience) {
                 own.start_fence(cx, name, Term(0), kill);
             }
         }
@@ -442,13 +439,23 @@ impl Service {
     fn fence_on_sight(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
         let record = &at.record;
         let opens = matches!(record.state, MasterState::Taken { .. } | MasterState::Serving);
+        let lapsed = (record.state == MasterState::Lapsed).then_some(&record.holder);
+        let unproven: Vec<&InstanceName> = record
+            .unproven
+            .iter()
+            .chain(lapsed)
+            .filter(|holder| cx.mine(holder))
+            .map(|holder| &holder.instance)
+            .collect();
+        let patience = cx.config.judge.lease() / 2;
         for (name, own) in &mut self.own {
             let holds = opens
                 && cx.mine(&record.holder)
                 && record.holder.instance == *name
                 && own.boot_id.as_ref() == Some(&record.holder.boot_id)
                 && own.fired != Some(record.term);
-            if own.writable() && !holds && !sabotaged!(OpenOnSightLeft) {
+            let wakes_open = unproven.contains(&name) && own.may_wake_open(cx, patience);
+            if (own.writable() || wakes_open) && !holds && !sabotaged!(OpenOnSightLeft) {
                 own.start_fence(cx, name, record.term, cx.settings.policy.kill);
             }
         }

@@ -400,9 +400,17 @@ impl Own {
         self.failing.as_ref().filter(|failing| idle && failing.silent)
     }
 
-    /// Since when a process that this life of the agent never got a word from has been silent.
-    pub(crate) fn never_seen_and_silent(&self) -> Option<Time> {
-        self.seems_hung().filter(|_| self.known.is_none()).map(|failing| failing.since)
+    /// Has this life of the agent never got a word from the process, and has it been silent for
+    /// so long? It was open, as far as anybody knows, and on waking it would take writes.
+    pub(crate) fn may_wake_open(&self, cx: &mut Cx<'_>, patience: Duration) -> bool {
+        let Some(failing) = self.seems_hung().filter(|_| self.known.is_none()) else {
+            return false;
+        };
+        let due = failing.since + patience;
+        if cx.now.time < due {
+            cx.out.wake(due);
+        }
+        cx.now.time >= due
     }
 
     /// Asks for the look that decides whether it hangs, when it is time for it.

@@ -391,3 +391,28 @@ fn what_was_judged_stands_until_it_is_judged_anew() {
     world.run_for(Duration::from_secs(3));
     assert_eq!(bound(&world), Verdict::Unknown, "{}", world.tell());
 }
+
+/// The agent starts again after its term was declared lapsed, or went to another host, while the
+/// old master's process is stopped: on waking it would take writes beside the next one.
+#[test]
+fn an_old_master_that_stands_still_when_its_agent_starts_is_fenced() {
+    for elsewhere in [false, true] {
+        let mut world = World::single_shared();
+        world.start_agent();
+        world.run_for(Duration::from_secs(2));
+        let mut record = world.master();
+        if elsewhere {
+            record.unproven = vec![record.holder.clone()];
+            record.holder.host = HostName::new("db2").expect("a good name");
+            record.holder.instance = instance("cache9");
+        } else {
+            record.state = MasterState::Lapsed;
+        }
+        world.put_record(key::master(&service()), &record);
+        world.database_mut("cache1").silent = true;
+        world.lose_events();
+        world.start_agent();
+        world.run_for(Duration::from_millis(3_500));
+        assert!(world.was_fenced("cache1"), "elsewhere: {elsewhere}\n{}", world.tell());
+    }
+}
