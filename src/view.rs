@@ -24,12 +24,14 @@ impl Default for View {
 }
 
 impl View {
-    /// Puts a newer catalog in place of the last; rings only if its revision is new.
+    /// Puts a newer catalog in place of the last; rings only if its revision is new, or it is the
+    /// first.
     pub fn publish(&self, catalog: Arc<Catalog>) {
         let revision = catalog.revision;
-        self.picture.store(Arc::new(Picture::Known(catalog)));
+        let before = self.picture.swap(Arc::new(Picture::Known(catalog)));
+        let first = matches!(*before, Picture::Unknown);
         self.bell.send_if_modified(|last| {
-            let news = *last != revision;
+            let news = first || *last != revision;
             *last = revision;
             news
         });

@@ -8,7 +8,7 @@ use integration::rig::etcd::TREE;
 use integration::rig::hosts::{Hosts, Settings};
 use integration::rig::trio::{self, MASTER, SERVICE};
 use integration::rig::writer::gap;
-use integration::rig::{Agent, Place, Process, Redis, Watcher, Writer, tree, until};
+use integration::rig::{Agent, Place, Process, Redis, Watcher, Writer, http, tree, until};
 
 use crate::{LATER, SOON};
 
@@ -107,6 +107,40 @@ fn older(place: &Place) -> PathBuf {
     path
 }
 
+/// Its services' names, keys and nodes are unknown to it, which is not the same as that there are
+/// none: clients keep what they had.
+#[test]
+fn an_agent_that_was_never_answered_by_its_store_says_nothing_of_what_there_is() {
+    let place = Place::claim();
+    let agent = Agent::start(&place, &config(&place));
+    let asked = ["/v1/kv/app/x", "/v1/catalog/services", "/v1/health/service/any"];
+    for path in asked {
+        let answer = http::get(agent.http, path).expect("it answers");
+        assert_eq!((answer.status, answer.body.as_str()), (500, "No cluster leader"), "{path}");
+    }
+    let told = agent.sengu(&["dns", MASTER]).all();
+    assert!(told.contains("Server Failure"), "{told}");
+    let _store = lone(&place, Path::new("/usr/bin/etcd"));
+    until("the store was read", LATER, || {
+        let status = |path: &&str| http::get(agent.http, path).map(|answer| answer.status).ok();
+        (asked.iter().map(status).eq([Some(404), Some(200), Some(200)])).then_some(())
+    });
+    let told = agent.sengu(&["dns", MASTER]).all();
+    assert!(!told.contains("Server Failure"), "{told}");
+}
+
+/// An agent with one instance, whose store is one member alone.
+fn config(place: &Place) -> String {
+    format!(
+        "{}[store]\nkind = \"etcd\"\nendpoints = [\"http://{}\"]\n\
+         [service.{SERVICE}]\nkind = \"redis\"\nfailover = \"auto\"\n\
+         [service.{SERVICE}.instance.cache1]\naddress = \"{}\"\n",
+        Agent::head(place),
+        place.socket(101, 2379),
+        place.socket(1, 6379),
+    )
+}
+
 /// A member is replaced by an older release with a grave defect, and that by a newer one: the agent
 /// that runs says so, and goes on.
 #[test]
@@ -115,15 +149,7 @@ fn a_member_that_is_replaced_by_another_release_is_noticed() {
     let older = older(&place);
     let newer = tree::find(TREE, "etcd", "usr/bin/etcd").join("usr/bin/etcd");
     let first = lone(&place, Path::new("/usr/bin/etcd"));
-    let config = format!(
-        "{}[store]\nkind = \"etcd\"\nendpoints = [\"http://{}\"]\n\
-         [service.{SERVICE}]\nkind = \"redis\"\nfailover = \"auto\"\n\
-         [service.{SERVICE}.instance.cache1]\naddress = \"{}\"\n",
-        Agent::head(&place),
-        place.socket(101, 2379),
-        place.socket(1, 6379),
-    );
-    let mut agent = Agent::start(&place, &config);
+    let mut agent = Agent::start(&place, &config(&place));
     let pid = agent.pid();
     let doctor = |agent: &Agent| agent.sengu(&["doctor"]).all();
     until("the doctor names the release", LATER, || {

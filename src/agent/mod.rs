@@ -12,6 +12,7 @@ mod opened;
 mod quarantine;
 mod releases;
 pub mod run;
+mod seen;
 pub mod storing;
 pub mod turn;
 

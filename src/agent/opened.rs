@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::identity;
 use super::releases::Releases;
+use super::seen;
 use crate::config::{Config, EtcdConfig, StoreConfig};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
@@ -72,6 +73,9 @@ async fn shared(config: &Config, etcd: &EtcdConfig) -> anyhow::Result<Opened> {
         format!("the agent's id in {} cannot be read or made", config.data_dir.display())
     })?;
     let store = EtcdStore::new(etcd, late(config.lease)).map_err(|why| anyhow::anyhow!(why))?;
+    if let Some(seen) = seen::recalled(&config.data_dir)? {
+        store.recall(&seen);
+    }
     let auto: Vec<_> = config
         .services
         .iter()
@@ -93,6 +97,7 @@ async fn shared(config: &Config, etcd: &EtcdConfig) -> anyhow::Result<Opened> {
     let store = Arc::new(store);
     // Until the agent ends.
     tokio::spawn(Arc::clone(&releases).keep(Arc::clone(&store)));
+    tokio::spawn(seen::keep(Arc::clone(&store), config.data_dir.clone()));
     let (sound, broken) = watch::channel(None);
     let claim = Claim { _lock: lock, _sound: sound };
     Ok(Opened { store, broken, agent, releases, _claim: Some(claim) })

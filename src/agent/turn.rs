@@ -227,8 +227,10 @@ impl Turner {
         }
         self.turned = now;
         self.tell_beats(now.time);
-        self.witness.shows(clock::now(), self.machine.catalog());
-        self.view.publish(Arc::clone(self.machine.catalog()));
+        if self.machine.loaded() {
+            self.witness.shows(clock::now(), self.machine.catalog());
+            self.view.publish(Arc::clone(self.machine.catalog()));
+        }
         self.tell_turned();
         Ok(())
     }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 use comfy_table::{ContentArrangement, Table};
-use sengu_core::name::{ServiceName, Term};
+use sengu_core::name::ServiceName;
 use sengu_core::observation::Role;
-use sengu_core::record::{Ask, MasterState, Stand};
+use sengu_core::record::{Ask, Stand};
 use sengu_core::report::{InstanceReport, ServiceReport};
 
 use super::client::{Client, ClientError};
@@ -193,7 +193,7 @@ fn services(reports: &[ServiceReport], look: &Look) -> String {
 
 /// Services that wait for their adoption, and how to do it.
 fn not_adopted(reports: &[ServiceReport]) -> Option<String> {
-    let waiting = reports.iter().filter(|report| report.term == Term(0) || released(report));
+    let waiting = reports.iter().filter(|report| report.unadopted());
     let waiting: Vec<_> =
         waiting.map(|report| format!("`sengu adopt {}`", report.service)).collect();
     if waiting.is_empty() {
@@ -207,10 +207,6 @@ fn not_adopted(reports: &[ServiceReport]) -> Option<String> {
     };
     let (told, services) = (told.join(", "), count(reports.len(), "service"));
     Some(format!("{} of {services} {verb} not adopted: {told}{more}", waiting.len()))
-}
-
-fn released(report: &ServiceReport) -> bool {
-    report.state == MasterState::Unmanaged.word()
 }
 
 fn row(report: &ServiceReport, look: &Look) -> [String; 8] {

@@ -134,6 +134,12 @@ impl Machine {
         &self.catalog
     }
 
+    /// Was the store ever read? Before that the catalog is empty, and no picture of anything.
+    #[must_use]
+    pub fn loaded(&self) -> bool {
+        self.loaded
+    }
+
     /// When the oldest of the beats that keep the terms held here was sent; none: nothing is
     /// held, or nobody promised to beat.
     #[must_use]
@@ -223,7 +229,8 @@ impl Machine {
         if service.is_none() && self.catalog.service(name).is_none() {
             return None;
         }
-        Some(crate::service::report(now, name, &view, &self.catalog, service))
+        let report = crate::service::report(now, name, &view, &self.catalog, service);
+        Some(if self.loaded { report } else { report.unread() })
     }
 
     /// What a switchover asked for at this moment would come to; nothing is done or kept.

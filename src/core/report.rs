@@ -16,7 +16,8 @@ use crate::time::Wall;
 pub struct ServiceReport {
     /// Its name.
     pub service: ServiceName,
-    /// The master record's state in one word; `not adopted` without one.
+    /// The master record's state in one word; `not adopted` without one; `unknown` before the store
+    /// was read.
     pub state: String,
     /// Its term; 0 before the first.
     pub term: Term,
@@ -47,6 +48,27 @@ pub struct ServiceReport {
     pub requests: Vec<RequestReport>,
     /// The newest history.
     pub last: Option<TermReport>,
+}
+
+/// Why nothing is said of a service before the store was read.
+const UNREAD: &str = "the store was not read since the agent started; the agent's log says why";
+
+impl ServiceReport {
+    /// Does it wait for its adoption? What was not read may well be adopted.
+    #[must_use]
+    pub fn unadopted(&self) -> bool {
+        matches!(self.state.as_str(), "not adopted" | "unmanaged")
+    }
+
+    /// The same before the store was read: that there are no records is no fact then.
+    pub(crate) fn unread(self) -> Self {
+        Self {
+            state: "unknown".to_owned(),
+            withdrawn: Some(UNREAD.to_owned()),
+            problems: vec![UNREAD.to_owned()],
+            ..self
+        }
+    }
 }
 
 /// A request with its id; in JSON one object.

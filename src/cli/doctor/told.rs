@@ -55,7 +55,7 @@ pub(super) fn service(told: &Explanation) -> Vec<Finding> {
     let (service, about) = (&report.service, format!("service {}", report.service));
     let explain = format!("`sengu explain {service}` shows what is seen and what would happen");
     let mut findings: Vec<Finding> = Vec::new();
-    if report.term.0 == 0 || report.state == "unmanaged" {
+    if report.unadopted() {
         let mend = format!("`sengu adopt {service}`, or take it out of the configuration");
         findings.push(Finding::warning(&about, "it is watched and not adopted", mend));
     }

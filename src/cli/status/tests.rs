@@ -1,5 +1,7 @@
 //! What `sengu status` prints of fixed reports.
 
+use sengu_core::name::Term;
+
 use super::*;
 use crate::cli::fixture;
 use crate::cli::print::tests::look;

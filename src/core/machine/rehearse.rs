@@ -50,7 +50,11 @@ impl Machine {
     pub fn rehearse(&self, now: Now, name: &ServiceName) -> Rehearsal {
         let held = self.catalog.service(name).and_then(|view| view.managed_record());
         let Some(record) = held.cloned() else {
-            let stays = vec![format!("sengu does not hold {name}: `sengu adopt {name}` lets it")];
+            let stays = vec![if self.loaded {
+                format!("sengu does not hold {name}: `sengu adopt {name}` lets it")
+            } else {
+                "who holds it is unknown before the store was read".to_owned()
+            }];
             return Rehearsal {
                 suppose: "the master fails now".to_owned(),
                 stays,

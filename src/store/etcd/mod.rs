@@ -23,6 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use sengu_core::kv::{KeyValue, LeaseId, Revision, Txn, TxnReply};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -43,6 +44,7 @@ const MEMBER_WITHIN: Duration = Duration::from_secs(2);
 /// A cluster's records in etcd. Nothing is connected before the first request.
 pub struct EtcdStore {
     shared: Arc<Shared>,
+    prefix: String,
 }
 
 impl fmt::Debug for EtcdStore {
@@ -87,7 +89,33 @@ impl Member {
     }
 }
 
+/// What was seen of an etcd, which its agent keeps over its restarts: an older one, or another one
+/// under the same prefix, is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Under which its records stand; what was seen under another one tells nothing.
+    prefix: String,
+    /// The cluster's id.
+    cluster: u64,
+    /// The newest revision that any answer told.
+    revision: Revision,
+}
+
 impl EtcdStore {
+    /// What was seen so far; `None` before the first answer.
+    #[must_use]
+    pub fn seen(&self) -> Option<Seen> {
+        let (cluster, revision) = self.shared.ring.known()?;
+        Some(Seen { prefix: self.prefix.clone(), cluster, revision })
+    }
+
+    /// An earlier life of the agent had seen this. To be called before the first request.
+    pub fn recall(&self, seen: &Seen) {
+        if seen.prefix == self.prefix {
+            self.shared.ring.recall(seen.cluster, seen.revision);
+        }
+    }
+
     /// A store on these members. `late`: after so long the next one is asked too.
     ///
     /// # Errors
@@ -105,7 +133,7 @@ impl EtcdStore {
             space: Space::new(&config.prefix),
             wanted: watch::Sender::new(0),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), prefix: config.prefix.clone() })
     }
 
     /// Asks each member for its release, all at once, within two seconds.

@@ -102,6 +102,19 @@ impl Ring {
         self.seen.load(Ordering::SeqCst)
     }
 
+    /// What an earlier life of the agent had seen: answers count from there.
+    pub(super) fn recall(&self, cluster: u64, revision: Revision) {
+        self.cluster.store(cluster, Ordering::SeqCst);
+        self.seen.fetch_max(revision, Ordering::SeqCst);
+    }
+
+    /// The cluster's id and the newest revision, unless nothing answered yet. What was set back
+    /// adds nothing to it.
+    pub(super) fn known(&self) -> Option<(u64, Revision)> {
+        let cluster = self.cluster.load(Ordering::SeqCst);
+        (cluster != 0).then(|| (cluster, self.seen()))
+    }
+
     /// Takes note of an answer's header; its revision.
     ///
     /// # Errors
@@ -116,8 +129,9 @@ impl Ring {
             && known != id
         {
             return Err(Fault::Lost(format!(
-                "it belongs to etcd cluster {id:x}, the others to {known:x}: the endpoints in \
-                 [store] must all be members of one cluster"
+                "it belongs to etcd cluster {id:x}, and this agent went by {known:x} before: the \
+                 endpoints in [store] must all be members of one cluster; for another one, stop \
+                 all agents, and start them on a new `prefix`"
             )));
         }
         if self.set_back.load(Ordering::SeqCst) {

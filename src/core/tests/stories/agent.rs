@@ -416,3 +416,18 @@ fn an_old_master_that_stands_still_when_its_agent_starts_is_fenced() {
         assert!(world.was_fenced("cache1"), "elsewhere: {elsewhere}\n{}", world.tell());
     }
 }
+
+/// The agent starts and the store does not answer: that it has no records is not told as a fact.
+#[test]
+fn before_the_store_is_read_nothing_is_said_of_who_holds_what() {
+    let mut world = World::single_shared();
+    world.boot_unread();
+    world.drain();
+    let problems = world.problems();
+    assert!(problems[0].contains("the store was not read since the agent started"), "{problems:?}");
+    let next = world.explain().next;
+    assert_eq!(next.stays, ["who holds it is unknown before the store was read"]);
+    world.load_anew();
+    world.run_for(Duration::from_secs(1));
+    assert!(world.problems().is_empty(), "{:?}", world.problems());
+}

@@ -234,10 +234,36 @@ async fn a_store_that_was_set_back_is_not_believed_by_who_saw_more() {
             matches!(&told, Err(StoreError::Unknown(why)) if why.contains("restored from a copy"));
         assert!(refused, "{told:?}");
     }
-    // Nor when it has written as much again.
+    // Nor in the next life of its agent, which another prefix tells nothing.
+    let seen = store.seen().expect("it answered");
+    let (next, elsewhere) = (cluster.store(), cluster.store());
+    next.recall(&seen);
+    let mut moved = serde_json::to_value(&seen).expect("written");
+    moved["prefix"] = "/another/".into();
+    elsewhere.recall(&serde_json::from_value(moved).expect("read"));
+    let told = next.load().await;
+    let refused =
+        matches!(&told, Err(StoreError::Unknown(why)) if why.contains("restored from a copy"));
+    assert!(refused, "{told:?}");
+    assert_eq!(next.seen(), Some(seen), "what is older adds nothing");
+    elsewhere.load().await.expect("nothing was seen under this prefix");
+    // Neither believes it when it has written as much again.
     for _ in 0..10 {
         assert_eq!(increment(&other).await, Some(true));
     }
-    let told = store.txn(Txn::default()).await;
-    assert!(matches!(&told, Err(StoreError::Unknown(_))), "{told:?}");
+    for told in [store.txn(Txn::default()).await, next.txn(Txn::default()).await] {
+        assert!(matches!(&told, Err(StoreError::Unknown(_))), "{told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_etcd_under_the_same_prefix_is_not_believed_by_a_later_life_of_the_agent() {
+    let clusters = [Cluster::start(Release::New, 1).await, Cluster::start(Release::New, 1).await];
+    let [first, other] = [clusters[0].store(), clusters[1].store()];
+    assert_eq!(first.seen(), None);
+    first.load().await.expect("read");
+    other.recall(&first.seen().expect("it answered"));
+    let told = other.load().await;
+    let refused = matches!(&told, Err(StoreError::Unknown(why)) if why.contains("start them on a new `prefix`"));
+    assert!(refused, "{told:?}");
 }

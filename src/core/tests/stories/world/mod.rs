@@ -113,9 +113,14 @@ impl World {
     /// The agent starts (again): it knows its configuration and the store; what that makes it ask
     /// for waits.
     pub(crate) fn boot_agent(&mut self) {
+        self.boot_unread();
+        self.load();
+    }
+
+    /// The agent starts (again), and the store does not answer.
+    pub(crate) fn boot_unread(&mut self) {
         self.machine = Machine::new();
         self.reload();
-        self.load();
     }
 
     /// The same, until nothing is left to do.
