@@ -55,7 +55,8 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write().map_err(|error| named(path, &error))
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
+/// The same error with the file's name.
+pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

@@ -28,9 +28,7 @@ pub(super) fn recalled(data_dir: &Path) -> io::Result<Option<Seen>> {
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
-        }
+        Err(error) => return Err(identity::named(&path, &error)),
     };
     serde_json::from_slice(&text).map(Some).map_err(|error| {
         let path = path.display();

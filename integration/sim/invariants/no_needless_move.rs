@@ -39,7 +39,7 @@ pub(crate) struct NoNeedlessMove {
     /// When a person's hand last touched it.
     hands: BTreeMap<Id, Micros>,
     records: BTreeMap<usize, Rc<MasterRecord>>,
-    /// When the term of each record began to serve.
+    /// When the term of each record began: the process that runs then has it.
     began: BTreeMap<usize, Micros>,
 }
 
@@ -153,8 +153,7 @@ impl NoNeedlessMove {
     /// The store has another master record.
     fn record(&mut self, at: Micros, service: usize, new: &Rc<MasterRecord>) {
         let old = self.records.insert(service, Rc::clone(new));
-        let serves = |record: &MasterRecord| record.state == MasterState::Serving;
-        if serves(new) && !old.is_some_and(|old| serves(&old) && old.term == new.term) {
+        if old.is_none_or(|old| old.term != new.term) {
             self.began.insert(service, at);
         }
     }
