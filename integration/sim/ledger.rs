@@ -10,8 +10,13 @@ use sengu_core::kv::{Op, Revision, Txn, TxnReply};
 use sengu_core::lease::lease_of;
 use sengu_core::name::{BootId, InstanceName, Term};
 use sengu_core::observation::Verdict;
-use sengu_core::record::{BeatRecord, FinalRecord, HistoryRecord, MasterRecord, MasterState};
+use sengu_core::record::key;
+use sengu_core::record::{
+    Ask, BeatRecord, FinalRecord, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
+    RequestRecord, Stand,
+};
 
+use super::agent::service_name;
 use super::coverage::word as cause_of;
 use super::describe::describe;
 use super::fact::{Fact, Id, SERVICES};
@@ -204,7 +209,7 @@ impl World {
             .get(&service)
             .is_none_or(|record| matches!(record.state, MasterState::Unmanaged));
         if adopts {
-            if self.open_file_is_told(service) {
+            if self.open_file_was_told(service) {
                 self.unaware.remove(&service);
             } else {
                 self.unaware.insert(service);
@@ -222,10 +227,21 @@ impl World {
         }
     }
 
-    /// Does a record say that a file starts its instance open?
-    fn open_file_is_told(&self, service: usize) -> bool {
+    /// Did a record say that a file starts its instance open before the adoption was asked for?
+    /// Who adopts has seen the request, and all that was written before it.
+    fn open_file_was_told(&self, service: usize) -> bool {
+        let requests = format!("requests/{}/", service_name(service));
+        let asked = self.store.kv.prefixed(&requests).filter(|entry| {
+            read(&entry.value).is_ok_and(|it: RequestRecord| {
+                matches!((it.ask, it.stand), (Ask::Adopt { .. }, Stand::Done(_)))
+            })
+        });
+        let asked = asked.map(|entry| entry.created).max();
         self.of_service(service).into_iter().any(|db| {
-            let record = self.record_of(self.databases[db].id);
+            let id = self.databases[db].id;
+            let key = key::instance(&service_name(service), &id.name());
+            let entry = self.store.kv.get(&key).filter(|entry| Some(entry.modified) < asked);
+            let record = entry.and_then(|entry| read::<InstanceRecord>(&entry.value).ok());
             record.is_some_and(|record| matches!(record.starts_fenced, Verdict::Bad(_)))
         })
     }

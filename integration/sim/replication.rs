@@ -139,6 +139,7 @@ impl World {
         process.source = Some(source);
         if let Some(sql) = &mut process.sql {
             sql.read_only = true;
+            sql.denied = false;
         }
         process.copy.heard = self.now;
         let (instance, life) = (database.id, process.life);
@@ -250,7 +251,8 @@ impl World {
     /// A replica without a link asks its source for one.
     pub(crate) fn connect(&mut self, db: usize, life: u64) {
         let Some(process) = self.databases[db].life(life) else { return };
-        if process.stopped || process.link != Link::Down {
+        let denied = process.sql.as_ref().is_some_and(|sql| sql.denied);
+        if process.stopped || process.link != Link::Down || denied {
             return;
         }
         let (history, offset) = (process.copy.history, process.copy.offset);

@@ -68,6 +68,8 @@ pub(crate) struct Sql {
     received: BTreeMap<usize, u64>,
     /// How much of its source's log came over the link so far: order is kept.
     come: usize,
+    /// Its source refused it, because it has what the source lacks: it does not ask again.
+    pub(crate) denied: bool,
     /// The applier is stopped until then.
     pub(crate) applier_stopped_until: Micros,
     /// Commits wait for so many acknowledgements.
@@ -116,6 +118,7 @@ impl Sql {
             received,
             applied,
             come: 0,
+            denied: false,
             applier_stopped_until: 0,
             awaits: 0,
             acknowledges: false,
@@ -178,6 +181,23 @@ impl Sql {
         self.log.push(entry);
     }
 
+    /// Does a copy have what this source lacks? MySQL looks for more under the source's own name,
+    /// MariaDB for the last transaction that the copy has.
+    fn denies(&self, copy: &Self) -> bool {
+        match self.family {
+            Family::Mariadb => {
+                let last = copy.received.iter().max_by_key(|(_, number)| **number);
+                last.is_some_and(|(server, number)| {
+                    !self.log.iter().any(|it| (it.server, it.number) == (*server, *number))
+                })
+            }
+            Family::Mysql | Family::Redis => {
+                let of_it = |numbers: &BTreeMap<usize, u64>| numbers.get(&self.server).copied();
+                of_it(&copy.received) > of_it(&self.applied)
+            }
+        }
+    }
+
     /// How many commits may be acknowledged by now: up to this length of the log.
     fn released(&self) -> usize {
         let awaits = usize::try_from(self.awaits).unwrap_or(usize::MAX);
@@ -211,6 +231,7 @@ impl super::database::Process {
             received: sql.position(&sql.received),
             applied: sql.position(&sql.applied),
             trouble: sql.trouble(),
+            denied: sql.denied,
             applier_stopped: at < sql.applier_stopped_until || sql.trouble().is_some(),
             semi_sync: Some(SemiSync {
                 awaits: sql.awaits,
@@ -478,13 +499,19 @@ impl World {
     /// A copy's link to its source stands: it gets what it lacks.
     pub(crate) fn link_sql(&mut self, db: usize, source: (usize, u64), epoch: u64) {
         let now = self.now;
-        let lacks = {
+        let (lacks, denied) = {
             let from = self.databases[source.0].process.as_ref().and_then(|it| it.sql.as_ref());
             let mine = self.databases[db].process.as_ref().and_then(|it| it.sql.as_ref());
             let (from, mine) = (from.expect("a MySQL world"), mine.expect("a MySQL world"));
-            from.log.iter().position(|entry| !mine.has(entry)).unwrap_or(from.log.len())
+            let lacks = from.log.iter().position(|entry| !mine.has(entry));
+            (lacks.unwrap_or(from.log.len()), from.denies(mine))
         };
         let (id, from) = (self.databases[db].id, self.databases[source.0].id);
+        if denied {
+            self.sql(db).denied = true;
+            say!(self, "{from} refuses {id}, which has what {from} lacks");
+            return;
+        }
         let process = self.databases[db].process.as_mut().expect("it asked");
         process.copy.heard = now;
         process.copy.provable = true;

@@ -105,6 +105,10 @@ pub struct InstanceState {
     /// Why its replication does not go on although it should, in words: a receiver or an applier
     /// that stopped with an error.
     pub trouble: Option<String>,
+    /// Its source sends it nothing, because it has transactions that the source lacks (MySQL,
+    /// MariaDB: error 1236). Only other data mends that.
+    #[serde(default)]
+    pub denied: bool,
     /// Its applier is stopped (MySQL, MariaDB): what it received stays unapplied.
     pub applier_stopped: bool,
     /// Semi-synchronous replication as it stands now, where the database has it.

@@ -114,6 +114,7 @@ impl Stage {
             received: position.clone(),
             applied: position,
             trouble: None,
+            denied: false,
             applier_stopped: false,
             semi_sync: None,
             obstacles: Vec::new(),

@@ -6,7 +6,7 @@ use crate::candidate::shortened;
 use crate::catalog::At;
 use crate::event::{Action, Command};
 use crate::lease::lapse_wait;
-use crate::name::{BootId, InstanceName};
+use crate::name::{BootId, InstanceName, ServiceName};
 use crate::observation::InstanceState;
 use crate::policy::Rejoin;
 use crate::position::{Covering, Position};
@@ -66,6 +66,7 @@ impl Service {
         let Some(own) = self.own.get_mut(name) else { return Must::Nothing };
         let Some(state) = own.state() else { return Must::Nothing };
         let (source, link_up, empty) = (state.source, state.link_up, state.never_synced);
+        let denied = state.denied;
         let closed = !state.writable && !own.busy();
         let (held, applied) = (state.held().clone(), state.applied.clone());
         let proven = at.record.origins.last().is_some_and(|origin| held.part_of(origin));
@@ -80,7 +81,12 @@ impl Service {
             if !link_up {
                 cx.out.wake(cx.now.time + Duration::from_millis(500));
             }
-            let why = strays.filter(|_| transactions).map(|strays| apart(&strays));
+            // Told again it would be let in as soon as its master gave the last of its numbers to
+            // something else, and the two would go apart unseen.
+            let why = strays
+                .filter(|_| transactions)
+                .map(|strays| apart(&strays))
+                .or_else(|| denied.then(|| ahead(cx.name, name, &master.instance)));
             let again = why.is_none() && closed && transactions && self.has_waited(cx, at, name);
             if let Some(own) = self.own.get_mut(name) {
                 own.quarantine = why;
@@ -263,6 +269,15 @@ fn apart(strays: &str) -> String {
          follows by itself, or copy the master's data over it (the whole list stands in the \
          agent's data_dir, in `quarantine`)",
         shortened(strays)
+    )
+}
+
+/// Numbers do not tell it: those that it has beyond its master's carry the master's own name.
+fn ahead(service: &ServiceName, name: &InstanceName, master: &InstanceName) -> String {
+    format!(
+        "its master refuses it, because it has transactions that `{master}` lacks: `{master}` was \
+         set back or emptied; copy the master's data over it, or, where its own data is what \
+         counts, stop `{master}` and use `sengu failover {service} --to {name} --lossy`"
     )
 }
 

@@ -6,7 +6,7 @@
 
 use crate::candidate::shortened;
 use crate::name::InstanceName;
-use crate::position::Covering;
+use crate::position::{Covering, Position};
 use crate::record::{Cause, MasterRecord, MasterState};
 use crate::sabotage::sabotaged;
 
@@ -74,6 +74,12 @@ impl Service {
             matches!(record.state, MasterState::Vacant { cause: Cause::NotWritable, .. });
         let same_life = last.filter(|own| own.record.boot_id == record.holder.boot_id);
         if let Some(own) = same_life.filter(|_| !closed_by_hand) {
+            if !self.was_in_step(record, name) {
+                return format!(
+                    "unknown: `{name}` was not seen in step with the old master, and numbers alone \
+                     do not tell what they stand for"
+                );
+            }
             return match position.covers(&own.record.received) {
                 Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
                 Covering::Lacks(units) => {
@@ -96,6 +102,20 @@ impl Service {
             }
             None => "unknown: the old master's last position was not seen".to_owned(),
         }
+    }
+}
+
+impl Service {
+    /// Did this life of the agent see it in step in the term that ended? A master that was set back
+    /// or emptied gives numbers again (MySQL, MariaDB), and a copy of it that covers them all may
+    /// have something else under each. Redis names each history by itself.
+    fn was_in_step(&self, record: &MasterRecord, name: &InstanceName) -> bool {
+        let own = self.own.get(name);
+        let transactions =
+            record.origins.last().is_some_and(|it| !matches!(it, Position::Redis(_)));
+        *name == record.holder.instance
+            || !transactions
+            || own.is_some_and(|own| own.was_in_step(record.term))
     }
 }
 

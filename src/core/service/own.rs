@@ -440,6 +440,11 @@ impl Own {
         matches!(mine, Position::Redis(_)) || lost.next().is_none()
     }
 
+    /// Was it seen in step in this term, by this life of the agent?
+    pub(crate) fn was_in_step(&self, term: Term) -> bool {
+        self.held.as_ref().is_some_and(|(at, _)| *at == term)
+    }
+
     /// It is in step: what it holds now, an emptied life of it will lack.
     pub(crate) fn note_held(&mut self, term: Term) {
         let Some(mine) = self.known.as_ref().map(|known| known.state.held()) else { return };

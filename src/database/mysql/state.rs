@@ -168,6 +168,7 @@ pub(super) fn read(
         received,
         applied,
         trouble: trouble(&sources),
+        denied: sources.iter().any(denied),
         applier_stopped: channel.as_ref().is_some_and(|channel| !channel.applier_runs),
         semi_sync: semi_sync(features, &own, &status),
         obstacles: Vec::new(),
@@ -263,6 +264,18 @@ fn trouble(sources: &[Fields]) -> Option<String> {
         }
     }
     (!troubles.is_empty()).then(|| shortened(&troubles.join("; "), MAX_TROUBLE))
+}
+
+/// Did its source refuse it, because it has transactions that the source lacks? Error 1236 says so
+/// only in words: MariaDB's 1945 and 1955, MySQL's `ER_REPLICA_HAS_MORE_GTIDS_THAN_SOURCE`.
+fn denied(row: &Fields) -> bool {
+    const WORDS: [&str; 3] = [
+        "which is not in the master's binlog",
+        "more GTIDs than the source has",
+        "more GTIDs than the master has",
+    ];
+    let told = row.any(["last_io_error"]);
+    channel(row).receiver == Receiver::Stopped && WORDS.iter().any(|words| told.contains(words))
 }
 
 /// An error of replication without the statement and the key that it may quote.

@@ -121,6 +121,7 @@ fn state(info: &Info, role: Role) -> Option<InstanceState> {
         received,
         applied,
         trouble: None,
+        denied: false,
         applier_stopped: false,
         semi_sync: None,
         obstacles: Vec::new(),

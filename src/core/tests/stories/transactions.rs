@@ -5,7 +5,8 @@ use std::time::Duration;
 use sengu_core::event::Command;
 use sengu_core::observation::Verdict;
 use sengu_core::policy::{DatabaseKind, Failover, Loss};
-use sengu_core::record::{Ask, Lag, MasterState, Stand};
+use sengu_core::record::{Ask, Cause, Lag, MasterState, Proof, Stand, key};
+use sengu_core::time::Wall;
 
 use crate::world::{Database, World, alone, instance, mariadb, service, transactions, uuid};
 
@@ -250,4 +251,43 @@ fn what_a_copy_received_does_not_hide_what_it_wrote() {
         let said = quarantine.is_some_and(|why| why.contains("0-2-427"));
         assert!(said, "at {number}\n{}", world.tell());
     }
+}
+
+/// A master was emptied and opened again, and gave as many numbers as its copy has. The copy was
+/// never in step with it: what it lacks of them is not known.
+#[test]
+fn numbers_that_were_given_again_do_not_say_that_nothing_was_lost() {
+    let loss = |denied: bool| {
+        let master = Database::master(1, mariadb(1, "0-1-514"));
+        let copy = Database::replica(1, "db1", mariadb(2, "0-1-514"));
+        let copy = Database { linked: !denied, denied, ..copy };
+        let mut world = World::new(Failover::Manual, alone(), &[("db1", master), ("db2", copy)]);
+        let settings = world.config.services.get_mut(&service()).expect("it is configured");
+        settings.kind = DatabaseKind::Mysql;
+        world.adopted(2, MasterState::Serving, "db1", &[mariadb(1, "0-1-11")]);
+        world.start_agent();
+        world.run_for(Duration::from_secs(20));
+        let told = world
+            .commands()
+            .iter()
+            .any(|(name, command)| name == "db2" && matches!(command, Command::Follow { .. }));
+        assert!(!told, "it is told again\n{}", world.tell());
+        let quarantine = world.instance_record("db2").and_then(|record| record.quarantine);
+        let says = quarantine.is_some_and(|why| why.contains("`db1` was set back or emptied"));
+        assert_eq!(says, denied, "{}", world.tell());
+        world.database_mut("db1").close();
+        let mut record = world.master();
+        let noticed = Wall(1_699_999_999_000);
+        let (proof, cause) = (Proof::Fenced, Cause::Hung);
+        record.state = MasterState::Vacant { proof, cause, noticed, seen: None };
+        world.put_record(key::master(&service()), &record);
+        let to = Some(instance("db2"));
+        world.ask("p1", Ask::Failover { to, lossy: true }, Some(2));
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+        world.history(3).loss
+    };
+    assert_eq!(loss(false), "nothing: it has all that the old master had");
+    let told = loss(true);
+    assert!(told.starts_with("unknown: `db2` was not seen in step"), "{told}");
 }

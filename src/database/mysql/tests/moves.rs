@@ -25,6 +25,7 @@ both! {
     a_transaction_that_was_received_in_part_holds_nothing_up,
     nothing_received_is_thrown_away_to_follow,
     a_receiver_that_tries_again_is_stopped,
+    a_copy_with_more_than_its_source_is_denied,
     a_demoted_master_goes_on_from_what_it_wrote,
     the_same_source_is_gone_on_with,
     a_login_that_is_not_let_in_any_more_is_replaced,
@@ -182,6 +183,29 @@ async fn a_receiver_that_tries_again_is_stopped(bench: MysqlBench) {
     assert_eq!((detached.source, detached.role), (None, Role::Replica));
     sleep(Duration::from_millis(1500)).await;
     assert_eq!(state(copy.database(), |_| true).await.source, None, "it tries again");
+}
+
+/// The source gives its numbers again, as one that was emptied and opened does.
+async fn a_copy_with_more_than_its_source_is_denied(bench: MysqlBench) {
+    let (master, copy) = pair(&bench).await;
+    for key in 0..5 {
+        let written = master.client().await.write(&format!("before-{key}")).await;
+        assert_eq!(written, Written::Acknowledged);
+    }
+    catches_up(&master, &copy).await;
+    done(copy.database(), Command::Detach).await;
+    let forget = match bench.kind {
+        Kind::Mysql => "RESET BINARY LOGS AND GTIDS",
+        Kind::Mariadb => "RESET MASTER",
+    };
+    master.root().await.exec(forget).await;
+    assert_eq!(master.client().await.write("after").await, Written::Acknowledged);
+    let follow = Command::Follow { source: master.address() };
+    copy.database().control(follow, COMMAND).await;
+    let told = state(copy.database(), |state| state.trouble.is_some()).await;
+    assert!(told.denied && !told.link_up, "{told:?}");
+    assert_eq!(told.source, Some(master.address()), "it follows, and waits for a person");
+    assert!(told.trouble.expect("told").contains("1236"));
 }
 
 async fn a_demoted_master_goes_on_from_what_it_wrote(bench: MysqlBench) {

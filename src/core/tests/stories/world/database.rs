@@ -62,6 +62,8 @@ pub(crate) struct Database {
     pub(crate) source: Option<SocketAddr>,
     /// In step with its source.
     pub(crate) linked: bool,
+    /// Its source sends it nothing, because it has more.
+    pub(crate) denied: bool,
     /// How far it has come.
     pub(crate) position: Position,
     /// Its data came from nobody.
@@ -92,6 +94,7 @@ impl Database {
             open: false,
             source: Some(closed()),
             linked: false,
+            denied: false,
             position,
             empty: false,
             silent: false,
@@ -202,6 +205,7 @@ impl Database {
             received: self.position.clone(),
             applied: self.unapplied.clone().unwrap_or_else(|| self.position.clone()),
             trouble: None,
+            denied: self.denied,
             applier_stopped: self.unapplied.is_some() && !self.applies,
             semi_sync: transactions.then_some(SemiSync {
                 clients,
