@@ -198,7 +198,7 @@ fn what_is_acknowledged_is_in_the_log_of_its_server() {
     }
     rejected(&other, missing, "client 4");
     // A server that was emptied has no log of it.
-    other.emptied.insert("a".into());
+    other.emptied.push(("a".into(), 9_950 * MS));
     accepted(&other);
 }
 
@@ -234,6 +234,25 @@ fn a_write_is_gone_only_where_a_term_says_so() {
     rejected(&lossless, lost, "client 9001");
     lossless.terms[1].forced = true;
     accepted(&lossless);
+}
+
+#[test]
+fn what_was_emptied_copies_before_it_serves() {
+    let won = |verdict: &Verdict| matches!(verdict, Verdict::EmptiedWon { .. });
+    let emptied = |name: &str, at: Micros| forged(|it| it.emptied.push((name.to_owned(), at)));
+    // `b` served after `a` had gone, or `a` while `b` came back; or it took no term any more.
+    accepted(&emptied("a", 9_950 * MS));
+    accepted(&emptied("b", 9_990 * MS));
+    accepted(&emptied("b", 25 * S));
+    // Nobody served between.
+    let mut nobody = emptied("b", 10_001 * MS);
+    rejected(&nobody, won, "b, emptied at 10.001000, took term 2");
+    nobody.terms[1].forced = true;
+    accepted(&nobody);
+    let mut unserved = emptied("a", 9_950 * MS);
+    unserved.terms[1].served = None;
+    let told = told(&unserved);
+    assert!(told.iter().any(|it| it.contains("a, emptied at 9.950000, took term 3")), "{told:?}");
 }
 
 #[test]

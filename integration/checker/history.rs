@@ -189,8 +189,8 @@ pub struct History {
     pub writes: Vec<Write>,
     /// What the logs of servers have, by server, in their order; empty where there are none.
     pub logs: BTreeMap<String, Vec<Commit>>,
-    /// Instances whose log does not reach back to the beginning.
-    pub emptied: BTreeSet<String>,
+    /// Instances that lost all their data, and since when each was away.
+    pub emptied: Vec<(String, Micros)>,
     /// The writes that the last master has.
     pub kept: BTreeSet<WriteId>,
     /// The outputs that were to be looked at.

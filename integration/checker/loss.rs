@@ -48,6 +48,26 @@ pub(super) fn judge(history: &History, verdicts: &mut Vec<Verdict>) {
     }
 }
 
+/// One that lost all its data must copy that of another one, which serves, before it may serve; or
+/// a person took the loss upon himself.
+pub(super) fn emptied(history: &History, verdicts: &mut Vec<Verdict>) {
+    for (name, at) in &history.emptied {
+        let first = history.terms.iter().position(|it| it.holder == *name && it.taken > *at);
+        let Some(first) = first else { continue };
+        let term = &history.terms[first];
+        // A term ends when the next one begins.
+        let ends = |number: usize| history.terms[number + 1].began;
+        let copied = (0..first).any(|number| {
+            let other = &history.terms[number];
+            other.holder != *name && other.served.is_some() && ends(number) > *at
+        });
+        if !copied && !term.forced {
+            let (term, holder) = (term.term, name.clone());
+            verdicts.push(Verdict::EmptiedWon { term, holder, emptied: *at });
+        }
+    }
+}
+
 /// Does this term say that such a write may be lost, and may it?
 fn excuses(history: &History, term: &Term, write: &Write) -> bool {
     if history.lossless && !term.forced {

@@ -56,6 +56,7 @@ pub fn judge(history: &History) -> Report {
     }
     writes::judge(history, &mut verdicts);
     loss::judge(history, &mut verdicts);
+    loss::emptied(history, &mut verdicts);
     let worst_staleness = names::judge(history, &mut verdicts);
     progress::judge(history, &mut verdicts);
     let gaps = writes::gaps(history).into_iter().map(|(from, until)| until - from);

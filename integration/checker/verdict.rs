@@ -61,6 +61,16 @@ pub enum Verdict {
         /// What it says.
         said: Loss,
     },
+    /// One that had lost all its data became master before another one served, whose data it could
+    /// have copied.
+    EmptiedWon {
+        /// Which term.
+        term: u64,
+        /// Who took it.
+        holder: String,
+        /// Since when it was away, to come back with nothing.
+        emptied: Micros,
+    },
     /// A term has two holders, or terms go back in time.
     TermsContradict {
         /// Which term.
@@ -126,6 +136,7 @@ impl Verdict {
             Self::Lost { .. } | Self::LossMisstated { .. } => "loss-is-said",
             Self::PlannedMoveLost { .. } => "planned-loses-nothing",
             Self::TermsContradict { .. } => "one-giver",
+            Self::EmptiedWon { .. } => "emptied-never-wins",
             Self::TwoNamed(_) | Self::NotServing { .. } | Self::WentBack { .. } => {
                 "named-is-serving"
             }
@@ -179,6 +190,9 @@ impl fmt::Display for Verdict {
             }
             Self::PlannedMoveLost { term, said } => {
                 write!(to, "term {term} was planned and says {said:?}")
+            }
+            Self::EmptiedWon { term, holder, emptied } => {
+                write!(to, "{holder}, emptied at {}, took term {term}", At(*emptied))
             }
             Self::TermsContradict { term, how } => write!(to, "term {term}: {how}"),
             Self::TwoNamed(at) => {

@@ -77,7 +77,8 @@ fn logs(history: &History, proofs: &BTreeMap<u64, &Write>, verdicts: &mut Vec<Ve
             });
         }
     }
-    for write in history.writes.iter().filter(|write| !history.emptied.contains(&write.by)) {
+    let emptied = |name: &str| history.emptied.iter().any(|(emptied, _)| emptied == name);
+    for write in history.writes.iter().filter(|write| !emptied(&write.by)) {
         let known = own.get(write.by.as_str()).is_some_and(|own| own.contains(&write.id));
         // What its server has lost, others may have; that it is gone at all is told elsewhere.
         if !known && history.kept.contains(&write.id) {

@@ -116,7 +116,11 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
                 server.supervise(Supervision::None);
                 server.kill();
             });
-            recorder.died(cluster.nodes[at].server.name(), Instant::now());
+            let (name, now) = (cluster.nodes[at].server.name(), Instant::now());
+            recorder.died(name, now);
+            if matches!(fault, Fault::KillAndEmpty(_)) {
+                recorder.emptied(name, now);
+            }
         }
         Fault::KillAndRestart(at) | Fault::KillAndRestartLate(at, _) => {
             if let Fault::KillAndRestartLate(_, millis) = fault {

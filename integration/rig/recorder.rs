@@ -116,6 +116,7 @@ pub struct Recorder {
     refusals: Reader<Refusal>,
     faults: Vec<Fault>,
     lives: Vec<Life>,
+    emptied: Vec<(String, Micros)>,
     healed: Option<Instant>,
     starved: Starved,
     over: Over,
@@ -147,9 +148,9 @@ impl Recorder {
         let refusals = refusals(cluster, clock, &over);
         let writers = clients.iter().map(|client| writer(cluster, round, *client)).collect();
         let over = Over(over);
-        let (faults, lives, healed) = (vec![], vec![], None);
+        let (faults, lives, emptied, healed) = (vec![], vec![], vec![], None);
         let starved = Starved::watch(cluster.place().folder());
-        Self { clock, writers, outputs, refusals, faults, lives, healed, starved, over }
+        Self { clock, writers, outputs, refusals, faults, lives, emptied, healed, starved, over }
     }
 
     /// Notes a fault.
@@ -173,6 +174,11 @@ impl Recorder {
                 self.lives.push(Life { instance, from: Micros::MIN / 4, until });
             }
         }
+    }
+
+    /// Notes that an instance is away from now on, and will come back with nothing.
+    pub fn emptied(&mut self, instance: &str, at: Instant) {
+        self.emptied.push((instance.to_owned(), self.clock.micros(at)));
     }
 
     /// Notes that a process runs from now on.
@@ -278,7 +284,7 @@ impl Recorder {
             terms,
             writes,
             logs: if asked { logs(cluster, &keys) } else { BTreeMap::new() },
-            emptied: Default::default(),
+            emptied: self.emptied,
             kept,
             outputs,
             sightings,

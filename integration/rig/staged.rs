@@ -72,6 +72,8 @@ pub enum Staged {
     Switchover,
     /// A person moves it while a copy stands still.
     SwitchoverWhileACopyHangs,
+    /// A person moves it while the hosts of both copies are late.
+    SwitchoverWhileCopiesAreLate,
     /// A person opens a copy.
     OpenByHand,
 }
@@ -122,6 +124,9 @@ impl Staged {
             Self::KillWholeStore => (0..hosts).map(Fault::KillStore).collect(),
             Self::Switchover => vec![Fault::Switchover(master)],
             Self::SwitchoverWhileACopyHangs => vec![Fault::Hang(next), Fault::Switchover(master)],
+            Self::SwitchoverWhileCopiesAreLate => {
+                vec![Fault::Delay(next, 40), Fault::Delay(last, 40), Fault::Switchover(master)]
+            }
             Self::OpenByHand => vec![Fault::OpenByHand(next)],
         };
         let lasts = Duration::from_millis(millis);

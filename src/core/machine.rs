@@ -383,9 +383,9 @@ impl Machine {
             None => Touched::Nothing,
             Some(Route::Node) => {
                 self.node = None;
-                // What a store refuses, as when it is full, it refuses for a while.
-                let refused = matches!(outcome, Outcome::Txn(TxnOutcome::Refused(_)));
-                self.node_after = now.time + Duration::from_secs(u64::from(refused));
+                // A store that refuses, as when it is full, or is away, is so for a while.
+                let answered = matches!(outcome, Outcome::Txn(TxnOutcome::Answered { .. }));
+                self.node_after = now.time + Duration::from_secs(u64::from(!answered));
                 Touched::Nothing
             }
             Some(Route::Beat) => {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sengu_core::event::Event;
+use sengu_core::kv::Op;
 use sengu_core::name::{HostName, Term};
 use sengu_core::observation::Verdict;
 use sengu_core::policy::{Failover, Judge, Rejoin};
@@ -97,6 +98,19 @@ fn a_restarted_agent_that_cannot_beat_fences() {
         "open, and nothing is armed, 60 s after the store was cut off\n{}",
         world.tell()
     );
+}
+
+/// A store that refuses what is written, as one that is full, is asked for the record of this host
+/// once a second, not again at once.
+#[test]
+fn a_store_that_refuses_is_not_asked_again_at_once() {
+    let mut world = World::single_shared();
+    world.store_does = Store::FailsAtOnce;
+    world.start_agent();
+    world.run_for(Duration::from_secs(10));
+    let node = |op: &Op| matches!(op, Op::Put { key, .. } if key.starts_with("nodes/"));
+    let asked = world.refused.iter().filter(|txn| txn.then.iter().any(node)).count();
+    assert!((8..=11).contains(&asked), "{asked} times in 10 s\n{}", world.tell());
 }
 
 /// Shared store, and two agents of one host: this one fenced the master while the store did not

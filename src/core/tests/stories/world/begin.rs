@@ -74,6 +74,7 @@ impl World {
             events: VecDeque::new(),
             late: Vec::new(),
             store_does: Store::Answers,
+            refused: Vec::new(),
             exits_unseen: false,
             dead_unseen: false,
             txns_take: Duration::ZERO,

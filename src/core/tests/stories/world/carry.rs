@@ -74,7 +74,10 @@ impl World {
                 self.events.truncate(waiting);
                 self.end(id, unknown("its answer is lost"));
             }
-            Store::FailsAtOnce => self.end(id, unknown("it failed")),
+            Store::FailsAtOnce => {
+                self.refused.push(txn.clone());
+                self.end(id, unknown("it failed"));
+            }
             Store::CutOff => {
                 let outcome = unknown("no answer in time");
                 self.late.push((self.clock + CUT_OFF, Event::Done { id, outcome }));

@@ -68,6 +68,8 @@ pub(crate) struct World {
     late: Vec<(u64, Event)>,
     /// What the store does with txns.
     pub(crate) store_does: Store,
+    /// The txns that it failed at once.
+    pub(crate) refused: Vec<Txn>,
     /// The agent is not told when a process exits.
     pub(crate) exits_unseen: bool,
     /// Instances without a process are not looked at, as the agent's shell leaves them.
