@@ -111,16 +111,10 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
     };
     let usual = Quality::default();
     match fault {
-        Fault::Kill(at) | Fault::KillAndEmpty(at) => {
-            cluster.on(at, |server| {
-                server.supervise(Supervision::None);
-                server.kill();
-            });
-            let (name, now) = (cluster.nodes[at].server.name(), Instant::now());
-            recorder.died(name, now);
-            if matches!(fault, Fault::KillAndEmpty(_)) {
-                recorder.emptied(name, now);
-            }
+        Fault::Kill(at) => kill(cluster, recorder, at),
+        Fault::KillAndEmpty(at) => {
+            kill(cluster, recorder, at);
+            recorder.emptied(cluster.nodes[at].server.name(), Instant::now());
         }
         Fault::KillAndRestart(at) | Fault::KillAndRestartLate(at, _) => {
             if let Fault::KillAndRestartLate(_, millis) = fault {
@@ -175,6 +169,15 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
             recorder.fault(format!("it answers: {}", told.all().trim()));
         }
     }
+}
+
+/// Kills a server, and nobody starts it again.
+fn kill<S: Member>(cluster: &Cluster<S>, recorder: &mut Recorder, at: usize) {
+    cluster.on(at, |server| {
+        server.supervise(Supervision::None);
+        server.kill();
+    });
+    recorder.died(cluster.nodes[at].server.name(), Instant::now());
 }
 
 /// Kills a server, and puts its data back as it was a while before.
