@@ -72,8 +72,8 @@ pub enum Staged {
     Switchover,
     /// A person moves it while a copy stands still.
     SwitchoverWhileACopyHangs,
-    /// A person moves it while the hosts of both copies are late.
-    SwitchoverWhileCopiesAreLate,
+    /// A person moves it while its host is late.
+    SwitchoverWhileItsHostIsLate,
     /// A person opens a copy.
     OpenByHand,
 }
@@ -124,8 +124,8 @@ impl Staged {
             Self::KillWholeStore => (0..hosts).map(Fault::KillStore).collect(),
             Self::Switchover => vec![Fault::Switchover(master)],
             Self::SwitchoverWhileACopyHangs => vec![Fault::Hang(next), Fault::Switchover(master)],
-            Self::SwitchoverWhileCopiesAreLate => {
-                vec![Fault::Delay(next, 40), Fault::Delay(last, 40), Fault::Switchover(master)]
+            Self::SwitchoverWhileItsHostIsLate => {
+                vec![Fault::Delay(master, 100), Fault::Switchover(master)]
             }
             Self::OpenByHand => vec![Fault::OpenByHand(next)],
         };

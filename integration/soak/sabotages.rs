@@ -41,7 +41,7 @@ const TRIALS: &[Trial] = &[
     trial("named-is-serving", "NamedWhenTaken", "--isolations 2 --databases mysql",
         &["named-is-serving"]),
     trial("proven-before-promoted", "PauseIsFence",
-        "--only switchover-while-copies-are-late --episodes 2 --databases redis",
+        "--only switchover-while-its-host-is-late --episodes 6 --databases redis",
         &["w", "loss-is-said", "planned-loses-nothing"]),
     trial("detach-then-final", "FollowForgotten",
         "--only kill --episodes 1 --databases redis",
