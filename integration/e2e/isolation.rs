@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use integration::rig::cluster::{Cluster, Timing};
+use integration::rig::episode::Pace;
 use integration::rig::isolation::{From, Tally, round};
 use integration::rig::member::{Member, Sql};
 use integration::rig::mysql::{self, Mysql};
@@ -43,7 +44,8 @@ fn a_redis_master_whose_host_does_not_reach_the_store_is_fenced_and_replaced() {
 /// episode of each comes whatever the time is; no other begins after half a minute.
 fn random_faults<S: Member>(kind: &S::Kind, seed: u64) {
     let ends = Instant::now() + Duration::from_secs(30);
-    let plan = Plan { seed, from: 0, episodes: Some(EPISODES), only: None, ends };
+    let (from, episodes) = (0, Some(EPISODES));
+    let plan = Plan { seed, from, episodes, only: None, pace: Pace::Usual, ends };
     match soak::play::<S>(kind, &plan, |told| println!("{told}")) {
         Ok(tally) => println!("{tally}"),
         Err(wrong) => panic!("{wrong}"),

@@ -22,6 +22,16 @@ const KEEP: Duration = Duration::from_secs(3);
 /// Acknowledgements before the first fault.
 const SOME: usize = 20;
 
+/// How often clients write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As often as their database's clients do.
+    Usual,
+    /// A tenth as often: other databases share the machine, and copies that force each
+    /// transaction to disk would fall behind without end.
+    Seldom,
+}
+
 /// Plays an episode; the schedule is drawn for the one that is master then, or is this fault alone.
 ///
 /// # Errors
@@ -31,8 +41,12 @@ pub fn play<S: Member>(
     seed: u64,
     number: u32,
     only: Option<Staged>,
+    pace: Pace,
 ) -> Result<(Schedule, Report), String> {
     let (master, mut recorder) = writing(cluster, &format!("s{seed}e{number}"))?;
+    if pace == Pace::Seldom {
+        recorder.write_seldom();
+    }
     let schedule = match only {
         Some(only) => Schedule::only(seed, number, only, cluster.nodes.len(), master),
         None => Schedule::draw(seed, number, cluster.nodes.len(), master),

@@ -117,19 +117,10 @@ impl Mysql {
     /// If it does not in time, with the end of its log.
     pub fn wait_answering(&self) {
         let up = soon(START, || {
-            assert!(!self.exited(), "{} has ended:\n{}", self.name, self.tail());
+            assert!(!self.exited(), "{} has ended:\n{}", self.name, self.process.tail());
             self.try_ask("SELECT 1").ok()
         });
-        assert!(up.is_some(), "{} does not answer:\n{}", self.name, self.tail());
-    }
-
-    /// The end of its log.
-    #[must_use]
-    pub fn tail(&self) -> String {
-        let text = fs::read(self.process.folder().join("log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        assert!(up.is_some(), "{} does not answer:\n{}", self.name, self.process.tail());
     }
 
     /// Its data folder, as this machine sees it.

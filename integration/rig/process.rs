@@ -122,6 +122,15 @@ impl Process {
         &self.shared.folder
     }
 
+    /// The end of its log.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let text = fs::read(self.folder().join("log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
     /// What happens when it ends.
     pub fn supervise(&self, supervision: Supervision) {
         *locked(&self.shared.supervision) = supervision;

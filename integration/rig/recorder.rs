@@ -194,6 +194,11 @@ impl Recorder {
         soon(within, || self.writers.iter().any(acked).then_some(())).is_some()
     }
 
+    /// Clients write a tenth as often from now on.
+    pub fn write_seldom(&self) {
+        self.writers.iter().for_each(Writer::write_seldom);
+    }
+
     /// Notes that the last fault is over.
     pub fn healed(&mut self) {
         self.healed = Some(Instant::now());
@@ -207,7 +212,7 @@ impl Recorder {
         let steady = cluster.soon_mended(within / 4, |done| self.fault(done));
         if steady.is_none() {
             self.fault("clients write less".into());
-            self.writers.iter().for_each(Writer::write_seldom);
+            self.write_seldom();
         }
         loop {
             let spans = self.spans();

@@ -9,7 +9,7 @@ use super::process::{Process, Supervision};
 use super::resp::{self, Reply, Resp};
 use super::scene::Server;
 use super::tree;
-use super::wait::until;
+use super::wait::{soon, until};
 use super::writer::Writer;
 
 /// Variable with the tree that Valkey is installed in.
@@ -135,12 +135,14 @@ impl Redis {
     /// Waits until it answers a ping, if only by asking for a password.
     ///
     /// # Panics
-    /// If it does not within 10 s.
+    /// If it does not within 10 s, with the end of its log.
     pub fn wait_answering(&self) {
-        until(&format!("{} answers", self.name), Duration::from_secs(10), || {
+        let up = soon(Duration::from_secs(10), || {
             let reply = resp::ask(self.address, &["PING"]).ok()?;
             (!reply.is_error() || reply.text().starts_with("NOAUTH")).then_some(())
         });
+        let stands = if self.process.exited() { "has ended" } else { "does not answer" };
+        assert!(up.is_some(), "{} {stands}:\n{}", self.name, self.process.tail());
     }
 
     /// What happens when its process ends.

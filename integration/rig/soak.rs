@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::cluster::{Cluster, Timing};
-use super::episode;
-
+use super::episode::{self, Pace};
 use super::isolation::Tally;
 use super::member::Member;
 use super::staged::Staged;
@@ -24,6 +23,8 @@ pub struct Plan {
     pub episodes: Option<u32>,
     /// This fault alone.
     pub only: Option<Staged>,
+    /// How often clients write.
+    pub pace: Pace,
     /// No episode begins after this.
     pub ends: Instant,
 }
@@ -56,7 +57,7 @@ pub fn play<S: Member>(
         }
         let make = || Cluster::on_disks(kind.clone(), Timing::USUAL);
         let cluster = servers.get_or_insert_with(make);
-        let played = episode::play(cluster, plan.seed, number, plan.only);
+        let played = episode::play(cluster, plan.seed, number, plan.only, plan.pace);
         let (schedule, report) = played.map_err(|wrong| format!("{wrong}\n{tally}\n{kinds:?}"))?;
         told(format!("{schedule} {report} ({:.1} s)", began.elapsed().as_secs_f64()));
         for deed in &schedule.deeds {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use integration::rig::cluster::{Cluster, Timing};
+use integration::rig::episode::Pace;
 use integration::rig::isolation::{From, Tally, round};
 use integration::rig::member::{Member, Sql};
 use integration::rig::mysql::{self, Mysql};
@@ -171,6 +172,7 @@ fn soak<S: Member>(kind: &S::Kind, options: &Options) -> Result<Tally, String> {
         from: options.from,
         episodes: options.episodes,
         only: options.only,
+        pace: if options.databases.len() > 2 { Pace::Seldom } else { Pace::Usual },
         ends: Instant::now() + Duration::from_secs(options.minutes * 60),
     };
     soak::play::<S>(kind, &plan, |told| println!("{told}"))

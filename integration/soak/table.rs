@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use integration::checker::Report;
 use integration::rig::cluster::{Cluster, Timing};
-use integration::rig::episode;
+use integration::rig::episode::{self, Pace};
 use integration::rig::member::Member;
 use integration::rig::staged::Staged;
 
@@ -51,7 +51,7 @@ impl Play for Column<'_> {
             let make = || Cluster::on_disks(kind.clone(), Timing::USUAL);
             let cluster = servers.get_or_insert_with(make);
             let number = u32::try_from(number).unwrap_or(u32::MAX);
-            let played = episode::play(cluster, self.seed, number, Some(*one));
+            let played = episode::play(cluster, self.seed, number, Some(*one), Pace::Usual);
             let cell = played.map(|(_, report)| report);
             let told = cell.as_ref().map_or_else(Clone::clone, Report::to_string);
             eprintln!("{title} {} ({:.1} s): {told}", name(*one), began.elapsed().as_secs_f64());
