@@ -224,6 +224,11 @@ pub(crate) enum Fact {
         /// Which life of it.
         life: u64,
     },
+    /// The store does a transaction that may write `master/S`.
+    Sent {
+        /// When its agent sent it.
+        at: Micros,
+    },
     /// `master/S` was written (or removed).
     Master {
         /// Which service.

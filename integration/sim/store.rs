@@ -57,6 +57,15 @@ impl Store {
     }
 }
 
+/// When an agent sent a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    /// In true time.
+    at: Micros,
+    /// By its own clock.
+    local: Time,
+}
+
 /// What an agent sent.
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
@@ -84,7 +93,7 @@ pub(crate) enum Answer {
 impl World {
     /// An agent sends a request.
     pub(crate) fn request(&mut self, life: Life, request: Request) {
-        let sent = self.clock(life.host).local(self.now);
+        let sent = Sent { at: self.now, local: self.clock(life.host).local(self.now) };
         let request = self.of_version(life, request);
         if matches!(request, Request::Txn(..)) {
             self.agents[life.host].asked += 1;
@@ -98,7 +107,7 @@ impl World {
     }
 
     /// A request reaches the store.
-    pub(crate) fn store_arrive(&mut self, life: Life, sent: Time, request: Request) {
+    pub(crate) fn store_arrive(&mut self, life: Life, sent: Sent, request: Request) {
         if life.number <= self.agents[life.host].forsaken {
             return;
         }
@@ -116,7 +125,7 @@ impl World {
                 (0..4, _) => self.plan(held, Happening::StoreArrive { life, sent, request }),
                 (4, Request::Txn(id, _)) => {
                     let answer = Answer::Refused(*id, "no leader".to_owned());
-                    self.plan(MILLI, Happening::StoreAnswer { life, sent, answer });
+                    self.plan(MILLI, Happening::StoreAnswer { life, sent: sent.local, answer });
                 }
                 _ => {}
             }
@@ -130,15 +139,20 @@ impl World {
             Request::Txn(id, txn) if self.now < self.store.full_until && writes(&txn) => {
                 Answer::Refused(id, "database space exceeded".to_owned())
             }
-            Request::Txn(id, txn) => match self.commit(&txn, &format!("h{}", life.host + 1)) {
-                Ok((reply, kept)) => Answer::Txn(id, reply, kept),
-                Err(why) => Answer::Refused(id, why),
-            },
+            Request::Txn(id, txn) => {
+                if txn.then.iter().any(rules) {
+                    self.tell(Fact::Sent { at: sent.at });
+                }
+                match self.commit(&txn, &format!("h{}", life.host + 1)) {
+                    Ok((reply, kept)) => Answer::Txn(id, reply, kept),
+                    Err(why) => Answer::Refused(id, why),
+                }
+            }
         };
         let lost = self.random.store.permille(self.options.lost_replies) && !self.calm;
         if !lost {
             let latency = self.store_latency();
-            self.plan(latency, Happening::StoreAnswer { life, sent, answer });
+            self.plan(latency, Happening::StoreAnswer { life, sent: sent.local, answer });
         }
     }
 
@@ -346,4 +360,9 @@ impl World {
 /// Does it write at all?
 fn writes(txn: &Txn) -> bool {
     txn.then.iter().any(|op| matches!(op, Op::Put { .. }))
+}
+
+/// Does it write who is master?
+fn rules(op: &Op) -> bool {
+    matches!(op, Op::Put { key, .. } if key.starts_with("master/"))
 }

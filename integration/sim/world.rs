@@ -34,7 +34,7 @@ use super::numbered::Numbered;
 use super::options::Options;
 use super::random::Random;
 use super::schedule::{MILLI, Micros, SECOND, Schedule};
-use super::store::{Answer, Request, Store};
+use super::store::{Answer, Request, Sent, Store};
 use super::trace::Trace;
 
 /// A line of the trace, made only if somebody reads it.
@@ -133,7 +133,7 @@ pub(crate) enum Happening {
     /// A process that was told to end is gone.
     ProcessEnd { db: usize, life: u64, back: Back },
     /// A request reaches the store.
-    StoreArrive { life: Life, sent: Time, request: Request },
+    StoreArrive { life: Life, sent: Sent, request: Request },
     /// The store's answer reaches an agent.
     StoreAnswer { life: Life, sent: Time, answer: Answer },
     /// Changes reach an agent.

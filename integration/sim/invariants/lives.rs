@@ -73,14 +73,20 @@ impl Lives {
     }
 
     /// Did the life that ran at a time hang when its end was decided, or until less than a look
-    /// before? Where nobody was told of a fence, its end counts, and `at` while it lives.
+    /// before? Where nobody was told of a fence, its end counts, and `sent` while it lives.
     ///
     /// # Errors
     /// It did not; for how long at most it had stood still.
-    pub(super) fn hung(&self, id: Id, ran: Micros, at: Micros, look: Micros) -> Result<(), Micros> {
+    pub(super) fn hung(
+        &self,
+        id: Id,
+        ran: Micros,
+        sent: Micros,
+        look: Micros,
+    ) -> Result<(), Micros> {
         let lives = self.of.get(&id).map(Vec::as_slice).unwrap_or_default();
         let Some(life) = lives.iter().rev().find(|life| life.since <= ran) else { return Err(0) };
-        let untold = life.exited.unwrap_or(at);
+        let untold = life.exited.unwrap_or(sent);
         let stood = |(since, end): &(Micros, Micros)| {
             let mut moments: Vec<Micros> = life.fences.clone();
             moments.retain(|moment| moment >= since);

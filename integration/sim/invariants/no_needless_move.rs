@@ -9,7 +9,8 @@
 //! *Hung* is what looks can see: at the moment at which its end was decided, the process stood
 //! still for long, or had for long and woke less than one look before. Between two looks it may
 //! wake and stand still again, and nobody knows. How long the fence then takes, and when the store
-//! hears of it, does not count.
+//! hears of it, does not count. One that was fenced before it hung needs no further fence: then the
+//! moment is that at which the record was sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -41,6 +42,8 @@ pub(crate) struct NoNeedlessMove {
     records: BTreeMap<usize, Rc<MasterRecord>>,
     /// When the term of each record began: the process that runs then has it.
     began: BTreeMap<usize, Micros>,
+    /// When the record that the store has just been given was sent.
+    sent: Option<Micros>,
 }
 
 impl NoNeedlessMove {
@@ -58,6 +61,7 @@ impl NoNeedlessMove {
             hands: BTreeMap::new(),
             records: BTreeMap::new(),
             began: BTreeMap::new(),
+            sent: None,
         }
     }
 
@@ -124,6 +128,7 @@ impl NoNeedlessMove {
                 }
             }
             Fact::Fenced { instance, decided } => self.lives.fenced(decided, instance),
+            Fact::Sent { at } => self.sent = Some(at),
             _ => {}
         }
     }
@@ -143,7 +148,7 @@ impl NoNeedlessMove {
         let MasterState::Vacant { cause: Cause::Hung, .. } = new.state else { return Ok(()) };
         let Some(holder) = Id::named(service, &new.holder.instance) else { return Ok(()) };
         let began = self.began.get(&service).copied().unwrap_or(0);
-        self.lives.hung(holder, began, at, self.layout.look).map_err(|stood| {
+        self.lives.hung(holder, began, self.sent.unwrap_or(at), self.layout.look).map_err(|stood| {
             let stood = stood / MILLI;
             let what = "was ended as hung, and its process had stood still for";
             Breach::firm(format!("{holder} {what} {stood} ms"))
@@ -294,6 +299,24 @@ mod tests {
         assert!(hung(&[(50_000, 53_000)], 54_100).is_err(), "a look came between");
         assert!(hung(&[(50_000, 51_500)], 51_400).is_err(), "not for long");
         assert!(hung(&[(50_000, 51_500), (52_600, 60_000)], 53_500).is_err(), "it was awake");
+    }
+
+    #[test]
+    fn what_was_fenced_before_is_judged_by_when_its_record_was_sent() {
+        let history = |sent: Micros| {
+            let stopped = |stopped| Fact::Stopped { instance: r(1), stopped };
+            [
+                (0, master(1, 1, MasterState::Serving)),
+                (40_000, Fact::Fenced { instance: r(1), decided: 39_000 * MILLI }),
+                (50_000, stopped(true)),
+                (54_000, stopped(false)),
+                (60_000, Fact::Sent { at: sent * MILLI }),
+                (60_000, master(1, 1, EXITED_HUNG)),
+            ]
+        };
+        assert_eq!(check(history(53_000)), Ok(()));
+        assert!(check(history(51_000)).is_err(), "not for long");
+        assert!(check(history(59_000)).is_err(), "awake for long when it was sent");
     }
 
     /// The master stands still and is ended at 54 s; the next process starts at 56 s and stands
