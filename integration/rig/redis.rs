@@ -18,6 +18,9 @@ pub const VALKEY_TREE: &str = "SENGU_VALKEY_TREE";
 /// The line that makes a server start fenced.
 pub const FENCED: &str = "replicaof 127.0.0.1 1";
 
+/// How long a server may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// Which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flavour {
@@ -137,12 +140,14 @@ impl Redis {
     /// # Panics
     /// If it does not within 10 s, with the end of its log.
     pub fn wait_answering(&self) {
-        let up = soon(Duration::from_secs(10), || {
-            let reply = resp::ask(self.address, &["PING"]).ok()?;
-            (!reply.is_error() || reply.text().starts_with("NOAUTH")).then_some(())
-        });
+        let up = soon(ANSWER, || self.answers().then_some(()));
         let stands = if self.process.exited() { "has ended" } else { "does not answer" };
         assert!(up.is_some(), "{} {stands}:\n{}", self.name, self.process.tail());
+    }
+
+    fn answers(&self) -> bool {
+        let known = |reply: Reply| !reply.is_error() || reply.text().starts_with("NOAUTH");
+        resp::ask(self.address, &["PING"]).is_ok_and(known)
     }
 
     /// What happens when its process ends.
@@ -183,9 +188,14 @@ impl Redis {
         self.process.resume();
     }
 
-    /// Starts it again after its end, with what its disk has, and waits until it answers.
+    /// Starts it again after its end, with what its disk has, and waits until it answers. One that
+    /// refuses its own file, as Redis 7.0 did after its disk had been full, begins with nothing.
     pub fn restart(&self) {
         self.process.restart();
+        let refuses = || self.exited() && self.process.tail().contains("Bad file format");
+        if soon(ANSWER, || (refuses() || self.answers()).then(refuses)) == Some(true) {
+            self.process.restart_emptied();
+        }
         self.wait_answering();
     }
 

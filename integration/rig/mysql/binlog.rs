@@ -75,16 +75,21 @@ const EVENTS: u32 = 2000;
 /// The server cannot read the event that comes next.
 const TORN: u16 = 1220;
 
-/// Origin, client and serial of each row in the log.
+/// Origin, client and serial of each row in the log whose transaction is whole: a disk that was
+/// full leaves the beginning of one at the end of a file.
 fn logged(sql: &mut Sql) -> Result<Logged, Trouble> {
     let mut found = Vec::new();
     for log in sql.rows("SHOW BINARY LOGS")? {
+        let mut begun = Vec::new();
         for event in events(sql, &log["Log_name"])? {
-            let kind = event["Event_type"].as_str();
-            if matches!(kind, "Rows_query" | "Annotate_rows")
-                && let Some(row) = written(&event["Info"])
-            {
-                found.push((event["Server_id"].parse().expect("a server's number"), row));
+            match event["Event_type"].as_str() {
+                "Gtid" => begun.clear(),
+                "Xid" => found.append(&mut begun),
+                "Rows_query" | "Annotate_rows" => {
+                    let origin = event["Server_id"].parse().expect("a server's number");
+                    begun.extend(written(&event["Info"]).map(|row| (origin, row)));
+                }
+                _ => {}
             }
         }
     }
