@@ -523,7 +523,8 @@ pub const INSTANCE: Section = Section {
         fixed(
             "priority",
             "100",
-            "The lower is preferred between equals; 0 is never promoted: 0 to 1000.",
+            "The lower is preferred between equals, which hold as much and have little left to \
+             apply; 0 is never promoted: 0 to 1000.",
         ),
     ],
 };

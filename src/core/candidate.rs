@@ -1,8 +1,9 @@
 //! Who takes over: the order of the copies, and for each that is passed over the reason why.
 //!
 //! Position first: the copy that holds the most wins, whatever its priority. Among equals the older
-//! major version, then the lower priority number (as Redis's `replica-priority`), then one in the
-//! zone of the last master, then the name.
+//! major version, then one that has little left to apply of what it received, then the lower
+//! priority number (as Redis's `replica-priority`), then one in the zone of the last master, then
+//! the name.
 //! Two copies of which neither holds all that the other holds are a refusal that names both, never
 //! a guess.
 
@@ -28,6 +29,8 @@ pub struct Copy {
     /// Major version of its server, as far as known: an older one is preferred, since others of
     /// that version could not follow a newer one.
     pub major: Option<u32>,
+    /// It has so much left to apply of what it received that its promotion would wait for that.
+    pub applies: bool,
     /// The lower is preferred.
     pub priority: u32,
     /// It stands in the zone of the last master, where that has one.
@@ -220,6 +223,7 @@ pub fn rank(copies: &[Copy], terms: &Terms<'_>) -> Ranking {
         bt.order(at)
             .unwrap_or(Ordering::Equal)
             .then(a.major.cmp(&b.major))
+            .then(a.applies.cmp(&b.applies))
             .then(a.priority.cmp(&b.priority))
             .then(b.near.cmp(&a.near))
             .then(a.instance.cmp(&b.instance))
@@ -432,6 +436,7 @@ mod tests {
             in_step: true,
             major: None,
             priority,
+            applies: false,
             near: false,
         }
     }
@@ -460,6 +465,16 @@ mod tests {
         check(&copies, &Terms::default(), "c b a | ");
         let copies = [copy("b", "h", 5, 1), copy("a", "h", 5, 1)];
         check(&copies, &Terms::default(), "a b | ");
+    }
+
+    #[test]
+    fn of_equals_one_that_need_not_apply_first_is_promoted_sooner() {
+        let mut copies = [copy("a", "h", 9, 1), copy("b", "h", 9, 100), copy("c", "h", 8, 1)];
+        copies[0].applies = true;
+        check(&copies, &Terms::default(), "b a c | ");
+        copies[1].major = Some(9);
+        copies[0].major = Some(8);
+        check(&copies, &Terms::default(), "a b c | ");
     }
 
     #[test]
@@ -512,6 +527,7 @@ mod tests {
             in_step: false,
             major: None,
             priority: 1,
+            applies: false,
             near: false,
         };
         let holder = InstanceName::new("a").expect("good");
@@ -535,6 +551,7 @@ mod tests {
                 in_step: false,
                 major: None,
                 priority: 1,
+                applies: false,
                 near: false,
             };
             let holder = back.instance.clone();
@@ -565,6 +582,7 @@ mod tests {
             in_step: false,
             major: None,
             priority: 1,
+            applies: false,
             near: false,
         };
         let origins = [at(A, &format!("{A}:1-9"))];

@@ -120,6 +120,16 @@ impl Position {
         }
     }
 
+    /// Does it have all of the other, or all but so little?
+    #[must_use]
+    pub fn is_near(&self, other: &Self) -> bool {
+        match self.covers(other) {
+            Covering::Covers(_) => true,
+            Covering::Lacks(units) => units <= self.near(),
+            Covering::Incomparable => false,
+        }
+    }
+
     /// What this copy holds that no master wrote that sengu held: it came from neither the copies
     /// that were promoted (`origins`, the newest last) nor the holder of the newest. `None`:
     /// nothing.

@@ -106,6 +106,7 @@ fn would_take(view: &ServiceView, service: &Service) -> Vec<InstanceName> {
                 unfit: unfit(view, name, &at.record, own),
                 in_step: own.is_some_and(super::own::Own::in_step),
                 major: at.record.major(),
+                applies: state.is_some_and(|state| !state.applied.is_near(&state.received)),
                 priority: at.record.priority,
                 near: view.is_near(&record.holder.instance, &at.record),
             }

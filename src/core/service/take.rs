@@ -278,7 +278,7 @@ impl Service {
         for (name, instance) in &cx.view.instances {
             let found = cx.view.finals.get(&(term, name.clone()));
             let own = self.own.get(name);
-            let (position, unfit, in_step, priority) = match found {
+            let (position, unfit, in_step, applies, priority) = match found {
                 Some(r#final) => {
                     let r#final = &r#final.record;
                     let alive = match own {
@@ -292,7 +292,8 @@ impl Service {
                     } else {
                         Err(Refusal::Restarted)
                     };
-                    (position, r#final.unfit, r#final.in_step, r#final.priority)
+                    let applies = !r#final.applied.is_near(&r#final.received);
+                    (position, r#final.unfit, r#final.in_step, applies, r#final.priority)
                 }
                 None => {
                     let down = own
@@ -301,13 +302,22 @@ impl Service {
                         missing.push(name);
                     }
                     let why = if down { Refusal::Exited } else { Refusal::Silent };
-                    (Err(why), None, false, instance.record.priority)
+                    (Err(why), None, false, false, instance.record.priority)
                 }
             };
             let unfit = unfit.or_else(|| set_apart(cx.view, name, &instance.record, priority));
             let near = cx.view.is_near(&at.record.holder.instance, &instance.record);
             let (instance, major) = (name.clone(), instance.record.major());
-            copies.push(Copy { instance, position, unfit, in_step, major, priority, near });
+            copies.push(Copy {
+                instance,
+                position,
+                unfit,
+                in_step,
+                major,
+                applies,
+                priority,
+                near,
+            });
         }
         if !missing.is_empty() && patient {
             let list: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
