@@ -42,6 +42,8 @@ pub(crate) struct Agent {
     pub(crate) remembered: BTreeSet<ServiceName>,
     /// The watch of this host runs so late.
     pub(crate) watch_late: Micros,
+    /// No look of this host ends before.
+    pub(crate) looks_end: Micros,
     /// Txns that it sent since the last audit.
     pub(crate) asked: usize,
     /// Commands to databases that it sent since the last audit.
@@ -138,6 +140,7 @@ impl Agent {
             lives: 0,
             remembered: BTreeSet::new(),
             watch_late: 0,
+            looks_end: 0,
             asked: 0,
             commanded: 0,
             ticked: 0,

@@ -88,6 +88,8 @@ pub enum Deed {
     LateWatch(usize, Micros, Micros),
     /// A host's watch is lost and everything is read again.
     LostWatch(usize),
+    /// A host is so short of time that no look at its databases ends. Only scenarios have it.
+    LateLooks(usize, Micros),
     /// The store's member on a host dies and comes back.
     LoseMember(usize, Micros),
     /// Two hosts cannot reach each other.
@@ -245,6 +247,9 @@ impl fmt::Display for Deed {
                 write!(f, "{} watches {} late for {}", Host(*host), Span(*late), Span(*span))
             }
             Self::LostWatch(host) => write!(f, "{} loses its watch", Host(*host)),
+            Self::LateLooks(host, span) => {
+                write!(f, "{} ends no look for {}", Host(*host), Span(*span))
+            }
             Self::Manual(host, span) => {
                 write!(f, "configuration of {} says manual for {}", Host(*host), Span(*span))
             }
@@ -357,6 +362,7 @@ impl Deed {
             Self::CutStore(..) => "store cut",
             Self::LateWatch(..) => "late watch",
             Self::LostWatch(_) => "lost watch",
+            Self::LateLooks(..) => "late looks",
             Self::LoseMember(..) => "store member",
             Self::Manual(..) | Self::Bounded(..) => "policy",
             Self::CutHosts(..) => "host cut",

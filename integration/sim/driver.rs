@@ -130,6 +130,9 @@ impl World {
 
     /// Looks at an instance now, or once more when the look under way is over.
     pub(crate) fn probe(&mut self, at: Life, db: usize) {
+        if self.now < self.agents[at.host].looks_end {
+            return;
+        }
         let sent = self.clock(at.host).local(self.now);
         let session = self.number();
         let Some(life) = self.life(at) else { return };

@@ -41,6 +41,7 @@ impl World {
                 self.plan(*span, Happening::Mend(Mend::Watch(*host)));
             }
             Deed::LostWatch(host) => self.lose_watch(*host),
+            Deed::LateLooks(host, span) => self.agents[*host].looks_end = self.now + span,
             Deed::Manual(host, span) => {
                 self.agents[*host].manual = true;
                 self.configure_again(*host);
@@ -120,7 +121,7 @@ impl World {
             | Deed::PowerOff(host, _)
             | Deed::Isolate(host, _)
             | Deed::CutStore(host, _) => (Some(*host), None, 0),
-            Deed::Double(host, span) => (Some(*host), None, *span),
+            Deed::Double(host, span) | Deed::LateLooks(host, span) => (Some(*host), None, *span),
             Deed::Busy(id, span)
             | Deed::Misobey(id, _, span)
             | Deed::End(id, span, _)

@@ -113,6 +113,7 @@ fn at_host(host: usize, words: &[&str]) -> Result<Deed, String> {
     match words {
         ["loses", "the", "store", "for", n, unit] => Ok(Deed::CutStore(host, span(n, unit)?)),
         ["loses", "its", "watch"] => Ok(Deed::LostWatch(host)),
+        ["ends", "no", "look", "for", n, unit] => Ok(Deed::LateLooks(host, span(n, unit)?)),
         ["loses", "power", "for", n, unit] => Ok(Deed::PowerOff(host, span(n, unit)?)),
         ["loses", other, "for", n, unit] => {
             Ok(Deed::CutHosts(host, host_of(other)?, span(n, unit)?))
@@ -125,7 +126,7 @@ fn at_host(host: usize, words: &[&str]) -> Result<Deed, String> {
             "a host",
             other,
             "`loses the store for 5 s`, `loses h2 for 5 s`, `loses its watch`, `loses power for \
-             5 s`, `watches 800 ms late for 5 s`, `is isolated for 5 s`",
+             5 s`, `watches 800 ms late for 5 s`, `ends no look for 5 s`, `is isolated for 5 s`",
         )),
     }
 }
@@ -284,6 +285,7 @@ mod tests {
             Deed::CutStore(0, 300 * MILLI),
             Deed::LateWatch(1, 800 * MILLI, 4 * s),
             Deed::LostWatch(2),
+            Deed::LateLooks(0, 8 * s),
             Deed::CutHosts(0, 1, s),
             Deed::Isolate(0, s),
             Deed::Kill(r(1), Back::Never),

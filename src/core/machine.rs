@@ -434,8 +434,9 @@ impl Machine {
             && config.remembered.contains(name)
             && !sabotaged!(UnansweredStartGoesOn)
         {
-            // No answer of the store: what this host held may be another's by now.
-            service.fence_unanswered(&mut cx);
+            // No answer of the store: what this host held may be another's by now. A look that has
+            // not come back by now, as on a host that is short of time, holds no fence up.
+            service.fence_unanswered(&mut cx, true);
         } else if let Some(start) = self.started
             && now.time < start + lease / 2
         {

@@ -5,10 +5,14 @@
 //! never answered) only a process of an expected program is accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::{Process, Stat};
+
+/// Less than a line of a table of sockets.
+const LINE: usize = 128;
 
 /// Why no process could be named.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,8 +101,7 @@ fn listening(folder: &str, address: SocketAddr) -> BTreeSet<u64> {
     let mut exact = BTreeSet::new();
     let mut wildcard = BTreeSet::new();
     for table in ["tcp", "tcp6"] {
-        let text = fs::read_to_string(format!("{folder}/{table}")).unwrap_or_default();
-        for (local, inode) in text.lines().filter_map(listener) {
+        for (local, inode) in listeners(&format!("{folder}/{table}")) {
             if local.port() != address.port() {
                 continue;
             }
@@ -109,8 +112,21 @@ fn listening(folder: &str, address: SocketAddr) -> BTreeSet<u64> {
                 wildcard.insert(inode);
             }
         }
+        if !exact.is_empty() {
+            break;
+        }
     }
     if exact.is_empty() { wildcard } else { exact }
+}
+
+/// What listens, by a table of sockets. Those that listen stand before all others, and only so far
+/// is it read, in pieces that hold one line: to tell of the others the kernel walks through all
+/// connections of the machine, anew for each piece.
+fn listeners(table: &str) -> Vec<(SocketAddr, u64)> {
+    let Ok(file) = File::open(table) else { return Vec::new() };
+    let lines = BufReader::with_capacity(LINE, file).lines();
+    let lines = lines.map_while(Result::ok).skip(1);
+    lines.map_while(|line| listener(&line)).collect()
 }
 
 /// One line of `/proc/net/tcp` or `tcp6` (proc_pid_net(5)), if it is a listening socket.
@@ -186,6 +202,23 @@ mod tests {
                   0A 00000000:00000000 00:00000000 00000000 0 0 4712 1 0 100 0 0 10 0";
         assert_eq!(listener(v6), Some(("[::1]:6379".parse().expect("good"), 4712)));
         assert_eq!(listener(&v4.replace(" 0A ", " 01 ")), None, "an open connection");
+    }
+
+    #[test]
+    fn a_table_is_read_as_far_as_its_listening_sockets() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let line = |number: usize, state: &str| {
+            format!("{number:4}: 0500007F:18EB 00000000:0000 {state} 0:0 00:0 0 0 0 {number} 1\n")
+        };
+        let table = ["0A", "0A", "06", "0A"].into_iter().enumerate();
+        let table: String = table.map(|(number, state)| line(number, state)).collect();
+        let path = folder.path().join("tcp");
+        fs::write(&path, format!("  sl  local_address rem_address   st\n{table}"))
+            .expect("written");
+        let found = listeners(path.to_str().expect("a good path"));
+        let inodes: Vec<u64> = found.into_iter().map(|(_, inode)| inode).collect();
+        assert_eq!(inodes, [0, 1]);
+        assert_eq!(listeners("/proc/none"), []);
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl Machine {
                 steady: now.time,
                 doubted: self.doubted,
             };
-            service.fence_unanswered(&mut cx);
+            service.fence_unanswered(&mut cx, false);
         }
     }
 

@@ -345,16 +345,17 @@ impl Service {
                 .is_some_and(|own| own.fired != Some(record.term))
     }
 
-    /// Without an answer of the store, everything held here is fenced; also what this life of the
-    /// agent has never seen and what stays silent: on waking it may take writes.
-    pub(crate) fn fence_unanswered(&mut self, cx: &mut Cx<'_>) {
+    /// Without an answer of the store, everything held here is fenced; also what never told this
+    /// life of the agent that it is closed. `unseen`: also where no look has come back.
+    pub(crate) fn fence_unanswered(&mut self, cx: &mut Cx<'_>, unseen: bool) {
         if cx.settings.policy.failover == crate::policy::Failover::External {
             return; // Nothing of it was ever this agent's to close.
         }
         let kill = cx.settings.policy.kill;
         let patience = cx.config.judge.lease() / 2;
         for (name, own) in &mut self.own {
-            if own.writable() || own.may_wake_open(cx, patience) {
+            let untold = own.may_be_open(cx, patience) || (unseen && own.is_unseen());
+            if own.writable() || untold {
                 own.start_fence(cx, name, Term(0), kill);
             }
         }
@@ -431,7 +432,7 @@ impl Service {
         self.refuse(format!("record {key} cannot be read: {why}"));
         let held = cx.view.managed() || cx.remembered;
         if held && matches!(cx.config.judge, Judge::Shared { .. }) {
-            self.fence_unanswered(cx);
+            self.fence_unanswered(cx, false);
         }
     }
 
@@ -454,8 +455,8 @@ impl Service {
                 && record.holder.instance == *name
                 && own.boot_id.as_ref() == Some(&record.holder.boot_id)
                 && own.fired != Some(record.term);
-            let wakes_open = unproven.contains(&name) && own.may_wake_open(cx, patience);
-            if (own.writable() || wakes_open) && !holds && !sabotaged!(OpenOnSightLeft) {
+            let untold = unproven.contains(&name) && own.may_be_open(cx, patience);
+            if (own.writable() || untold) && !holds && !sabotaged!(OpenOnSightLeft) {
                 own.start_fence(cx, name, record.term, cx.settings.policy.kill);
             }
         }

@@ -122,6 +122,9 @@ pub(crate) struct Failing {
     pub(crate) alive: bool,
     /// It said nothing at all; a refusal and an error are words too.
     pub(crate) silent: bool,
+    /// It lives and does not say whether it takes writes: no connection is left, the login is
+    /// wrong, a script runs.
+    pub(crate) mute: bool,
 }
 
 impl Own {
@@ -275,7 +278,8 @@ impl Own {
         let since = self.failing.as_ref().filter(|failing| failing.silent == silent);
         let since = since.map_or(sent, |failing| failing.since).max(self.doubted);
         let alive = answer.alive();
-        self.failing = Some(Failing { since, last: sent, looks, words, alive, silent });
+        let mute = alive && *answer != Answer::Loading;
+        self.failing = Some(Failing { since, last: sent, looks, words, alive, silent, mute });
     }
 
     pub(crate) fn exited(&mut self, now: Now, boot_id: &BootId) {
@@ -400,10 +404,12 @@ impl Own {
         self.failing.as_ref().filter(|failing| idle && failing.silent)
     }
 
-    /// Has this life of the agent never got a word from the process, and has it been silent for
-    /// so long? It was open, as far as anybody knows, and on waking it would take writes.
-    pub(crate) fn may_wake_open(&self, cx: &mut Cx<'_>, patience: Duration) -> bool {
-        let Some(failing) = self.seems_hung().filter(|_| self.known.is_none()) else {
+    /// Has this life of the agent never been told by the process whether it takes writes, for so
+    /// long? It was open, as far as anybody knows; one that stands still would take writes on
+    /// waking, one without a connection left takes them now.
+    pub(crate) fn may_be_open(&self, cx: &mut Cx<'_>, patience: Duration) -> bool {
+        let untold = self.failing.as_ref().filter(|_| self.known.is_none());
+        let Some(failing) = untold.filter(|it| it.mute || self.seems_hung().is_some()) else {
             return false;
         };
         let due = failing.since + patience;
@@ -411,6 +417,11 @@ impl Own {
             cx.out.wake(due);
         }
         cx.now.time >= due
+    }
+
+    /// Has no look of this life of the agent come back yet?
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.known.is_none() && self.failing.is_none() && !self.is_exited()
     }
 
     /// Asks for the look that decides whether it hangs, when it is time for it.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sengu_core::event::Event;
 use sengu_core::kv::Op;
-use sengu_core::name::{HostName, Term};
-use sengu_core::observation::Verdict;
+use sengu_core::name::{HostName, InstanceId, Term};
+use sengu_core::observation::{Answer, Observation, Process, Verdict};
 use sengu_core::policy::{Failover, Judge, Rejoin};
 use sengu_core::record::{BeatRecord, Cause, FORMAT, MasterState, Proof, key};
 use sengu_core::time::Wall;
@@ -444,4 +444,47 @@ fn before_the_store_is_read_nothing_is_said_of_who_holds_what() {
     world.load_anew();
     world.run_for(Duration::from_secs(1));
     assert!(world.problems().is_empty(), "{:?}", world.problems());
+}
+
+/// The agent of an open master starts again on a host that is cut off and short of time: no look
+/// comes back. Others count its term as lapsed after the lease.
+#[test]
+fn a_look_that_does_not_come_back_holds_no_fence_up() {
+    let mut world = World::single_shared();
+    world.store_does = Store::CutOff;
+    world.boot_unread();
+    for _ in 0..60 {
+        world.turn(false);
+        while world.next() {}
+    }
+    assert!(world.was_fenced("cache1"), "{}", world.tell());
+    assert!(!world.database("cache1").open);
+}
+
+/// The same where the server has no connection left for the agent, or does not let it in: whether
+/// it takes writes nobody hears. One that reads its data from disk starts as its file says.
+#[test]
+fn a_server_that_does_not_say_whether_it_is_open_is_fenced() {
+    let untold = [
+        (Answer::TooManyClients, true),
+        (Answer::AuthFailed("WRONGPASS".to_owned()), true),
+        (Answer::Busy, true),
+        (Answer::Loading, false),
+        (Answer::Refused, false),
+    ];
+    for (answer, fenced) in untold {
+        let mut world = World::single_shared();
+        world.store_does = Store::CutOff;
+        world.boot_unread();
+        for _ in 0..70 {
+            world.turn(false);
+            let sent = world.now().time;
+            let observation =
+                Observation { boot_id: None, answer: answer.clone(), process: Process::Running };
+            let instance = InstanceId { service: service(), instance: instance("cache1") };
+            world.step(Event::Observed { instance, sent, observation });
+            while world.next() {}
+        }
+        assert_eq!(world.was_fenced("cache1"), fenced, "{answer:?}\n{}", world.tell());
+    }
 }
