@@ -305,7 +305,9 @@ fn processes_of_orchestrator_announce_and_tell() {
     trio.until_master(&trio.servers[1], SOON);
 }
 
-/// A Sentinel that watches the first server, alone, with the shipped scripts.
+/// A Sentinel that watches the first server, alone, with the shipped scripts. It pings each second,
+/// and forgets all pings when it has moved the master: with less patience it now and then takes the
+/// new one for down at once, and moves again.
 fn sentinel(trio: &Trio, shipped: &Shipped, at: SocketAddr) -> Child {
     let folder = trio.place.path("sentinel");
     fs::create_dir_all(&folder).expect("the sentinel's folder can be made");
@@ -314,7 +316,7 @@ fn sentinel(trio: &Trio, shipped: &Shipped, at: SocketAddr) -> Child {
     let text = format!(
         "bind {ip}\nport {port}\nbind-source-addr {ip}\nprotected-mode no\ndir {}\n\
          sentinel monitor {SERVICE} {master} {master_port} 1\n\
-         sentinel down-after-milliseconds {SERVICE} 1000\n\
+         sentinel down-after-milliseconds {SERVICE} 3000\n\
          sentinel failover-timeout {SERVICE} 10000\n\
          sentinel notification-script {SERVICE} {scripts}/sentinel-notify.sh\n\
          sentinel client-reconfig-script {SERVICE} {scripts}/sentinel-reconfig.sh\n",
