@@ -217,14 +217,20 @@ fn end<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Faul
     match fault {
         Fault::Kill(at) | Fault::KillAndEmpty(at) | Fault::RollBack(at) => {
             recorder.lives(cluster.nodes[at].server.name(), Instant::now());
-            cluster.on(at, |server| {
-                if matches!(fault, Fault::KillAndEmpty(_)) {
+            let refused = cluster.on(at, |server| {
+                let refused = if matches!(fault, Fault::KillAndEmpty(_)) {
                     server.make_anew();
+                    false
                 } else {
-                    server.restart();
-                }
+                    server.restart_or_begin_anew()
+                };
                 server.supervise(Supervision::Restart);
+                refused
             });
+            if refused {
+                recorder.emptied(cluster.nodes[at].server.name(), Instant::now());
+                recorder.fault(format!("host {} begins with nothing: it refused its file", at + 1));
+            }
         }
         Fault::KillAndRestartLate(at, _) => {
             cluster.nodes[at].server.supervise(Supervision::Restart);

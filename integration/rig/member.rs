@@ -50,6 +50,10 @@ pub trait Member: Server + Sized {
     /// Starts it again with nothing on its disk, as one that can copy all from another one, and
     /// waits until it answers.
     fn make_anew(&self);
+    /// Starts it again with what its disk has, and waits until it answers. One that refuses its own
+    /// file, as Redis 7.0 did after its disk had been full, begins with nothing, as a person would
+    /// have it; whether it did.
+    fn restart_or_begin_anew(&self) -> bool;
     /// Clients' rows in its own log, in order; none: it keeps no log.
     fn log(&self) -> Option<Vec<Row>>;
     /// A client that keeps the answer of a name.
@@ -107,6 +111,10 @@ impl Member for Redis {
 
     fn make_anew(&self) {
         self.restart_emptied();
+    }
+
+    fn restart_or_begin_anew(&self) -> bool {
+        Self::restart_or_begin_anew(self)
     }
 
     fn log(&self) -> Option<Vec<Row>> {
@@ -182,6 +190,11 @@ impl Member for Mysql {
     fn make_anew(&self) {
         // What it had written itself comes back to it under a number of its own.
         self.restart_renewed();
+    }
+
+    fn restart_or_begin_anew(&self) -> bool {
+        self.restart();
+        false
     }
 
     fn log(&self) -> Option<Vec<Row>> {

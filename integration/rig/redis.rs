@@ -188,15 +188,22 @@ impl Redis {
         self.process.resume();
     }
 
-    /// Starts it again after its end, with what its disk has, and waits until it answers. One that
-    /// refuses its own file, as Redis 7.0 did after its disk had been full, begins with nothing.
+    /// Starts it again after its end, with what its disk has, and waits until it answers.
     pub fn restart(&self) {
         self.process.restart();
+        self.wait_answering();
+    }
+
+    /// The same, but that one which refuses its own file begins with nothing; whether it did.
+    pub fn restart_or_begin_anew(&self) -> bool {
+        self.process.restart();
         let refuses = || self.exited() && self.process.tail().contains("Bad file format");
-        if soon(ANSWER, || (refuses() || self.answers()).then(refuses)) == Some(true) {
+        let refused = soon(ANSWER, || (refuses() || self.answers()).then(refuses)) == Some(true);
+        if refused {
             self.process.restart_emptied();
         }
         self.wait_answering();
+        refused
     }
 
     /// The same with nothing on its disk.

@@ -120,7 +120,7 @@ fn listening(folder: &str, address: SocketAddr) -> BTreeSet<u64> {
 }
 
 /// What listens, by a table of sockets. Those that listen stand before all others, and only so far
-/// is it read, in pieces that hold one line: to tell of the others the kernel walks through all
+/// is it read, in pieces of less than a line: to tell of the others the kernel walks through all
 /// connections of the machine, anew for each piece.
 fn listeners(table: &str) -> Vec<(SocketAddr, u64)> {
     let Ok(file) = File::open(table) else { return Vec::new() };
