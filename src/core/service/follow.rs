@@ -57,7 +57,11 @@ impl Service {
             let Some(own) = self.own.get_mut(&name) else { continue };
             let source = master.address;
             own.command(cx, &name, at.record.term, Command::Follow { source }, FOLLOW_WITHIN);
-            cx.out.say(cx.name, false, format!("`{name}` follows `{}`", master.instance));
+            let told = Some((at.record.term, source));
+            if own.pointed != told {
+                own.pointed = told; // Told again while something holds it up: said once.
+                cx.out.say(cx.name, false, format!("`{name}` follows `{}`", master.instance));
+            }
         }
     }
 
@@ -136,6 +140,7 @@ impl Service {
         let since = *own.unlinked.get_or_insert(cx.now.time);
         let waited = cx.now.time >= since + LINK_PATIENCE;
         if waited {
+            own.pointed = None;
             own.unlinked = None;
         }
         waited

@@ -366,6 +366,19 @@ impl Service {
         self.before = std::mem::take(&mut self.refusals);
         self.refusals.extend(self.store_trouble.clone());
         self.doing = None;
+        self.act(cx);
+        // It was free to write and had nothing to: what the store did not take is not wanted now.
+        let free = cx.now.time >= self.write_after.max(self.publish_after);
+        if free
+            && self.writing.is_none()
+            && self.publishing.is_none()
+            && let Some(trouble) = self.store_trouble.take()
+        {
+            self.refusals.retain(|why| *why != trouble);
+        }
+    }
+
+    fn act(&mut self, cx: &mut Cx<'_>) {
         self.publish(cx);
         if self.writing.is_none() && cx.now.time >= self.write_after {
             self.expire_requests(cx);

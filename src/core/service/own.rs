@@ -85,6 +85,8 @@ pub(crate) struct Own {
     pub(crate) recalled: bool,
     /// Told to follow the master, it has had no link to it since then.
     pub(crate) unlinked: Option<Time>,
+    /// The term, and its master, that this life was last told to follow.
+    pub(crate) pointed: Option<(Term, std::net::SocketAddr)>,
     /// The first position seen after a lapse.
     pub(crate) mark: Option<(Time, Position)>,
     /// The promotion of this term failed: why.

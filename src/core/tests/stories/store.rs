@@ -58,6 +58,32 @@ fn a_write_without_an_answer_is_said() {
     assert!(!said(&world) && world.named().is_some(), "{}", world.tell());
 }
 
+/// A write fails, and by the time that the store takes writes again what it was to tell is over:
+/// nothing is left to write, and nothing is said of the store any more.
+#[test]
+fn a_write_that_failed_and_is_not_wanted_any_more_is_no_trouble() {
+    let mut world = World::trio(Failover::Auto);
+    world.run_for(Duration::from_secs(5));
+    let said = |world: &World| {
+        world.refusals().iter().any(|why| why.contains("the store does not take writes"))
+    };
+    let before = world.database("cache2").clone();
+    world.store_does = Store::FailsAtOnce;
+    world.database_mut("cache2").linked = false;
+    world.run_for(Duration::from_secs(4));
+    assert!(said(&world), "{}", world.tell());
+    // Still refused: said each time, not now and then.
+    world.run_checked(Duration::from_secs(4), |world| assert!(said(world), "{}", world.tell()));
+    *world.database_mut("cache2") = before;
+    world.observe("cache2");
+    world.drain();
+    world.store_does = Store::Answers;
+    let written = world.revision();
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.revision(), written, "nothing was left to write\n{}", world.tell());
+    assert!(!said(&world), "{}", world.tell());
+}
+
 /// Shared store: it serves until the agent has started, then fails each txn at once.
 #[test]
 fn beats_that_fail_at_once_are_paced() {
