@@ -132,6 +132,13 @@ fn a_clean_history_is_accepted_and_measured() {
         history.sightings.push(saw("dns of 1", "a", 20_370 * MS, 20_390 * MS));
     });
     assert_eq!(judge(&early).worst_staleness, 40 * MS);
+    // Nor by an answer that was asked for before that and came after it.
+    let slow = forged(|history| {
+        let asked = saw("dns of 1", "a", 20_300 * MS, 20_300 * MS);
+        history.sightings.push(Sighting { answered: 20_420 * MS, ..asked });
+    });
+    accepted(&slow);
+    assert_eq!(judge(&slow).worst_staleness, 40 * MS);
 }
 
 #[test]

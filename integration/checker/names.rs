@@ -129,9 +129,11 @@ fn wrong(history: &History, sighting: &Sighting, said: &str) -> Option<(Micros, 
 /// For how long after it had ceased to serve it was named.
 fn stale(history: &History, sighting: &Sighting, said: &str) -> Micros {
     let last = sighting.last;
+    // The only answer may have been made long after it was asked for.
+    let made = last.max(sighting.answered);
     let stretches = served(history, said);
     // Named just before its term is said to begin, it is not named by an earlier one.
-    if stretches.iter().any(|(from, until)| from - EARLY <= last && last <= *until) {
+    if stretches.iter().any(|(from, until)| from - EARLY <= made && last <= *until) {
         return 0;
     }
     let ended = stretches.iter().map(|(_, until)| *until).filter(|until| *until < last).max();

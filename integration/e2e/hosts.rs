@@ -4,6 +4,7 @@
 //! Where clients write across a move the test ends with the judge: no two servers took writes in
 //! turns, by what every client was told and, for MySQL and MariaDB, by the servers' own logs.
 
+mod behind;
 mod quarantine;
 
 use std::time::{Duration, Instant};

@@ -110,6 +110,8 @@ pub enum Deed {
     Misobey(Id, Orders, Micros),
     /// A copy's applier is stopped: what it receives it does not apply.
     StopApplier(Id, Micros),
+    /// A copy's applier runs, and is busy with one transaction: a long `ALTER TABLE`, say.
+    BusyApplier(Id, Micros),
     /// Somebody turns the waiting for acknowledgements off.
     StopWaiting(Id),
     /// Somebody's transaction stays open on it: it stands in the way of a planned move.
@@ -312,6 +314,9 @@ impl Deed {
                 write!(f, "{id} {verb} orders for {}", Span(*span))
             }
             Self::StopApplier(id, span) => write!(f, "{id} applies nothing for {}", Span(*span)),
+            Self::BusyApplier(id, span) => {
+                write!(f, "{id} applies one transaction for {}", Span(*span))
+            }
             Self::Obstruct(id, span) => {
                 write!(f, "{id} has an open transaction for {}", Span(*span))
             }
@@ -377,6 +382,7 @@ impl Deed {
             Self::Misobey(_, Orders::Halves, _) => "half orders",
             Self::Misobey(_, Orders::Ignores, _) => "ignored orders",
             Self::StopApplier(..) => "stopped applier",
+            Self::BusyApplier(..) => "busy applier",
             Self::Obstruct(..) => "open transaction",
             Self::Above(..) => "account above read-only",
             Self::Branch(..) => "XA branch",

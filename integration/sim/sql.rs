@@ -70,8 +70,9 @@ pub(crate) struct Sql {
     come: usize,
     /// Its source refused it, because it has what the source lacks: it does not ask again.
     pub(crate) denied: bool,
-    /// The applier is stopped until then.
-    pub(crate) applier_stopped_until: Micros,
+    /// The applier is stopped until then, or, if it is busy, works on one transaction.
+    pub(crate) applies_nothing_until: Micros,
+    pub(crate) applier_busy: bool,
     /// Commits wait for so many acknowledgements.
     awaits: u32,
     /// It acknowledges; takes effect when the receiver connects.
@@ -119,7 +120,8 @@ impl Sql {
             applied,
             come: 0,
             denied: false,
-            applier_stopped_until: 0,
+            applies_nothing_until: 0,
+            applier_busy: false,
             awaits: 0,
             acknowledges: false,
             waiters: Vec::new(),
@@ -232,7 +234,8 @@ impl super::database::Process {
             applied: sql.position(&sql.applied),
             trouble: sql.trouble(),
             denied: sql.denied,
-            applier_stopped: at < sql.applier_stopped_until || sql.trouble().is_some(),
+            applier_stopped: at < sql.applies_nothing_until && !sql.applier_busy
+                || sql.trouble().is_some(),
             semi_sync: Some(SemiSync {
                 awaits: sql.awaits,
                 acknowledges: sql.acknowledges,
@@ -429,7 +432,7 @@ impl World {
         let database = &mut self.databases[db];
         let Some(process) = database.process.as_mut() else { return };
         let Some(sql) = process.sql.as_mut() else { return };
-        if now < sql.applier_stopped_until || process.stopped {
+        if now < sql.applies_nothing_until || process.stopped {
             return;
         }
         let relay = std::mem::take(&mut sql.relay);

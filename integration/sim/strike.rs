@@ -148,11 +148,12 @@ impl World {
                 self.database_mut(*id).unkillable_until = until;
                 self.tell(Fact::Unkillable { instance: *id, until });
             }
-            Deed::StopApplier(id, span) => {
+            Deed::StopApplier(id, span) | Deed::BusyApplier(id, span) => {
                 let (db, until) = (self.index_of(*id), until(span));
                 let process = self.databases[db].process.as_mut();
                 if let Some(sql) = process.and_then(|process| process.sql.as_mut()) {
-                    sql.applier_stopped_until = until;
+                    sql.applies_nothing_until = until;
+                    sql.applier_busy = matches!(deed, Deed::BusyApplier(..));
                     self.plan(*span, Happening::ApplierGoesOn { db });
                 }
             }

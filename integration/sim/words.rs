@@ -139,6 +139,9 @@ fn at_database(id: Id, words: &[&str]) -> Result<Deed, String> {
         ["hangs", "in", "the", "kernel", "for", n, unit] => Ok(Deed::Freeze(id, span(n, unit)?)),
         ["runs", "a", "script", "for", n, unit] => Ok(Deed::Busy(id, span(n, unit)?)),
         ["applies", "nothing", "for", n, unit] => Ok(Deed::StopApplier(id, span(n, unit)?)),
+        ["applies", "one", "transaction", "for", n, unit] => {
+            Ok(Deed::BusyApplier(id, span(n, unit)?))
+        }
         ["has", "an", "open", "transaction", "for", n, unit] => {
             Ok(Deed::Obstruct(id, span(n, unit)?))
         }
@@ -300,6 +303,7 @@ mod tests {
             Deed::Misobey(r(1), Orders::Halves, s),
             Deed::Misobey(r(1), Orders::Ignores, s),
             Deed::StopApplier(r(2), s),
+            Deed::BusyApplier(r(2), s),
             Deed::StopWaiting(r(1)),
             Deed::Above(r(1), s),
             Deed::Branch(r(1), s),

@@ -434,9 +434,10 @@ pub const SERVICE: Section = Section {
         fixed(
             "max_lag",
             "\"10s\"",
-            "The target of a switchover may be so far behind: 0s to 24h. In a failover a copy that \
-             still applies what it received is waited for as long as it comes on; it is passed \
-             over when nothing more was applied for so long and 10 s.",
+            "The target of a switchover may be so far behind: 0s to 24h; its host waits so long \
+             for it to apply what it received, before the master is closed. In a failover a copy \
+             that still applies what it received is waited for as long as it comes on; it is \
+             passed over when nothing more was applied for so long and 10 s.",
         ),
         fixed(
             "hung_after",

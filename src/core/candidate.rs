@@ -325,7 +325,7 @@ impl InSync<'_> {
         // The same life of the holder: whatever was acknowledged, it wrote.
         let holder = copies.iter().find(|other| other.instance == *self.holder && other.in_step);
         if let Some(wrote) = holder.and_then(|holder| holder.position.as_ref().ok())
-            && matches!(position.covers(wrote), Covering::Covers(_))
+            && position.has(wrote)
         {
             return Ok(());
         }
@@ -383,9 +383,7 @@ fn repeats_nothing(position: &Position, terms: &Terms<'_>, copies: &[Copy]) -> R
 fn holds_origin(position: &Position, terms: &Terms<'_>) -> Result<(), Refusal> {
     let origin = terms.histories.and_then(<[Position]>::last);
     match (position, origin) {
-        (Position::Mysql(_) | Position::Mariadb(_), Some(origin))
-            if !matches!(position.covers(origin), Covering::Covers(_)) =>
-        {
+        (Position::Mysql(_) | Position::Mariadb(_), Some(origin)) if !position.has(origin) => {
             Err(Refusal::SetBack)
         }
         _ => Ok(()),

@@ -120,6 +120,12 @@ impl Position {
         }
     }
 
+    /// Does it have all of the other?
+    #[must_use]
+    pub fn has(&self, other: &Self) -> bool {
+        matches!(self.covers(other), Covering::Covers(_))
+    }
+
     /// Does it have all of the other, or all but so little?
     #[must_use]
     pub fn is_near(&self, other: &Self) -> bool {
@@ -202,7 +208,7 @@ impl Position {
     #[must_use]
     pub fn part_of(&self, origin: &Self) -> bool {
         match self {
-            Self::Redis(_) => matches!(origin.covers(self), Covering::Covers(_)),
+            Self::Redis(_) => origin.has(self),
             Self::Mysql(_) | Self::Mariadb(_) => {
                 self.strays(std::slice::from_ref(origin)).is_none()
             }

@@ -9,7 +9,7 @@ use crate::lease::lapse_wait;
 use crate::name::{BootId, InstanceName, ServiceName};
 use crate::observation::InstanceState;
 use crate::policy::Rejoin;
-use crate::position::{Covering, Position};
+use crate::position::Position;
 use crate::record::{Health, InstanceRecord, MasterRecord};
 use crate::sabotage::sabotaged;
 
@@ -156,9 +156,7 @@ impl Service {
             return Some(held.to_string());
         }
         let master = self.own.get(&at.record.holder.instance).and_then(Own::state);
-        let has = |master: &InstanceState, of: &Position| {
-            matches!(master.held().covers(of), Covering::Covers(_))
-        };
+        let has = |master: &InstanceState, of: &Position| master.held().has(of);
         if master.is_some_and(|master| has(master, held) && has(master, applied)) {
             return None;
         }

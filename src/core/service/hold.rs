@@ -9,7 +9,7 @@ use crate::lease::promise;
 use crate::name::{InstanceName, Term};
 use crate::observation::{InstanceState, Role};
 use crate::policy::{Failover, Judge};
-use crate::position::{Covering, Position};
+use crate::position::Position;
 use crate::record::{
     Ask, Cause, Holder, HookOutcome, HookStand, MasterRecord, MasterState, Phase, Promise, Proof,
     Stand, key,
@@ -161,9 +161,7 @@ impl Service {
         let history = state.applied.history();
         let known = at.record.origins.iter().any(|o| o.histories().any(|known| known == history));
         // Somebody's hand may have copied another over it: then it is one copy among others.
-        let last = own.trail.back();
-        let whole =
-            last.is_none_or(|(_, seen)| matches!(state.applied.covers(seen), Covering::Covers(_)));
+        let whole = own.trail.last().is_none_or(|seen| state.applied.has(seen));
         if (known && whole) || sabotaged!(AnotherLifeGoesOn) {
             self.reopen(cx, at, undone(cx, at));
         } else {

@@ -89,14 +89,8 @@ impl Service {
             };
         }
         let trail = self.own.get(&record.holder.instance).map(|own| &own.trail);
-        let level = trail.and_then(|trail| {
-            trail
-                .iter()
-                .rev()
-                .find(|(_, seen)| matches!(position.covers(seen), Covering::Covers(_)))
-        });
-        match level {
-            Some((at, _)) => {
+        match trail.and_then(|trail| trail.had_at(position)) {
+            Some(at) => {
                 let ms = record.since.0.saturating_sub(at.0).max(0);
                 format!("unknown, at most the writes of the last {ms} ms before it was withdrawn")
             }

@@ -17,6 +17,7 @@ mod hold;
 mod loss;
 mod own;
 mod parting;
+mod prepare;
 mod publish;
 mod report;
 mod request;
@@ -25,6 +26,7 @@ mod story;
 mod sync;
 mod take;
 mod tell;
+mod trail;
 mod veto;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -207,7 +209,8 @@ impl Service {
         self.own.retain(|name, _| settings.instances.contains_key(name));
         for name in settings.instances.keys() {
             let own = self.own.entry(name.clone()).or_default();
-            own.spacing = settings.policy.max_lag / 16;
+            own.trail.space(settings.policy.max_lag);
+            own.received.space(settings.policy.max_lag);
         }
     }
 

@@ -3,7 +3,6 @@
 //! Two lanes: `lane` for everything ordered, `fence` apart, because a fence waits for nothing.
 //! An observation that began before the last command ended is not looked at.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::event::{Action, ActionId, Command, ControlOutcome};
@@ -12,14 +11,13 @@ use crate::observation::{Answer, InstanceState, Observation, Process, Role};
 use crate::position::{Covering, Position};
 use crate::record::{Health, MasterRecord, Unfit};
 use crate::sabotage::sabotaged;
-use crate::time::{Now, Time, Wall};
+use crate::time::{Now, Time};
 
 use super::Cx;
+use super::trail::Trail;
 
 /// Equal failures in a row before an instance counts as silent.
 const FAILURES: u32 = 3;
-/// Moments of the master's position that are kept, to say what a failover may have lost.
-const TRAIL: usize = 32;
 /// Ended lives that are remembered.
 const ENDED_LIVES: usize = 8;
 /// How long after a failed command the next try waits.
@@ -75,11 +73,12 @@ pub(crate) struct Own {
     /// Looks began up to then are older than the last command.
     pub(crate) acted: Time,
     pub(crate) observed_at: Time,
-    pub(crate) trail: VecDeque<(Wall, Position)>,
+    /// What it had while it took writes: what may be lost, and how far copies are behind.
+    pub(crate) trail: Trail,
     /// The life that the newest moment of the trail is of.
     pub(crate) trail_of: Option<BootId>,
-    /// How far apart its moments are kept.
-    pub(crate) spacing: Duration,
+    /// What it had received as a copy since it last had applied everything.
+    pub(crate) received: Trail,
     pub(crate) quarantine: Option<String>,
     /// The quarantine of an earlier life of the agent was read from the record.
     pub(crate) recalled: bool,
@@ -145,8 +144,7 @@ impl Own {
 
     /// What it last had while it took writes, if that was in this life.
     pub(crate) fn seen_in(&self, life: &BootId) -> Option<&Position> {
-        let (_, last) = self.trail.back()?;
-        (self.trail_of.as_ref() == Some(life)).then_some(last)
+        self.trail.last().filter(|_| self.trail_of.as_ref() == Some(life))
     }
 
     /// Its process has exited, and no later one was seen.
@@ -219,7 +217,7 @@ impl Own {
             doubted: self.doubted,
             trail: std::mem::take(&mut self.trail),
             trail_of: self.trail_of.take(),
-            spacing: self.spacing,
+            received: self.received.alike(),
             // Commands under way were for the old life; their ends are dropped by id.
             ..Self::default()
         };
@@ -238,7 +236,7 @@ impl Own {
         if state.writable {
             self.closed = 0;
             self.fenced = None;
-            self.note_position(now.wall, &state.applied);
+            self.trail.note(now.wall, &state.applied);
             self.trail_of.clone_from(&self.boot_id);
         } else {
             self.closed = self.closed.saturating_add(one);
@@ -249,26 +247,12 @@ impl Own {
         {
             self.came_on = now.time;
         }
-        self.known = Some(Known { sent, state });
-    }
-
-    /// Keeps the newest moment exactly, and those before it so far apart that the whole trail spans
-    /// twice the lag that is allowed. Of a position that stays it keeps the first moment and the
-    /// last: who lacks it is behind since the first, however quiet it is since.
-    fn note_position(&mut self, wall: Wall, position: &Position) {
-        let spacing = i64::try_from(self.spacing.as_millis()).unwrap_or(i64::MAX);
-        let len = self.trail.len();
-        let crowded = len >= 2 && {
-            let (last, before) = (&self.trail[len - 1], &self.trail[len - 2]);
-            let stays = last.1 == *position && before.1 == *position;
-            stays || last.0.0.saturating_sub(before.0.0) < spacing
-        };
-        if crowded {
-            self.trail.pop_back();
-        } else if len == TRAIL {
-            self.trail.pop_front();
+        if state.unapplied().is_some() {
+            self.received.note(now.wall, &state.received);
+        } else {
+            self.received.clear();
         }
-        self.trail.push_back((wall, position.clone()));
+        self.known = Some(Known { sent, state });
     }
 
     fn failed(&mut self, sent: Time, answer: &Answer) {
@@ -449,7 +433,7 @@ impl Own {
         let Some(mine) = self.state().map(InstanceState::held) else { return false };
         let before = self.held.iter().filter(|(term, _)| *term == record.term);
         let all = before.map(|(_, held)| held).chain(record.origins.last());
-        let mut lost = all.filter(|it| !matches!(mine.covers(it), Covering::Covers(_)));
+        let mut lost = all.filter(|it| !mine.has(it));
         matches!(mine, Position::Redis(_)) || lost.next().is_none()
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::kv::{Compare, Op, Txn};
 use crate::name::InstanceName;
 use crate::observation::{InstanceState, SemiSync, Settings};
-use crate::position::{Covering, Position};
+use crate::position::Position;
 use crate::record::{FORMAT, Health, InstanceRecord, Lag, MasterState, key};
 use crate::sabotage::sabotaged;
 use crate::time::Time;
@@ -218,18 +218,10 @@ impl Service {
             return state.silent_for;
         }
         let holder = &cx.view.managed_record()?.holder;
-        let master = self.own.get(&holder.instance)?;
-        // The newest moment of the master that this copy has.
-        let behind = master
-            .trail
-            .iter()
-            .rev()
-            .take_while(|(_, at)| !matches!(position(state).covers(at), Covering::Covers(_)))
-            .last();
-        behind.map_or(Some(Duration::ZERO), |(since, _)| {
-            let ms = cx.now.wall.0.saturating_sub(since.0).max(0);
-            Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
-        })
+        // Of a master on another host nobody here knows how far it is; of what the copy received,
+        // its own agent knows how much it has not applied, and since when.
+        let trail = self.own.get(&holder.instance).map_or(&own.received, |master| &master.trail);
+        Some(trail.ahead_of(position(state), cx.now.wall))
     }
 
     fn lag_class(&self, cx: &Cx<'_>, name: &InstanceName, own: &Own) -> Lag {

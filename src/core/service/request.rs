@@ -13,14 +13,14 @@ use crate::observation::{Role, Verdict};
 use crate::policy::{Failover, Judge, Loss};
 use crate::position::Covering;
 use crate::record::{
-    Ask, Cause, Health, InstanceRecord, Lag, MasterRecord, MasterState, Phase, RequestRecord, Stand,
+    Ask, Cause, Health, InstanceRecord, Lag, MasterRecord, MasterState, RequestRecord, Stand,
 };
 use crate::sabotage::sabotaged;
+use crate::time::Time;
 
-use super::hold::{HookState, request_key};
+use super::hold::request_key;
 use super::own::Own;
 use super::story::Story;
-use super::tell::Place;
 use super::{Cx, Service, put};
 
 const READ_WITHIN: Duration = Duration::from_secs(1);
@@ -195,17 +195,21 @@ impl Service {
         }
     }
 
+    /// When this request was first seen here.
+    pub(super) fn first_seen(&mut self, cx: &Cx<'_>, id: &str) -> Time {
+        if let Some((seen, since)) = &self.asked_seen
+            && seen == id
+        {
+            return *since;
+        }
+        self.asked_seen = Some((id.to_owned(), cx.now.time));
+        cx.now.time
+    }
+
     /// Was every instance here looked at since this request was first seen? What was seen before
     /// a person asked may have changed by the same person's hand.
     pub(super) fn looked_since(&mut self, cx: &mut Cx<'_>, id: &str) -> bool {
-        let now = cx.now.time;
-        let since = match &self.asked_seen {
-            Some((seen, since)) if seen == id => *since,
-            _ => {
-                self.asked_seen = Some((id.to_owned(), now));
-                now
-            }
-        };
+        let since = self.first_seen(cx, id);
         let mut all = true;
         for (name, own) in &self.own {
             if own.is_exited() {
@@ -411,8 +415,8 @@ impl Service {
         let mut record = at.record.clone();
         record.state = MasterState::Giving {
             to: to.clone(),
-            position: match own.trail.back() {
-                Some((_, earlier)) if sabotaged!(PositionBeforeFence) => earlier.clone(),
+            position: match own.trail.last() {
+                Some(earlier) if sabotaged!(PositionBeforeFence) => earlier.clone(),
                 _ => state.applied.clone(),
             },
             request: id.to_owned(),
@@ -495,7 +499,7 @@ impl Service {
                 return Err(format!("no instance `{asked}`; there are {}", known.join(", ")));
             }
         }
-        let mut good: Vec<(u32, bool, &InstanceName)> = Vec::new();
+        let mut good: Vec<(bool, u32, bool, &InstanceName)> = Vec::new();
         let mut wrong = Vec::new();
         for (name, record) in &cx.view.instances {
             if *name == holder.instance || asked.is_some_and(|asked| asked != name) {
@@ -504,14 +508,15 @@ impl Service {
             match self.fit_target(cx, at, name, &record.record) {
                 Ok(()) => {
                     let far = !cx.view.is_near(&holder.instance, &record.record);
-                    good.push((record.record.priority, far, name));
+                    // The service would wait for one that is behind.
+                    good.push((record.record.lag == Lag::Some, record.record.priority, far, name));
                 }
                 Err(why) => wrong.push(why),
             }
         }
         good.sort();
         match good.first() {
-            Some((_, _, name)) => Ok((*name).clone()),
+            Some((.., name)) => Ok((*name).clone()),
             None if wrong.is_empty() => Err("there is no replica".to_owned()),
             None => Err(wrong.join("; ")),
         }
@@ -570,35 +575,6 @@ impl Service {
             ));
         }
         Ok(())
-    }
-
-    /// The part of requests that other hosts than the holder's do: prepare as the target.
-    pub(super) fn serve_requests(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
-        if at.record.state != MasterState::Serving {
-            return;
-        }
-        let wanted = |ask: &Ask| matches!(ask, Ask::Switchover { .. });
-        let Some((id, request)) = self.open_request(cx, &wanted) else { return };
-        let Stand::Agreed { to } = &request.record.stand else { return };
-        let Some(own) = self.own.get(to) else { return };
-        if own.state().is_some_and(|state| state.applier_stopped) {
-            // Only its own agent sees that; the service would wait for it without a master.
-            let why =
-                format!("replica {to}: its applier is stopped, what it receives is not applied");
-            self.stand(cx, &id, request, Stand::Refused(why));
-            return;
-        }
-        let place = Place::Request(id.clone());
-        match self.run_hook_at(cx, at, &place, Phase::BeforeSwitchover) {
-            HookState::Ready => {
-                self.stand(cx, &id, request, Stand::Prepared { to: to.clone() });
-            }
-            HookState::Waiting => self.doing = Some("running before-switchover hooks".to_owned()),
-            HookState::Abort(why) => {
-                let why = format!("a before-switchover hook said no: {why}");
-                self.stand(cx, &id, request, Stand::Refused(why));
-            }
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::kv::{Compare, Op, Txn};
 use crate::name::InstanceName;
 use crate::observation::SemiSync;
 use crate::policy::Loss;
-use crate::position::{Covering, Position};
+use crate::position::Position;
 use crate::record::{Health, InstanceRecord, Lag, MasterRecord, MasterState, key};
 use crate::sync::{Standing, SyncRecord};
 use crate::time::Time;
@@ -185,9 +185,7 @@ impl Service {
             let acknowledges = state.semi_sync.is_some_and(|semi| semi.acknowledges);
             let quiet = own.is_quiet();
             let asked = current.position.as_ref();
-            let holds = asked.is_some_and(|position| {
-                matches!(state.held().covers(position), Covering::Covers(_))
-            });
+            let holds = asked.is_some_and(|position| state.held().has(position));
             if standing == Some(Standing::Joining) && holds {
                 next.copies.insert(name.clone(), Standing::Member);
             }

@@ -10,7 +10,7 @@ use crate::machine::carried_beat;
 use crate::name::{InstanceName, Term};
 use crate::observation::InstanceState;
 use crate::policy::{Failover, Judge, Loss};
-use crate::position::{Covering, Position};
+use crate::position::Position;
 use crate::record::{
     Ask, Cause, FORMAT, FinalRecord, Health, InstanceRecord, MasterRecord, MasterState, Promise,
     Proof, Step, Unfit, key,
@@ -568,7 +568,11 @@ impl Service {
                 continue;
             }
             let Some(own) = self.own.get_mut(&name) else { continue };
-            let ready = own.has_all(position) || sabotaged!(ShortTakerTakes);
+            // While the target applies the rest, its giver may still take back.
+            let applied = name != *to
+                || waited >= HAND_OVER_WAIT * 2
+                || own.state().is_some_and(|state| state.applied.has(position));
+            let ready = own.has_all(position) && applied || sabotaged!(ShortTakerTakes);
             if !ready || at.record.failed.contains(&name) {
                 own.observe_while(cx, &name, waited);
                 cx.out.wake(cx.view.master_received.max(cx.doubted) + HAND_OVER_WAIT * 3);
@@ -681,9 +685,7 @@ impl Own {
     fn has_all(&self, position: &Position) -> bool {
         self.boot_id.is_some()
             && self.state().is_some_and(|state| {
-                !state.syncing
-                    && !state.writable
-                    && matches!(state.held().covers(position), Covering::Covers(_))
+                !state.syncing && !state.writable && state.held().has(position)
             })
     }
 }

@@ -147,6 +147,85 @@ fn a_copy_that_comes_on_no_more_is_passed_over() {
     assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
 }
 
+/// `db2` has received all that the master wrote, and applied but so much of it.
+fn has_applied(world: &mut World, count: u64) {
+    let db2 = world.database_mut("db2");
+    db2.unapplied = Some(transactions("db2", &[("db1", count)]));
+    db2.applies = true;
+}
+
+/// The master serves on another host. Its copy here is the target of a planned move, and has 2,000
+/// transactions to apply: the service waits for that with its master, not without.
+#[test]
+fn a_target_applies_what_it_received_before_the_master_is_closed() {
+    let mut world = World::mysql_held_elsewhere(2_100);
+    has_applied(&mut world, 100);
+    let to = instance("db2");
+    world.ask_at("s", Ask::Switchover { to: None }, Some(1), Stand::Agreed { to: to.clone() });
+    for applied in [500, 1_000, 1_850] {
+        world.run_for(Duration::from_secs(2));
+        assert_eq!(world.stand("s"), Stand::Agreed { to: to.clone() }, "{}", world.tell());
+        has_applied(&mut world, applied);
+    }
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.stand("s"), Stand::Agreed { to: to.clone() }, "{}", world.tell());
+    let lag = world.instance_record("db2").map(|record| record.lag);
+    assert_eq!(lag, Some(Lag::Some), "{}", world.tell());
+    has_applied(&mut world, 1_950);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.stand("s"), Stand::Prepared { to }, "{}", world.tell());
+}
+
+/// The same, and it gets no closer within the lag that is allowed: refused, with what it lacks.
+#[test]
+fn a_target_that_gets_no_closer_is_refused() {
+    let mut world = World::mysql_held_elsewhere(2_100);
+    has_applied(&mut world, 100);
+    let agreed = Stand::Agreed { to: instance("db2") };
+    world.ask_at("s", Ask::Switchover { to: None }, Some(1), agreed);
+    world.run_for(Duration::from_secs(12));
+    let stand = world.stand("s");
+    let said = "2000 transactions that it received";
+    assert!(matches!(&stand, Stand::Refused(why) if why.contains(said)), "{stand:?}");
+    let lag = world.instance_record("db2").map(|record| record.lag);
+    assert_eq!(lag, Some(Lag::Far), "{}", world.tell());
+}
+
+/// A copy of a busy master always has some hundreds to apply, none of them old: it is closed by
+/// nothing that it lacks.
+#[test]
+fn a_target_that_keeps_up_prepares() {
+    let mut world = World::mysql_held_elsewhere(2_100);
+    let agreed = Stand::Agreed { to: instance("db2") };
+    world.ask_at("s", Ask::Switchover { to: None }, Some(1), agreed.clone());
+    for received in (2_400..).step_by(300).take(9) {
+        world.database_mut("db2").position = transactions("db2", &[("db1", received)]);
+        has_applied(&mut world, received - 300);
+        world.run_for(Duration::from_millis(500));
+    }
+    let prepared = Stand::Prepared { to: instance("db2") };
+    assert_eq!(world.stand("s"), prepared, "{}", world.tell());
+}
+
+/// What a target received just before its master was closed takes it long to apply: the giver takes
+/// back.
+#[test]
+fn a_target_that_applies_for_long_is_not_waited_for_without_a_master() {
+    let mut world = World::mysql(Loss::Bounded, 1);
+    world.database_mut("db1").close();
+    world.database_mut("db1").position = transactions("db1", &[("db1", 2_100)]);
+    world.database_mut("db2").position = transactions("db2", &[("db1", 2_100)]);
+    has_applied(&mut world, 100);
+    let giving = MasterState::Giving {
+        to: instance("db2"),
+        position: transactions("db1", &[("db1", 2_100)]),
+        request: "s".to_owned(),
+    };
+    world.write_master(1, giving, "db1", &[transactions("db1", &[])]);
+    world.run_for(Duration::from_secs(8));
+    assert_eq!(world.named().as_deref(), Some("db1"), "{}", world.tell());
+}
+
 /// A long transaction on the master: a planned move is refused, with the transaction named.
 #[test]
 fn a_switchover_is_refused_while_something_stands_in_its_way() {

@@ -17,7 +17,7 @@ use sengu_core::policy::{
     Config, DatabaseKind, Failover, InstanceConfig, Judge, Loss, Policy, Rejoin, ServiceConfig,
 };
 use sengu_core::position::Position;
-use sengu_core::record::{FORMAT, Holder, HookOutcome, MasterRecord, MasterState, key};
+use sengu_core::record::{FORMAT, Holder, HookOutcome, MasterRecord, MasterState, Promise, key};
 
 use super::{
     BEGIN, Database, Store, World, address, boot_id, instance, position, service, transactions,
@@ -124,6 +124,23 @@ impl World {
         world.start_agent();
         world.run_for(Duration::from_secs(5));
         assert_eq!(world.master().state, MasterState::Serving, "{}", world.tell());
+        world.forget();
+        world
+    }
+
+    /// `db2` here, a copy of `db1` on another host, which serves term 1 with so many transactions.
+    pub(crate) fn mysql_held_elsewhere(count: u64) -> Self {
+        let copy = Database::replica(1, "db1", transactions("db2", &[("db1", count)]));
+        let mut world = Self::new(Failover::Auto, shared(), &[("db2", copy)]);
+        let settings = world.config.services.get_mut(&service()).expect("it is configured");
+        settings.kind = DatabaseKind::Mysql;
+        world.adopted(1, MasterState::Serving, "db1", &[transactions("db1", &[])]);
+        let mut record = world.master();
+        record.holder.host = HostName::new("db9").expect("a good name");
+        record.promise = Promise::None; // Its agent is not of this story, and beats not.
+        world.put_record(key::master(&service()), &record);
+        world.start_agent();
+        world.run_for(Duration::from_secs(3));
         world.forget();
         world
     }
