@@ -48,6 +48,14 @@ impl Sub<Duration> for Time {
 #[serde(transparent)]
 pub struct Wall(pub i64);
 
+impl Wall {
+    /// From this moment to a later one; zero if it is not later, as after a jump.
+    #[must_use]
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
 /// Both clocks, read together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Now {

@@ -10,6 +10,7 @@
 //! `loss` (what a takeover may have lost), `parting` (`loss = "none"` ends), `report` (what
 //! `explain` prints).
 
+mod arrears;
 mod external;
 mod follow;
 pub mod freeze;
@@ -210,7 +211,6 @@ impl Service {
         for name in settings.instances.keys() {
             let own = self.own.entry(name.clone()).or_default();
             own.trail.space(settings.policy.max_lag);
-            own.received.space(settings.policy.max_lag);
         }
     }
 

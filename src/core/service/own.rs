@@ -14,6 +14,7 @@ use crate::sabotage::sabotaged;
 use crate::time::{Now, Time};
 
 use super::Cx;
+use super::arrears::Arrears;
 use super::trail::Trail;
 
 /// Equal failures in a row before an instance counts as silent.
@@ -77,8 +78,7 @@ pub(crate) struct Own {
     pub(crate) trail: Trail,
     /// The life that the newest moment of the trail is of.
     pub(crate) trail_of: Option<BootId>,
-    /// What it had received as a copy since it last had applied everything.
-    pub(crate) received: Trail,
+    pub(crate) arrears: Arrears,
     pub(crate) quarantine: Option<String>,
     /// The quarantine of an earlier life of the agent was read from the record.
     pub(crate) recalled: bool,
@@ -217,7 +217,6 @@ impl Own {
             doubted: self.doubted,
             trail: std::mem::take(&mut self.trail),
             trail_of: self.trail_of.take(),
-            received: self.received.alike(),
             // Commands under way were for the old life; their ends are dropped by id.
             ..Self::default()
         };
@@ -247,11 +246,7 @@ impl Own {
         {
             self.came_on = now.time;
         }
-        if state.unapplied().is_some() {
-            self.received.note(now.wall, &state.received);
-        } else {
-            self.received.clear();
-        }
+        self.arrears.note(now.wall, &state.received, &state.applied);
         self.known = Some(Known { sent, state });
     }
 

@@ -69,7 +69,7 @@ impl Service {
         let Some(state) = own.state() else { return false };
         let Covering::Lacks(units) = state.applied.covers(&state.received) else { return false };
         // Few may be one that takes minutes, and many a moment's work: what counts is their age.
-        let fresh = own.received.ahead_of(&state.applied, cx.now.wall) <= FRESH;
+        let fresh = own.arrears.age(cx.now.wall) <= FRESH;
         if fresh && (waited >= WATCHED || units <= state.applied.near()) {
             return false;
         }

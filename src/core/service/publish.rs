@@ -200,28 +200,28 @@ impl Service {
         })
     }
 
-    /// How far behind its master a copy is, as far as this agent can tell.
+    /// How far behind its master a copy is, as far as this agent can tell: of a master on another
+    /// host it does not know how far that is, but of its own copy what is not applied, since when.
     pub(super) fn lag(&self, cx: &Cx<'_>, name: &InstanceName) -> Option<Duration> {
-        self.behind(cx, name, |state| &state.applied)
+        let own = self.own.get(name)?;
+        self.behind(cx, own, &own.state()?.applied, own.arrears.age(cx.now.wall))
     }
 
-    /// The same for what a copy holds, applied or not.
+    /// The same for a position of its; `elsewhere`: where the master is not here.
     fn behind(
         &self,
         cx: &Cx<'_>,
-        name: &InstanceName,
-        position: impl Fn(&InstanceState) -> &Position,
+        own: &Own,
+        position: &Position,
+        elsewhere: Duration,
     ) -> Option<Duration> {
-        let own = self.own.get(name)?;
         let state = own.state()?;
         if !state.link_up {
             return state.silent_for;
         }
         let holder = &cx.view.managed_record()?.holder;
-        // Of a master on another host nobody here knows how far it is; of what the copy received,
-        // its own agent knows how much it has not applied, and since when.
-        let trail = self.own.get(&holder.instance).map_or(&own.received, |master| &master.trail);
-        Some(trail.ahead_of(position(state), cx.now.wall))
+        let master = self.own.get(&holder.instance);
+        Some(master.map_or(elsewhere, |master| master.trail.ahead_of(position, cx.now.wall)))
     }
 
     fn lag_class(&self, cx: &Cx<'_>, name: &InstanceName, own: &Own) -> Lag {
@@ -240,7 +240,7 @@ impl Service {
         let state = own.state().filter(|state| {
             !matches!(state.applied, Position::Redis(_)) && !state.syncing && !state.never_synced
         })?;
-        let received = class(cx, state, self.behind(cx, name, InstanceState::held));
+        let received = class(cx, state, self.behind(cx, own, state.held(), Duration::ZERO));
         (received != self.lag_class(cx, name, own)).then_some(received)
     }
 }

@@ -18,11 +18,6 @@ pub(crate) struct Trail {
 }
 
 impl Trail {
-    /// An empty one whose moments are as far apart.
-    pub(crate) fn alike(&self) -> Self {
-        Self { moments: VecDeque::new(), spacing: self.spacing }
-    }
-
     /// How far apart moments are kept: a sixteenth of the lag that is allowed, so that the whole
     /// spans twice that lag.
     pub(crate) fn space(&mut self, allowed: Duration) {
@@ -47,10 +42,6 @@ impl Trail {
         self.moments.push_back((wall, position.clone()));
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.moments.clear();
-    }
-
     /// Where it was last.
     pub(crate) fn last(&self) -> Option<&Position> {
         self.moments.back().map(|(_, position)| position)
@@ -64,9 +55,6 @@ impl Trail {
     /// For how long this position has lacked what stood here; zero: it has everything.
     pub(crate) fn ahead_of(&self, position: &Position, now: Wall) -> Duration {
         let lacked = self.moments.iter().rev().take_while(|(_, seen)| !position.has(seen));
-        lacked.last().map_or(Duration::ZERO, |(since, _)| {
-            let ms = now.0.saturating_sub(since.0).max(0);
-            Duration::from_millis(u64::try_from(ms).unwrap_or(0))
-        })
+        lacked.last().map_or(Duration::ZERO, |(since, _)| since.until(now))
     }
 }
