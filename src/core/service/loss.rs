@@ -91,7 +91,7 @@ impl Service {
         let trail = self.own.get(&record.holder.instance).map(|own| &own.trail);
         match trail.and_then(|trail| trail.had_at(position)) {
             Some(at) => {
-                let ms = record.since.0.saturating_sub(at.0).max(0);
+                let ms = at.until(record.since).as_millis();
                 format!("unknown, at most the writes of the last {ms} ms before it was withdrawn")
             }
             None => "unknown: the old master's last position was not seen".to_owned(),

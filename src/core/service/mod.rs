@@ -5,10 +5,11 @@
 //! `master/S` and does the next thing that the record, the instances and the requests call for,
 //! at most one txn and one command for each instance at a time. A crash between any two actions
 //! therefore needs no recovery of its own. One file for each part: `hold` (this host has the
-//! term), `take` (nobody has it), `follow` (another has it), `request` (what people ask),
-//! `publish` (`instances/…`), `tell` (hooks and history), `external` (another tool moves it),
-//! `loss` (what a takeover may have lost), `parting` (`loss = "none"` ends), `report` (what
-//! `explain` prints).
+//! term), `take` (nobody has it), `follow` (another has it), `request` (what people ask), `prepare`
+//! (a planned move's target), `publish` (`instances/…`), `tell` (hooks and history), `external`
+//! (another tool moves it), `loss` (what a takeover may have lost), `parting` (`loss = "none"`
+//! ends), `trail` (when the master had what), `arrears` (since when a copy has not applied what it
+//! received), `report` (what `explain` prints).
 
 mod arrears;
 mod external;

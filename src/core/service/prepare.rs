@@ -64,7 +64,10 @@ impl Service {
             self.doing = Some(format!("looking at {to} before the switchover"));
             return true;
         }
-        let waited = cx.now.time.since(self.first_seen(cx, id));
+        let asked = self.first_seen(cx, id);
+        let waited = cx.now.time.since(asked);
+        // Hooks have deadlines of their own; what they took does not count.
+        let lagged = cx.now.time.since(asked.max(self.hook_ended));
         let Some(own) = self.own.get(to) else { return false };
         let Some(state) = own.state() else { return false };
         let Covering::Lacks(units) = state.applied.covers(&state.received) else { return false };
@@ -75,7 +78,8 @@ impl Service {
         }
         let left = format!("{units} {} that it received", state.applied.unit());
         let late = cx.now.wall.0 + ANSWERED >= request.record.until.0;
-        if late || waited >= cx.settings.policy.max_lag {
+        let patient = self.hook.is_some() || lagged < cx.settings.policy.max_lag;
+        if late || !patient {
             let why = format!("replica {to} has not applied {left}; wait, and ask again");
             self.stand(cx, id, request, Stand::Refused(why));
         } else {

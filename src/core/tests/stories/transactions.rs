@@ -1,11 +1,12 @@
 //! Stories of MySQL's and MariaDB's positions: transactions by the server that wrote them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sengu_core::event::Command;
 use sengu_core::observation::Verdict;
-use sengu_core::policy::{DatabaseKind, Failover, Loss};
-use sengu_core::record::{Ask, Cause, Lag, MasterState, Proof, Stand, key};
+use sengu_core::policy::{DatabaseKind, Failover, Loss, OnError};
+use sengu_core::record::{Ask, Cause, Lag, MasterState, Phase, Proof, Stand, key};
 use sengu_core::time::Wall;
 
 use crate::world::{Database, World, alone, instance, mariadb, service, transactions, uuid};
@@ -189,6 +190,27 @@ fn a_target_that_gets_no_closer_is_refused() {
     assert!(matches!(&stand, Stand::Refused(why) if why.contains(said)), "{stand:?}");
     let lag = world.instance_record("db2").map(|record| record.lag);
     assert_eq!(lag, Some(Lag::Far), "{}", world.tell());
+}
+
+/// Its `before-switchover` hook takes longer than the lag that is allowed, and it falls behind
+/// while that runs: it gets the time to catch up, as without hooks.
+#[test]
+fn a_target_that_falls_behind_during_its_hook_may_catch_up() {
+    let mut world = World::mysql_held_elsewhere(2_100);
+    let settings = world.config.services.get_mut(&service()).expect("it is configured");
+    settings.hooks = BTreeMap::from([(Phase::BeforeSwitchover, OnError::Abort)]);
+    world.reload();
+    world.hooks_take = Duration::from_secs(15);
+    let agreed = Stand::Agreed { to: instance("db2") };
+    world.ask_at("s", Ask::Switchover { to: None }, Some(1), agreed.clone());
+    world.run_for(Duration::from_secs(5));
+    world.database_mut("db2").position = transactions("db2", &[("db1", 4_100)]);
+    has_applied(&mut world, 2_100);
+    world.run_for(Duration::from_secs(15));
+    assert_eq!(world.stand("s"), agreed, "{}", world.tell());
+    has_applied(&mut world, 4_100);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.stand("s"), Stand::Prepared { to: instance("db2") }, "{}", world.tell());
 }
 
 /// A copy of a busy master always has some hundreds to apply, none of them old: it is closed by
