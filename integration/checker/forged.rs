@@ -71,6 +71,7 @@ fn clean() -> History {
         ],
         refusals: vec![],
         faults: vec![Fault { at: 9_950 * MS, what: "a is killed".into(), harmless: false }],
+        cut_off: vec![],
         starved: vec![],
         rest: Some(Rest { healed: 12 * S, steady: Some(21 * S), missing: String::new() }),
     }
@@ -464,4 +465,26 @@ fn a_move_after_what_is_harmless_is_needless() {
         history.faults[0].harmless = true;
         history.faults[0].at = 10 * S + MS;
     }));
+}
+
+#[test]
+fn an_agent_that_is_cut_off_goes_by_its_last_answer_for_a_lease() {
+    let old = |verdict: &Verdict| matches!(verdict, Verdict::NotServing { .. });
+    // Its host is not told that `b` serves since 10.4 s.
+    let with = |outputs: &str, own: &str, at: i64| {
+        forged(|history| {
+            history.sightings[0].last = 10_930 * MS;
+            history.sightings.remove(1);
+            history.sightings[1].asked = 10_940 * MS;
+            let cut = CutOff { outputs: outputs.into(), own: own.into(), at: at * MS };
+            history.cut_off = vec![cut];
+        })
+    };
+    accepted(&with("dns of 1", "c", 9_930));
+    rejected(&with("dns of 1", "c", 9_929), old, "dns of 1 named a");
+    // Too late to be the reason.
+    rejected(&with("dns of 1", "c", 10_950), old, "dns of 1 named a");
+    // Another agent's, and one that sees itself how the old master ends.
+    rejected(&with("dns of 2", "c", 9_930), old, "dns of 1 named a");
+    rejected(&with("dns of 1", "a", 9_930), old, "dns of 1 named a");
 }

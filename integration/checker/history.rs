@@ -146,6 +146,17 @@ pub struct Fault {
     pub harmless: bool,
 }
 
+/// An agent that the store does not reach any more: what others do, it cannot know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutOff {
+    /// What its outputs' names begin with.
+    pub outputs: String,
+    /// The instance of its host: how that one ends, it sees.
+    pub own: String,
+    /// When.
+    pub at: Micros,
+}
+
 /// The end of all faults, and what came after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rest {
@@ -160,9 +171,10 @@ pub struct Rest {
 /// What is promised, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// How long an output may name one that does not serve any more.
+    /// How long an output may name one that does not serve any more, and one of another host after
+    /// its own agent was cut off.
     pub stale: Micros,
-    /// How long an output may name one after another began to serve.
+    /// How long an output may name one after another began to serve, if its agent was not cut off.
     pub overlap: Micros,
     /// How long a file may lag behind what is answered when it is asked.
     pub file: Micros,
@@ -203,6 +215,8 @@ pub struct History {
     pub refusals: Vec<Refusal>,
     /// What was done to it.
     pub faults: Vec<Fault>,
+    /// Agents that the store did not reach for a while.
+    pub cut_off: Vec<CutOff>,
     /// From when until when the machine let nobody work, as measured beside it.
     pub starved: Vec<(Micros, Micros)>,
     /// How it ended.

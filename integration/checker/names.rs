@@ -1,5 +1,6 @@
 //! Whom outputs named: one or nobody, only who served within the stated bound, nobody once
-//! another served for longer than the bound, and never an earlier term again.
+//! another served for longer than the bound, and never an earlier term again. An agent that the
+//! store does not reach cannot hear that another serves; it may go by its last answer for a lease.
 
 use std::collections::BTreeMap;
 
@@ -83,8 +84,18 @@ fn served(history: &History, said: &str) -> Vec<Stretch> {
     all
 }
 
+/// Until when an output whose agent was cut off may name one of another host, though another one
+/// serves since `next`.
+fn unheard(history: &History, output: &str, said: &str, next: Micros) -> Option<Micros> {
+    let bounds = history.bounds;
+    let cut_off = history.cut_off.iter().filter(|cut| {
+        output.starts_with(&cut.outputs) && cut.own != said && cut.at <= next + bounds.overlap
+    });
+    cut_off.map(|cut| history.after(cut.at, bounds.stale)).max()
+}
+
 /// The stretches in which an output may name it.
-fn allowed(history: &History, said: &str, more: Micros) -> Vec<Stretch> {
+fn allowed(history: &History, output: &str, said: &str, more: Micros) -> Vec<Stretch> {
     let bounds = history.bounds;
     let mut all: Vec<Stretch> = served(history, said)
         .into_iter()
@@ -92,7 +103,11 @@ fn allowed(history: &History, said: &str, more: Micros) -> Vec<Stretch> {
             let next = history.terms.iter().filter(|term| term.holder != said);
             let next = next.filter_map(|term| term.served).filter(|at| *at > from).min();
             let late = history.after(until, bounds.stale + more);
-            let overlap = next.map_or(Micros::MAX, |at| history.after(at, bounds.overlap + more));
+            let overlap = next.map_or(Micros::MAX, |at| {
+                let heard = history.after(at, bounds.overlap + more);
+                let unheard = unheard(history, output, said, at).map(|until| until + more);
+                unheard.map_or(heard, |until| until.max(heard))
+            });
             (from - EARLY, late.min(overlap))
         })
         .collect();
@@ -102,7 +117,7 @@ fn allowed(history: &History, said: &str, more: Micros) -> Vec<Stretch> {
 
 /// The first moment at which this was said and must not have been, and why.
 fn wrong(history: &History, sighting: &Sighting, said: &str) -> Option<(Micros, String)> {
-    let stretches = allowed(history, said, more(history, sighting));
+    let stretches = allowed(history, &sighting.output, said, more(history, sighting));
     // The first answer was made somewhere between these two; so was the last one, after `last`.
     let (mut at, end) = (sighting.asked, sighting.last.max(sighting.asked));
     let mut first = sighting.answered;

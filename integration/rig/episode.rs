@@ -151,9 +151,9 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
         Fault::HangAgent(at) => cluster.nodes[at].agent.signal(Signal::STOP),
         Fault::KillStore(at) => cluster.etcd.kill(at),
         Fault::HangStore(at) => cluster.etcd.stop(at),
-        Fault::Isolate(at) => around(cluster, at, Quality::CUT),
+        Fault::Isolate(at) => isolate(cluster, recorder, at),
         Fault::RestartCutOff(at) => {
-            around(cluster, at, Quality::CUT);
+            isolate(cluster, recorder, at);
             let node = &mut cluster.nodes[at];
             cluster.network.within(node.number, || node.agent.relaunch());
         }
@@ -161,6 +161,7 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
             for to in (0..cluster.nodes.len()).filter(|to| *to != at) {
                 cluster.network.set(number(at), number(to), Quality::CUT);
             }
+            recorder.cut_off(&cluster.nodes[at]);
         }
         Fault::HalfOpen(from, to) => {
             cluster.network.set(number(from), number(to), Quality::CUT);
@@ -183,6 +184,13 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
             recorder.fault(format!("it answers: {}", told.all().trim()));
         }
     }
+}
+
+/// Cuts a host off from all others.
+fn isolate<S: Member>(cluster: &Cluster<S>, recorder: &mut Recorder, at: usize) {
+    let node = &cluster.nodes[at];
+    cluster.network.isolate(&[node.number], Quality::CUT);
+    recorder.cut_off(node);
 }
 
 /// Kills a server, and nobody starts it again.

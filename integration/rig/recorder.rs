@@ -16,13 +16,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::agent::sengu;
-use super::cluster::{Cluster, Timing};
+use super::cluster::{Cluster, Node, Timing};
 use super::member::Member;
 use super::starved::Starved;
 use super::writer::Writer;
 use super::{dns, http, soon};
 use crate::checker::{
-    Bounds, Commit, Fault, History, Life, Micros, Refusal, Rest, Sighting, Term, Write, WriteId,
+    Bounds, Commit, CutOff, Fault, History, Life, Micros, Refusal, Rest, Sighting, Term, Write,
+    WriteId,
 };
 
 /// Between two looks at DNS and at a file.
@@ -115,6 +116,7 @@ pub struct Recorder {
     outputs: Vec<Reader<Sighting>>,
     refusals: Reader<Refusal>,
     faults: Vec<Fault>,
+    cut_off: Vec<CutOff>,
     lives: Vec<Life>,
     emptied: Vec<(String, Micros)>,
     healed: Option<Instant>,
@@ -148,9 +150,22 @@ impl Recorder {
         let refusals = refusals(cluster, clock, &over);
         let writers = clients.iter().map(|client| writer(cluster, round, *client)).collect();
         let over = Over(over);
-        let (faults, lives, emptied, healed) = (vec![], vec![], vec![], None);
+        let (faults, cut_off, lives, emptied) = (vec![], vec![], vec![], vec![]);
         let starved = Starved::watch(cluster.place().folder());
-        Self { clock, writers, outputs, refusals, faults, lives, emptied, healed, starved, over }
+        let healed = None;
+        Self {
+            clock,
+            writers,
+            outputs,
+            refusals,
+            faults,
+            cut_off,
+            lives,
+            emptied,
+            healed,
+            starved,
+            over,
+        }
     }
 
     /// Notes a fault.
@@ -161,6 +176,13 @@ impl Recorder {
     /// Notes something that gives nobody a reason to move mastership.
     pub fn harmless(&mut self, what: String) {
         self.faults.push(Fault { at: self.clock.now(), what, harmless: true });
+    }
+
+    /// Notes that the store does not reach a node's agent any more.
+    pub fn cut_off<S: Member>(&mut self, node: &Node<S>) {
+        let own = node.server.name().to_owned();
+        let outputs = format!("host {}: ", node.number);
+        self.cut_off.push(CutOff { outputs, own, at: self.clock.now() });
     }
 
     /// Notes that a process has ended, and that it was started again, if it was.
@@ -296,6 +318,7 @@ impl Recorder {
             lives: self.lives,
             refusals: taken(&self.refusals.seen),
             faults: self.faults,
+            cut_off: self.cut_off,
             starved,
             rest: Some(rest),
         }

@@ -444,25 +444,29 @@ impl Machine {
         }
     }
 
-    /// May outputs name this service's master on this agent's word? Asked where one agent judges,
-    /// and where another tool moved the master and it is here.
+    /// May outputs name this service's master on this agent's word? Where one agent judges, and
+    /// where another tool moved the master and it is here, that needs a fresh look. Elsewhere only
+    /// an end that was seen here speaks against it: the store may be away when it comes.
     fn vouch(&mut self, now: Now, name: &ServiceName) {
         let Some(config) = &self.config else { return };
-        let lease = config.judge.lease();
         let record = self.catalog.service(name).and_then(|view| view.master.as_ref());
         let service = self.services.get(name);
-        let named_here = |service: &Service| {
-            record.is_some_and(|at| service.names_for_another(&at.record, config))
-        };
-        let shared = matches!(config.judge, Judge::Shared { .. });
-        if shared && !service.is_some_and(named_here) && !self.catalog.unvouched.contains(name) {
-            return;
-        }
-        // Nobody else looks after a service that is not configured here any more.
         let vouched = record.is_none_or(|at| {
-            let doubted = self.doubted;
-            service.is_some_and(|service| service.vouches(now.time, &at.record, lease, doubted))
-        }) || shared && !service.is_some_and(named_here);
+            let record = &at.record;
+            let named_here =
+                service.is_some_and(|service| service.names_for_another(record, config));
+            match &config.judge {
+                Judge::Shared { .. } if !named_here => {
+                    !service.is_some_and(|service| service.saw_end(record, config))
+                }
+                // Nobody else looks after a service that is not configured here any more.
+                judge @ (Judge::Shared { .. } | Judge::Alone { .. }) => {
+                    service.is_some_and(|service| {
+                        service.vouches(now.time, record, judge.lease(), self.doubted)
+                    })
+                }
+            }
+        });
         if vouched == self.catalog.unvouched.contains(name) {
             let catalog = Arc::make_mut(&mut self.catalog);
             if vouched {

@@ -525,12 +525,15 @@ impl Service {
         let stuck = self.writing.is_some() && now > self.writing_since + lease;
         // What this agent knows needs no record: a disk that is full must not keep a dead name.
         let looked = self.own.get(&holder.instance).is_some_and(|own| {
-            let alive = !own.gone(&holder.boot_id)
-                && own.boot_id.as_ref().is_none_or(|boot| *boot == holder.boot_id);
-            let closed = own.state().is_some_and(|state| !state.writable);
-            alive && !closed && (own.known.is_some() || own.failing.is_some())
+            !own.saw_end(&holder.boot_id) && (own.known.is_some() || own.failing.is_some())
         });
         looked && !stuck && (record.external.is_none() || self.saw_since(record, doubted))
+    }
+
+    /// Is the holder here, and was it seen that it serves no more?
+    pub(crate) fn saw_end(&self, record: &MasterRecord, config: &Config) -> bool {
+        let own = self.own.get(&record.holder.instance);
+        mine(config, &record.holder) && own.is_some_and(|own| own.saw_end(&record.holder.boot_id))
     }
 
     /// Was the holder here seen since then? Another tool may have moved it while this agent did

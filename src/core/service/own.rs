@@ -158,6 +158,13 @@ impl Own {
             || (sabotaged!(AnyExitCounts) && !self.ended_lives.is_empty())
     }
 
+    /// Is it known that this life of it ended, or that it takes no writes?
+    pub(crate) fn saw_end(&self, boot_id: &BootId) -> bool {
+        self.gone(boot_id)
+            || self.boot_id.as_ref().is_some_and(|boot| boot != boot_id)
+            || self.state().is_some_and(|state| !state.writable)
+    }
+
     /// What was seen before is old: failures are counted anew.
     pub(crate) fn doubt(&mut self, now: Now) {
         self.doubted = now.time;

@@ -488,3 +488,17 @@ fn a_server_that_does_not_say_whether_it_is_open_is_fenced() {
         assert_eq!(world.was_fenced("cache1"), fenced, "{answer:?}\n{}", world.tell());
     }
 }
+
+/// The process of the master here ends while the host is cut off: that it is withdrawn, the store
+/// cannot be told, and this agent does not name it for the rest of the lease.
+#[test]
+fn a_master_whose_end_was_seen_is_not_named_while_the_store_is_away() {
+    let mut world = World::single_shared();
+    world.start_agent();
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.named().as_deref(), Some("cache1"), "{}", world.tell());
+    world.store_does = Store::CutOff;
+    world.exit("cache1");
+    world.run_for(Duration::from_millis(500));
+    assert_eq!(world.named(), None, "{}", world.tell());
+}
