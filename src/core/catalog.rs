@@ -43,7 +43,7 @@ pub struct Catalog {
     /// Until when it may name masters: the send of the last linearizable answer, plus the lease.
     pub valid_until: Time,
     /// Services whose master this agent does not vouch for: it has not looked at it in this life,
-    /// or the store takes no writes about it.
+    /// or the store takes no writes about it, or it saw it end and the store may not know.
     pub unvouched: OrdSet<ServiceName>,
     entries: OrdMap<Key, Arc<KeyValue>>,
     registry: Registry,
