@@ -163,6 +163,18 @@ for_each!(host_dies:
     a_mariadb_host_that_dies_is_replaced_once_its_lease_is_over,
     a_mysql_host_that_dies_is_replaced_once_its_lease_is_over);
 
+/// The clocks of the hosts are days apart.
+#[test]
+fn a_redis_host_that_dies_is_replaced_whatever_the_others_clocks_say() {
+    host_dies(&Settings { clocks: true, ..Settings::<Redis>::default() });
+}
+
+#[test]
+fn a_killed_mariadb_master_is_replaced_and_moved_back_whatever_the_clocks_say() {
+    let scene = MysqlSettings::new(Flavour::MariaDb);
+    replaced_and_moved_back(&Settings { clocks: true, ..Settings::<Mysql>::new(scene) });
+}
+
 /// Two hosts with databases; the third only runs a member of etcd.
 #[test]
 fn of_two_hosts_with_a_witness_the_other_takes_over() {

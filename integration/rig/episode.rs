@@ -52,9 +52,11 @@ pub fn play<S: Member>(
         None => Schedule::draw(seed, number, cluster.nodes.len(), master),
     };
     for deed in &schedule.deeds {
-        match deed.fault {
-            Fault::Blink(_) => recorder.harmless(deed.fault.to_string()),
-            fault => recorder.fault(fault.to_string()),
+        let told = deed.fault.to_string();
+        if deed.fault.harmless() {
+            recorder.harmless(told)
+        } else {
+            recorder.fault(told)
         }
         begin(cluster, &mut recorder, deed.fault);
     }
@@ -119,10 +121,6 @@ const ATTEMPTS: u32 = 4;
 const BACK: Duration = Duration::from_secs(2);
 
 fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fault) {
-    let number = |at: usize| u8::try_from(at + 1).unwrap_or(u8::MAX);
-    let around = |cluster: &Cluster<S>, at: usize, quality: Quality| {
-        cluster.network.isolate(&[number(at)], quality);
-    };
     let usual = Quality::default();
     match fault {
         Fault::Kill(at) => kill(cluster, recorder, at),
@@ -170,6 +168,10 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
             cluster.network.set(number(one), number(other), Quality::CUT);
             cluster.network.set(number(other), number(one), Quality::CUT);
         }
+        Fault::CutReplication(at) => {
+            let closed = Some(cluster.nodes[at].server.address().port());
+            around(cluster, at, Quality { closed, ..usual });
+        }
         Fault::Delay(at, millis) => {
             let delay = Duration::from_millis(millis.into());
             around(cluster, at, Quality { delay, ..usual });
@@ -184,6 +186,15 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
             recorder.fault(format!("it answers: {}", told.all().trim()));
         }
     }
+}
+
+fn number(at: usize) -> u8 {
+    u8::try_from(at + 1).unwrap_or(u8::MAX)
+}
+
+/// Sets all links between a host and all others, both ways.
+fn around<S: Member>(cluster: &Cluster<S>, at: usize, quality: Quality) {
+    cluster.network.isolate(&[number(at)], quality);
 }
 
 /// Cuts a host off from all others.

@@ -62,6 +62,17 @@ pub enum Fault {
     /// The database stands still for much less than counts as hung. Never drawn among others: it
     /// is harmless.
     Blink(usize),
+    /// Nothing passes between its database and other hosts, and all else does, agents and store
+    /// first of all. Never drawn among others: it is harmless.
+    CutReplication(usize),
+}
+
+impl Fault {
+    /// Does it give nobody a reason to move mastership?
+    #[must_use]
+    pub const fn harmless(self) -> bool {
+        matches!(self, Self::Blink(_) | Self::CutReplication(_))
+    }
 }
 
 impl fmt::Display for Fault {
@@ -107,6 +118,9 @@ impl fmt::Display for Fault {
             }
             Self::OpenByHand(at) => write!(to, "the copy of host {} is opened by hand", host(at)),
             Self::Blink(at) => write!(to, "the database of host {} blinks", host(at)),
+            Self::CutReplication(at) => {
+                write!(to, "nothing reaches the database of host {} from others", host(at))
+            }
         }
     }
 }

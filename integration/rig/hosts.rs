@@ -16,6 +16,7 @@ use super::redis::Redis;
 use super::resolver::Resolver;
 use super::scene::{Server, settled};
 use super::soon;
+use super::uptime;
 use super::writer::{self, Ack, Writer};
 
 /// What several hosts ask of a kind of server, beside what a scene does.
@@ -62,13 +63,25 @@ pub struct Settings<S: Hosted = Redis> {
     pub disk: bool,
     /// The first host's agent knows etcd by names, and has a resolver to itself.
     pub resolver: bool,
+    /// Each host's agent has been up for [`LONGER`] than the one's before it.
+    pub clocks: bool,
 }
+
+/// Seconds: some more than ten days.
+pub const LONGER: u32 = 1_000_003;
 
 impl<S: Hosted> Settings<S> {
     /// The usual ones around a scene.
     #[must_use]
     pub fn new(scene: S::Settings) -> Self {
-        Self { scene, store: String::new(), election: 1000, disk: false, resolver: false }
+        Self {
+            scene,
+            store: String::new(),
+            election: 1000,
+            disk: false,
+            resolver: false,
+            clocks: false,
+        }
     }
 }
 
@@ -184,6 +197,10 @@ impl<S: Hosted> Hosts<S> {
                     Some(resolver) => {
                         let config = config.replace(&etcd.endpoints(), &by_name);
                         Agent::launch_behind(resolver.before(), &place, number, &config)
+                    }
+                    None if settings.clocks => {
+                        let before = uptime::before(LONGER * u32::from(number - 1));
+                        Agent::launch_behind(before, &place, number, &config)
                     }
                     None => Agent::launch_on(&place, number, &config),
                 }

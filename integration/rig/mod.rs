@@ -32,6 +32,7 @@ pub mod staged;
 pub mod starved;
 pub mod tree;
 pub mod trio;
+pub mod uptime;
 pub mod wait;
 pub mod watcher;
 pub mod writer;

@@ -46,11 +46,14 @@ pub struct Quality {
     pub loss: u16,
     /// So many bytes pass in a second; none: all that come.
     pub rate: Option<u32>,
+    /// Nothing of TCP passes that comes from this port or goes to it.
+    pub closed: Option<u16>,
 }
 
 impl Quality {
     /// Nothing passes.
-    pub const CUT: Self = Self { cut: true, delay: Duration::ZERO, loss: 0, rate: None };
+    pub const CUT: Self =
+        Self { cut: true, delay: Duration::ZERO, loss: 0, rate: None, closed: None };
 }
 
 #[derive(Debug, Default)]
@@ -237,7 +240,8 @@ impl Router {
         let due = {
             let mut links = locked(&self.links);
             let link = links.entry((from, to)).or_default();
-            let Quality { cut, delay, loss, rate } = link.quality;
+            let Quality { cut, delay, loss, rate, closed } = link.quality;
+            let cut = cut || closed.is_some_and(|port| ports(bytes).contains(&Some(port)));
             if cut || (loss > 0 && self.draw() % 1000 < u64::from(loss)) {
                 return;
             }
@@ -292,6 +296,18 @@ impl Router {
         self.chance.store(value, Ordering::Relaxed);
         value >> 11
     }
+}
+
+/// The ports that a packet of TCP comes from and goes to (RFC 9293, section 3.1; where it begins is
+/// in the first byte, RFC 791, section 3.1).
+fn ports(packet: &[u8]) -> [Option<u16>; 2] {
+    const TCP: u8 = 6;
+    let begins = packet.first().map_or(0, |byte| usize::from(byte & 0xf) * 4);
+    let tcp = packet.get(9) == Some(&TCP);
+    [begins, begins + 2].map(|at| {
+        let port = packet.get(at..at + 2).filter(|_| tcp)?;
+        Some(u16::from_be_bytes([port[0], port[1]]))
+    })
 }
 
 /// This thread is on another host until this is dropped.

@@ -48,6 +48,8 @@ pub enum Staged {
     Cut,
     /// Nothing passes between the hosts of both copies.
     CutCopies,
+    /// Nothing passes between it and other hosts, and all else between them does.
+    CutReplication,
     /// Everything from and to its host is late.
     Delay,
     /// A quarter of the packets from and to its host is lost.
@@ -112,6 +114,7 @@ impl Staged {
             Self::HalfOpen => vec![Fault::HalfOpen(next, master)],
             Self::Cut => vec![Fault::Cut(master, next)],
             Self::CutCopies => vec![Fault::Cut(next, last)],
+            Self::CutReplication => vec![Fault::CutReplication(master)],
             Self::Delay => vec![Fault::Delay(master, 200)],
             Self::Drop => vec![Fault::Drop(master, 250)],
             Self::Slow => vec![Fault::Slow(master, 50)],

@@ -303,6 +303,7 @@ impl Process {
             received: position.clone(),
             applied: position,
             trouble: None,
+            filtered: false,
             denied: false,
             applier_stopped: false,
             semi_sync: None,

@@ -233,6 +233,7 @@ impl super::database::Process {
             received: sql.position(&sql.received),
             applied: sql.position(&sql.applied),
             trouble: sql.trouble(),
+            filtered: false,
             denied: sql.denied,
             applier_stopped: at < sql.applies_nothing_until && !sql.applier_busy
                 || sql.trouble().is_some(),

@@ -91,6 +91,9 @@ impl fmt::Display for Refusal {
                      give them up with RESET REPLICA ALL, and start the server again",
             ),
             Self::Unfit(Unfit::Quarantined) => f.write_str("it is quarantined"),
+            Self::Unfit(Unfit::Filtered) => {
+                f.write_str("a replication filter leaves out some of what it receives")
+            }
             Self::Failed => f.write_str("its promotion failed in this incident"),
             Self::Silent => f.write_str("it gave no final position in time"),
             Self::Exited => f.write_str("its process has exited"),
@@ -257,7 +260,7 @@ fn judge<'a>(
     let forced = terms.lossy && terms.asked == Some(&copy.instance);
     if let Some(unfit) = copy.unfit {
         let passes = match unfit {
-            Unfit::Quarantined | Unfit::Drained => forced,
+            Unfit::Quarantined | Unfit::Drained | Unfit::Filtered => forced,
             Unfit::NeverSynced => forced || terms.single,
             Unfit::Syncing | Unfit::NeverPromote | Unfit::ApplierStopped => false,
         };

@@ -598,13 +598,14 @@ impl ServiceView {
     }
 
     /// The copies that may stand under the `replica` names: up, in step with the master that is
-    /// named or was last, not set apart.
+    /// named or was last, whole, not set apart.
     pub fn replicas(&self) -> impl Iterator<Item = (&InstanceName, &InstanceRecord)> {
         self.instances.iter().map(|(name, at)| (name, &at.record)).filter(|(name, record)| {
             record.role == Some(Role::Replica)
                 && record.health == Health::Up
                 && record.link_up
                 && !record.syncing
+                && record.trouble.is_none()
                 && record.quarantine.is_none()
                 && !self.drained(name)
                 && self.managed_record().is_none_or(|master| {

@@ -103,8 +103,12 @@ pub struct InstanceState {
     /// How far it has applied; what counts once it was detached.
     pub applied: Position,
     /// Why its replication does not go on although it should, in words: a receiver or an applier
-    /// that stopped with an error.
+    /// that stopped with an error; or what makes it no whole copy although it goes on.
     pub trouble: Option<String>,
+    /// It leaves out some of what it receives, and its position says that it has all (MySQL,
+    /// MariaDB: a replication filter). Its `trouble` says which.
+    #[serde(default)]
+    pub filtered: bool,
     /// Its source sends it nothing, because it has transactions that the source lacks (MySQL,
     /// MariaDB: error 1236). Only other data mends that.
     #[serde(default)]

@@ -421,6 +421,8 @@ pub enum Unfit {
     Quarantined,
     /// It received transactions that it does not apply: its applier is stopped.
     ApplierStopped,
+    /// It left out some of what it received: its position says more than it has.
+    Filtered,
 }
 
 /// What a person or a tool asked for: `requests/S/ID`.

@@ -95,6 +95,7 @@ fn looked(silent: Duration) -> Seen {
         received: position.clone(),
         applied: position,
         trouble: None,
+        filtered: false,
         denied: false,
         applier_stopped: false,
         semi_sync: None,

@@ -114,6 +114,7 @@ impl Stage {
             received: position.clone(),
             applied: position,
             trouble: None,
+            filtered: false,
             denied: false,
             applier_stopped: false,
             semi_sync: None,

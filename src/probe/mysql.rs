@@ -76,6 +76,7 @@ impl MysqlProbe {
             Role::Replica => {
                 let of = follower(state);
                 match &state.trouble {
+                    Some(text) if state.filtered => Some(format!("{of}: {text}")),
                     Some(text) => {
                         let words = trouble(text).map(|words| format!("{words}: "));
                         let words = words.unwrap_or_default();

@@ -125,3 +125,44 @@ fn errant_replica(flavour: Flavour) {
 for_both!(errant_replica:
     a_mariadb_replica_with_a_transaction_of_its_own_is_never_promoted,
     a_mysql_replica_with_a_transaction_of_its_own_is_never_promoted);
+
+/// A replica got a filter after the adoption: by its position it has all, and it has not. It is
+/// told, refused as a target, and not promoted.
+fn filtering_replica(flavour: Flavour) {
+    let trio = MysqlTrio::adopted(&MysqlSettings::service(flavour, "failover = \"manual\"\n"));
+    let [old, filtering, good] = &trio.servers[..] else { panic!("three servers") };
+    filtering.until_has_all_of(old);
+    let statements = if filtering.flavour.is_mariadb() {
+        ["STOP SLAVE", "SET GLOBAL replicate_ignore_table = 'app.writes'", "START SLAVE"]
+    } else {
+        let filter = "CHANGE REPLICATION FILTER REPLICATE_IGNORE_TABLE = (app.writes)";
+        ["STOP REPLICA SQL_THREAD", filter, "START REPLICA SQL_THREAD"]
+    };
+    for statement in statements {
+        filtering.ask(statement);
+    }
+    old.write(1);
+    good.until_has_all_of(old);
+    if !filtering.flavour.is_mariadb() {
+        // MariaDB's log says nothing of what was left out.
+        filtering.until_has_all_of(old);
+    }
+    let filter = "`replicate_ignore_table`";
+    trio.agent.until_status(SERVICE, "db2's filter is told", LATER, |status| {
+        status["problems"].to_string().contains(filter)
+    });
+    let told = trio.agent.sengu(&["switchover", SERVICE, "--to", "db2", "--wait", "5"]);
+    assert!(told.code != Some(0) && told.all().contains(filter), "{}", told.all());
+    assert_eq!(trio.writable(), [old.address]);
+    assert_eq!(filtering.serials("hand"), ["0"], "it lacks what its position says it has");
+    old.kill();
+    trio.until("the end of the master is seen", LATER, || trio.named().is_none().then_some(()));
+    trio.agent.sengu(&["failover", SERVICE, "--wait", "20"]).good();
+    let new = trio.until_other(old, LATER);
+    assert_eq!(new.name, good.name);
+    assert_eq!(new.serials("hand"), ["0", "1"]);
+}
+
+for_both!(filtering_replica:
+    a_mariadb_replica_that_leaves_out_some_is_no_target_and_never_promoted,
+    a_mysql_replica_that_leaves_out_some_is_no_target_and_never_promoted);

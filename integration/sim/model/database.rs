@@ -153,6 +153,7 @@ impl Database {
             received: position.clone(),
             applied: position,
             trouble: None,
+            filtered: false,
             denied: false,
             applier_stopped: false,
             semi_sync: None,

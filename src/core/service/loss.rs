@@ -7,7 +7,7 @@
 use crate::candidate::shortened;
 use crate::name::InstanceName;
 use crate::position::{Covering, Position};
-use crate::record::{Cause, MasterRecord, MasterState};
+use crate::record::{Cause, MasterRecord, MasterState, Unfit};
 use crate::sabotage::sabotaged;
 
 use super::hold::CLOSED;
@@ -25,7 +25,7 @@ impl Service {
         if sabotaged!(LossIsNothing) {
             return "nothing".to_owned();
         }
-        if let Some(why) = set_back(cx, record, name) {
+        if let Some(why) = filtered(cx, record, name).or_else(|| set_back(cx, record, name)) {
             return why;
         }
         if lossy || !super::sync::counts(cx, record) {
@@ -111,6 +111,13 @@ impl Service {
             || !transactions
             || own.is_some_and(|own| own.was_in_step(record.term))
     }
+}
+
+/// The taker left out some of what it received: its position says more than it has.
+fn filtered(cx: &Cx<'_>, record: &MasterRecord, taker: &InstanceName) -> Option<String> {
+    let taken = cx.view.finals.get(&(record.term, taker.clone()))?;
+    (taken.record.unfit == Some(Unfit::Filtered))
+        .then(|| format!("unknown: a replication filter left out some of what `{taker}` received"))
 }
 
 /// The last master had been set back before its term, and gave numbers again that were given: what

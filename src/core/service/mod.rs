@@ -501,6 +501,7 @@ impl Service {
             let follows = own.state().is_some_and(|state| {
                 runs && state.link_up
                     && !state.syncing
+                    && !state.filtered
                     && state.source == Some(record.holder.address)
             });
             if serving && (holds || follows && own.kept_all(record)) {

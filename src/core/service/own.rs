@@ -465,7 +465,7 @@ impl Own {
         } else if state.never_synced {
             Some(Unfit::NeverSynced)
         } else {
-            None
+            state.filtered.then_some(Unfit::Filtered)
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::catalog::At;
 use crate::name::InstanceName;
+use crate::observation::InstanceState;
 use crate::position::Covering;
 use crate::record::{Ask, MasterRecord, MasterState, Phase, RequestRecord, Stand};
 
@@ -28,10 +29,9 @@ impl Service {
         let Some((id, request)) = self.open_request(cx, &wanted) else { return };
         let Stand::Agreed { to } = &request.record.stand else { return };
         let Some(own) = self.own.get(to) else { return };
-        if own.state().is_some_and(|state| state.applier_stopped) {
-            // Only its own agent sees that; the service would wait for it without a master.
-            let why =
-                format!("replica {to}: its applier is stopped, what it receives is not applied");
+        // Only its own agent sees that at once; the service would wait for it without a master.
+        if let Some(why) = own.state().and_then(holds_up) {
+            let why = format!("replica {to}: {why}");
             self.stand(cx, &id, request, Stand::Refused(why));
             return;
         }
@@ -88,4 +88,13 @@ impl Service {
         }
         true
     }
+}
+
+/// Why a copy will never hold all of what it receives, as it stands.
+fn holds_up(state: &InstanceState) -> Option<&str> {
+    if state.applier_stopped {
+        return Some("its applier is stopped, what it receives is not applied");
+    }
+    let filters = "it leaves out some of what it receives";
+    state.filtered.then(|| state.trouble.as_deref().unwrap_or(filters))
 }

@@ -545,6 +545,9 @@ impl Service {
         if let Some(why) = &record.quarantine {
             return Err(format!("replica {name} is quarantined: {why}"));
         }
+        if let Verdict::Bad(why) = &record.replication {
+            return Err(format!("replica {name}: {why}"));
+        }
         if record.source != Some(at.record.holder.address) {
             return Err(format!("replica {name} does not follow `{}`", at.record.holder.instance));
         }

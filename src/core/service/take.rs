@@ -226,12 +226,13 @@ impl Service {
         let mut puts = Vec::new();
         let mut when = Vec::new();
         for name in names {
-            let written = cx.view.finals.get(&(term, name.clone()));
+            let written = cx.view.finals.get(&(term, name.clone())).map(|at| &at.record);
             let settings = &cx.settings.instances[&name];
             let Some(own) = self.own.get_mut(&name) else { continue };
             let Some(boot_id) = own.boot_id.clone() else { continue };
-            let written = written.is_some_and(|at| at.record.boot_id == boot_id);
-            if (written && !sabotaged!(FinalWrittenAgain)) || own.writable() {
+            let written = written.filter(|it| it.boot_id == boot_id);
+            let known = written.is_some_and(|it| !own.knows_better(cx.view, term, it));
+            if (known && !sabotaged!(FinalWrittenAgain)) || own.writable() {
                 continue;
             }
             let detached = own.detached_state(term);
@@ -665,6 +666,17 @@ impl Own {
         (*at == term && self.boot_id.as_ref() == Some(boot_id)).then(|| self.state())?
     }
 
+    /// Has it applied since what its final says that it received, and is that said better now?
+    /// MariaDB names only the last that it received of a domain, whoever wrote it; what came before
+    /// that shows when it is applied.
+    fn knows_better(&self, view: &ServiceView, term: Term, r#final: &FinalRecord) -> bool {
+        let Some(state) = self.detached_state(term) else { return false };
+        matches!(state.applied, Position::Mariadb(_))
+            && !super::own::still_attached(view, state)
+            && state.applied.has(&r#final.received)
+            && !r#final.received.has(&state.applied)
+    }
+
     fn unfit_at_detach(&self) -> Option<Unfit> {
         self.detached.as_ref().and_then(|(_, _, unfit)| *unfit)
     }
@@ -685,7 +697,8 @@ impl Own {
     fn has_all(&self, position: &Position) -> bool {
         self.boot_id.is_some()
             && self.state().is_some_and(|state| {
-                !state.syncing && !state.writable && state.held().has(position)
+                let whole = !state.syncing && !state.filtered;
+                whole && !state.writable && state.held().has(position)
             })
     }
 }

@@ -168,6 +168,7 @@ pub(super) fn read(
         received,
         applied,
         trouble: trouble(&sources),
+        filtered: sources.iter().any(|row| row.filters().next().is_some()),
         denied: sources.iter().any(denied),
         applier_stopped: channel.as_ref().is_some_and(|channel| !channel.applier_runs),
         semi_sync: semi_sync(features, &own, &status),
@@ -244,7 +245,7 @@ fn channel(row: &Fields) -> Channel {
     }
 }
 
-/// Why replication does not go on although it should.
+/// Why replication does not go on although it should, or leaves out something.
 fn trouble(sources: &[Fields]) -> Option<String> {
     let mut troubles = Vec::new();
     if sources.len() > 1 {
@@ -262,8 +263,25 @@ fn trouble(sources: &[Fields]) -> Option<String> {
         if !channel.applier_runs && !applier.is_empty() {
             troubles.push(format!("applier: {}", without_data(applier)));
         }
+        let filters: Vec<String> = row.filters().map(|name| format!("`{name}`")).collect();
+        if !filters.is_empty() {
+            let filters = filters.join(", ");
+            troubles.push(format!("it leaves out some of what it receives: {filters} is set"));
+        }
     }
     (!troubles.is_empty()).then(|| shortened(&troubles.join("; "), MAX_TROUBLE))
+}
+
+/// Does something with this name, of settings or of a source, leave out events that a copy
+/// receives? (MySQL 9.x, section 19.2.5; MariaDB, "Replication Filters".)
+pub(super) fn is_filter(name: &str) -> bool {
+    const OTHERS: [&str; 3] = [
+        "replicate_annotate_row_events",
+        "replicate_events_marked_for_skip",
+        // What comes back to its origin in a ring.
+        "replicate_ignore_server_ids",
+    ];
+    name.starts_with("replicate_") && !OTHERS.contains(&name)
 }
 
 /// Did its source refuse it, because it has transactions that the source lacks? Error 1236 says so
@@ -321,6 +339,13 @@ impl Fields {
 
     fn is_on(&self, name: &str) -> bool {
         matches!(self.any([name]), "1" | "ON")
+    }
+
+    /// The filters of a source.
+    fn filters(&self) -> impl Iterator<Item = &str> {
+        let set = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
+        let named = self.0.iter().filter(move |(_, value)| set(value));
+        named.map(|(name, _)| name.as_str()).filter(|name| is_filter(name))
     }
 
     /// What moves on with each event and heartbeat.

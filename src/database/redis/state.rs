@@ -121,6 +121,7 @@ fn state(info: &Info, role: Role) -> Option<InstanceState> {
         received,
         applied,
         trouble: None,
+        filtered: false,
         denied: false,
         applier_stopped: false,
         semi_sync: None,

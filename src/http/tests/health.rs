@@ -236,6 +236,7 @@ fn look(role: Role) -> Observation {
             received: position.clone(),
             applied: position,
             trouble: None,
+            filtered: false,
             denied: false,
             applier_stopped: false,
             semi_sync: None,

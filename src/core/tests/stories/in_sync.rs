@@ -55,6 +55,17 @@ fn the_copy_that_has_the_last_acknowledged_write_takes_over() {
     assert!(world.sync().complete && members(&world) == ["db2"], "{:?}", world.sync());
 }
 
+/// What a copy acknowledges and leaves out protects nothing: it ceases to be in sync.
+#[test]
+fn a_copy_that_leaves_out_some_does_not_acknowledge() {
+    let mut world = World::mysql(Loss::None, 2);
+    assert_eq!(members(&world), ["db2", "db3"]);
+    world.database_mut("db2").filtered = true;
+    run(&mut world, 30);
+    assert_eq!(members(&world), ["db3"], "{}", world.tell());
+    assert!(!world.database("db2").semi_sync.acknowledges, "{}", world.tell());
+}
+
 /// Nobody is known to have everything, since no copy follows: nobody takes over, and it is said.
 #[test]
 fn nobody_takes_over_while_the_master_alone_has_everything() {

@@ -94,6 +94,59 @@ fn an_applier_that_is_stopped_keeps_the_best_copy_out() {
     assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
 }
 
+/// A copy whose filter leaves out some of what it receives says by its position that it has all:
+/// it is no target, no candidate unless a person gives up what it lacks, and no replica to read.
+#[test]
+fn a_copy_that_leaves_out_some_is_neither_target_nor_candidate() {
+    let mut world = World::mysql(Loss::Bounded, 2);
+    world.database_mut("db2").filtered = true;
+    world.run_for(Duration::from_secs(2));
+    let filter = "`replicate_do_db` is set";
+    assert!(world.problems().iter().any(|why| why.contains(filter)), "{:?}", world.problems());
+    let readable: Vec<String> = world.view().replicas().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(readable, ["db3"]);
+    world.ask("s", Ask::Switchover { to: Some(instance("db2")) }, Some(1));
+    world.run_for(Duration::from_secs(4));
+    let stand = world.stand("s");
+    assert!(matches!(&stand, Stand::Refused(why) if why.contains(filter)), "{stand:?}");
+    assert!(!world.was_fenced("db1"), "{}", world.tell());
+    world.exit("db1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("db3"), "{}", world.tell());
+}
+
+/// The only copy is such a one: nobody takes over unless a person says so, and what was lost is
+/// not said to be nothing.
+#[test]
+fn the_only_copy_that_leaves_out_some_waits_for_a_person() {
+    let mut world = World::mysql(Loss::Bounded, 1);
+    world.database_mut("db2").filtered = true;
+    world.run_for(Duration::from_secs(2));
+    world.exit("db1");
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.named(), None, "{}", world.tell());
+    let why = "a replication filter leaves out some of what it receives";
+    assert!(world.refusals().iter().any(|it| it.contains(why)), "{:?}", world.refusals());
+    let to = Some(instance("db2"));
+    world.ask("failover", Ask::Failover { to, lossy: true }, Some(1));
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
+    let loss = world.history(2).loss;
+    assert_eq!(loss, "unknown: a replication filter left out some of what `db2` received");
+}
+
+/// A target that begins to leave out some after it was agreed on is refused by its own agent.
+#[test]
+fn a_target_that_begins_to_leave_out_some_is_refused() {
+    let mut world = World::mysql_held_elsewhere(2_100);
+    world.database_mut("db2").filtered = true;
+    let agreed = Stand::Agreed { to: instance("db2") };
+    world.ask_at("s", Ask::Switchover { to: None }, Some(1), agreed);
+    world.run_for(Duration::from_secs(3));
+    let stand = world.stand("s");
+    assert!(matches!(&stand, Stand::Refused(why) if why.contains("replicate_do_db")), "{stand:?}");
+}
+
 /// What was received is applied before the promotion; what a copy received counts, not what it
 /// applied.
 #[test]
@@ -391,4 +444,37 @@ fn numbers_that_were_given_again_do_not_say_that_nothing_was_lost() {
     assert_eq!(loss(false), "nothing: it has all that the old master had");
     let told = loss(true);
     assert!(told.starts_with("unknown: `db2` was not seen in step"), "{told}");
+}
+
+/// A copy of MariaDB was made anew and applies what it received; by then it names the last of it
+/// only, not what another server wrote before. The master dies and comes back empty, and the other
+/// copy lacks the last: as soon as the first has applied everything it is seen to have all.
+#[test]
+fn what_a_copy_received_is_known_when_it_has_applied_it() {
+    let master = Database::master(1, mariadb(1, "0-4-100,0-3-400,0-1-500"));
+    let anew = Database {
+        unapplied: Some(mariadb(2, "0-4-90")),
+        applies: true,
+        ..Database::replica(1, "db1", mariadb(2, "0-4-90,0-1-500"))
+    };
+    let other = Database::replica(1, "db1", mariadb(3, "0-4-100,0-3-400,0-1-480"));
+    let databases = [("db1", master), ("db2", anew), ("db3", other)];
+    let mut world = World::new(Failover::Auto, alone(), &databases);
+    let settings = world.config.services.get_mut(&service()).expect("it is configured");
+    settings.kind = DatabaseKind::Mysql;
+    let origins = [mariadb(3, "0-4-100"), mariadb(1, "0-4-100,0-3-400")];
+    world.adopted(2, MasterState::Serving, "db1", &origins);
+    world.start_agent();
+    world.run_for(Duration::from_secs(3));
+    world.exit("db1");
+    world.restart("db1", Database::fenced(2, mariadb(1, "")));
+    world.run_for(Duration::from_secs(20));
+    let said = |why: &String| why.contains("`db2`: its history and that of db3 cannot be compared");
+    assert!(world.refusals().iter().any(said), "{}", world.tell());
+    assert_eq!(world.named(), None, "who has most is not known yet\n{}", world.tell());
+    let db2 = world.database_mut("db2");
+    db2.position = mariadb(2, "0-4-100,0-3-400,0-1-500");
+    db2.unapplied = None;
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("db2"), "{}", world.tell());
 }

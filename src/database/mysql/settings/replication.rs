@@ -6,6 +6,7 @@
 
 use super::super::connection::{Row, quoted};
 use super::super::server::Flavour;
+use super::super::state::is_filter;
 use super::Subject;
 use super::facts::{Facts, either, text};
 use super::mend::{Change, Rule, mend};
@@ -180,12 +181,8 @@ fn filters(facts: &Facts) -> Vec<String> {
     let columns = facts.channels.iter().chain([&facts.binlog]).flatten();
     let columns = columns.map(|(name, value)| (name, value.as_deref().unwrap_or_default()));
     for (name, value) in variables.chain(columns) {
-        let filter = match name.as_str() {
-            "replicate_annotate_row_events" | "replicate_events_marked_for_skip" => false,
-            "replicate_ignore_server_ids" => false,
-            "binlog_do_db" | "binlog_ignore_db" => true,
-            name => name.starts_with("replicate_"),
-        };
+        let filter =
+            matches!(name.as_str(), "binlog_do_db" | "binlog_ignore_db") || is_filter(name);
         if filter && !value.is_empty() && !found.contains(name) {
             found.push(name.clone());
         }

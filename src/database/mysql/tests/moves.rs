@@ -31,6 +31,7 @@ both! {
     a_login_that_is_not_let_in_any_more_is_replaced,
     obstacles_are_told,
     two_sources_are_refused,
+    a_filter_is_told,
 }
 
 /// A master and a copy that follows it.
@@ -337,4 +338,23 @@ async fn two_sources_are_refused(bench: MysqlBench) {
     let boot_id = life(copy.database()).await;
     let failed = copy.database().control(Command::Promote { boot_id }, COMMAND).await;
     assert!(matches!(&failed, ControlOutcome::Failed { untouched: true, .. }), "{failed:?}");
+}
+
+/// Its position says that it has all.
+async fn a_filter_is_told(bench: MysqlBench) {
+    let (master, copy) = pair(&bench).await;
+    assert!(!state(copy.database(), |_| true).await.filtered);
+    let mut root = copy.root().await;
+    let set = match bench.kind {
+        Kind::Mysql => "CHANGE REPLICATION FILTER REPLICATE_WILD_IGNORE_TABLE = ('other.%')",
+        Kind::Mariadb => "SET GLOBAL replicate_wild_ignore_table = 'other.%'",
+    };
+    for statement in ["STOP REPLICA", set, "START REPLICA"] {
+        root.exec(statement).await;
+    }
+    catches_up(&master, &copy).await;
+    let told = state(copy.database(), |state| state.link_up).await;
+    let said = "it leaves out some of what it receives: `replicate_wild_ignore_table` is set";
+    assert!(told.filtered, "{told:?}");
+    assert_eq!(told.trouble.as_deref(), Some(said));
 }

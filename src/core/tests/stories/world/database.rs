@@ -64,6 +64,8 @@ pub(crate) struct Database {
     pub(crate) linked: bool,
     /// Its source sends it nothing, because it has more.
     pub(crate) denied: bool,
+    /// It leaves out some of what it receives, while it receives it.
+    pub(crate) filtered: bool,
     /// How far it has come.
     pub(crate) position: Position,
     /// Its data came from nobody.
@@ -95,6 +97,7 @@ impl Database {
             source: Some(closed()),
             linked: false,
             denied: false,
+            filtered: false,
             position,
             empty: false,
             silent: false,
@@ -195,6 +198,8 @@ impl Database {
     /// Its state, as it tells it: so many copies acknowledge to it.
     pub(crate) fn state(&self, clients: u32) -> InstanceState {
         let transactions = matches!(self.position, Position::Mysql(_));
+        // MySQL forgets the filters of a source with the source.
+        let filters = self.filtered && self.linked;
         InstanceState {
             role: if self.open { Role::Master } else { Role::Replica },
             writable: self.open,
@@ -204,7 +209,8 @@ impl Database {
             never_synced: self.empty,
             received: self.position.clone(),
             applied: self.unapplied.clone().unwrap_or_else(|| self.position.clone()),
-            trouble: None,
+            trouble: filters.then(|| "it leaves out some: `replicate_do_db` is set".to_owned()),
+            filtered: filters,
             denied: self.denied,
             applier_stopped: self.unapplied.is_some() && !self.applies,
             semi_sync: transactions.then_some(SemiSync {
