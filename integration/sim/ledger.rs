@@ -10,6 +10,7 @@ use sengu_core::kv::{Op, Revision, Txn, TxnReply};
 use sengu_core::lease::lease_of;
 use sengu_core::name::{BootId, InstanceName, Term};
 use sengu_core::observation::Verdict;
+use sengu_core::position::Position;
 use sengu_core::record::key;
 use sengu_core::record::{
     Ask, BeatRecord, FinalRecord, HistoryRecord, InstanceRecord, MasterRecord, MasterState,
@@ -73,14 +74,20 @@ impl World {
         Ok((reply, kept))
     }
 
-    /// Would this write over a final of the same life?
+    /// Would this write over a final of the same life? Not if a MariaDB copy only completes its own:
+    /// that said so much received, not all of it applied, and now all is.
     fn final_stands(&self, op: &Op) -> bool {
         let Op::Put { key, value, .. } = op else { return false };
         let Some(old) = self.store.kv.get(key).filter(|_| key.starts_with("finals/")) else {
             return false;
         };
-        let life = |value: &[u8]| read::<FinalRecord>(value).map(|record| record.boot_id);
-        life(&old.value) == life(value)
+        let [Ok(old), Ok(new)] = [&old.value, value].map(|value| read::<FinalRecord>(value)) else {
+            return true;
+        };
+        let completes = matches!(new.applied, Position::Mariadb(_))
+            && !old.applied.has(&old.received)
+            && new.applied.has(&old.received);
+        old.boot_id == new.boot_id && !completes
     }
 
     /// Tells the invariants what a write means.

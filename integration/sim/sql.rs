@@ -139,9 +139,18 @@ impl Sql {
         Position::Mysql(MysqlPosition { server: uuid(self.server), set })
     }
 
-    /// What it received, in the words of its family.
+    /// What it received, in the words of its family: MariaDB names only the last of it, whoever
+    /// wrote that (`Gtid_IO_Pos`), beside what it has applied.
     pub(crate) fn received(&self) -> Position {
-        self.position(&self.received)
+        if self.family != Family::Mariadb {
+            return self.position(&self.received);
+        }
+        let mut told = self.applied.clone();
+        if let Some(last) = self.relay.last() {
+            let known = told.entry(last.server).or_insert(0);
+            *known = last.number.max(*known);
+        }
+        self.position(&told)
     }
 
     fn next(&self) -> Entry {
@@ -230,7 +239,7 @@ impl super::database::Process {
             link_up: self.link.is_up(),
             syncing: false,
             never_synced: false,
-            received: sql.position(&sql.received),
+            received: sql.received(),
             applied: sql.position(&sql.applied),
             trouble: sql.trouble(),
             filtered: false,

@@ -668,11 +668,13 @@ impl Own {
 
     /// Has it applied since what its final says that it received, and is that said better now?
     /// MariaDB names only the last that it received of a domain, whoever wrote it; what came before
-    /// that shows when it is applied.
+    /// that shows when it is applied. A final of one that had applied all is never said again: what
+    /// came since, it wrote itself.
     fn knows_better(&self, view: &ServiceView, term: Term, r#final: &FinalRecord) -> bool {
         let Some(state) = self.detached_state(term) else { return false };
         matches!(state.applied, Position::Mariadb(_))
             && !super::own::still_attached(view, state)
+            && !r#final.applied.has(&r#final.received)
             && state.applied.has(&r#final.received)
             && !r#final.received.has(&state.applied)
     }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use sengu_core::kv::{Change, Revision};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -66,6 +68,43 @@ enum End {
     Broken(String),
 }
 
+/// What one member brings.
+struct Source {
+    /// Which member.
+    index: usize,
+    messages: BoxStream<'static, Result<WatchResponse, Fault>>,
+}
+
+impl Source {
+    /// A stream of what comes after a revision. It is opened when it is first read, so that a
+    /// member that does not answer holds up no other one.
+    fn new(shared: &Arc<Shared>, index: usize, after: Revision) -> Self {
+        let shared = Arc::clone(shared);
+        let opened = async move {
+            let late = || Fault::Elsewhere("no watch in time".to_owned());
+            let opening = open(&shared, index, after);
+            timeout(OPEN_WITHIN, opening).await.unwrap_or_else(|_| Err(late()))
+        };
+        let messages = opened.map_ok(|stream| stream.map_err(Fault::from)).try_flatten_stream();
+        Self { index, messages: messages.boxed() }
+    }
+
+    async fn next(&mut self) -> Result<WatchResponse, End> {
+        match self.messages.next().await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(fault)) => Err(End::Broken(fault.why().to_owned())),
+            None => Err(End::Broken("the stream ended".to_owned())),
+        }
+    }
+}
+
+async fn open(shared: &Shared, index: usize, after: Revision) -> Result<WatchStream, Fault> {
+    let options = WatchOptions::new().with_prefix().with_start_revision(signed(after + 1));
+    let client = shared.ring.at(index).client().await?;
+    let mut client = client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX);
+    Ok(client.watch(shared.space.prefix(), Some(options)).await?)
+}
+
 struct Watching {
     shared: Arc<Shared>,
     /// Everything up to this was passed on.
@@ -78,20 +117,11 @@ impl Watching {
     async fn run(mut self, mut wanted: watch::Receiver<Revision>) {
         let mut pause = PAUSE;
         loop {
-            let (index, before) = (self.shared.ring.current(), self.seen);
-            let opened = tokio::select! {
-                opened = self.open(index) => opened,
-                () = self.out.closed() => return,
-            };
-            let why = match opened {
-                Ok(stream) => match self.follow(index, stream, &mut wanted).await {
-                    End::Over => return,
-                    End::Broken(why) => why,
-                },
-                Err(fault) => fault.why().to_owned(),
-            };
-            self.shared.ring.bad(index);
-            tracing::debug!(member = %self.shared.ring.at(index).url, %why, "a watch broke");
+            let before = self.seen;
+            let mut main = self.source(self.shared.ring.current());
+            let End::Broken(why) = self.follow(&mut main, &mut wanted).await else { return };
+            self.shared.ring.bad(main.index);
+            tracing::debug!(member = %self.shared.ring.at(main.index).url, %why, "a watch broke");
             pause = if self.seen > before { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
             tokio::select! {
                 () = sleep(pause) => {}
@@ -101,25 +131,14 @@ impl Watching {
     }
 
     /// A stream that begins behind what was passed on.
-    async fn open(&self, index: usize) -> Result<WatchStream, Fault> {
-        let options = WatchOptions::new().with_prefix().with_start_revision(signed(self.seen + 1));
-        let opening = async {
-            let client = self.shared.ring.at(index).client().await?;
-            let mut client = client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX);
-            Ok(client.watch(self.shared.space.prefix(), Some(options)).await?)
-        };
-        let late = || Fault::Elsewhere("no watch in time".to_owned());
-        timeout(OPEN_WITHIN, opening).await.unwrap_or_else(|_| Err(late()))
+    fn source(&self, index: usize) -> Source {
+        Source::new(&self.shared, index, self.seen)
     }
 
-    /// Passes on what a stream brings, with the help of a second one when it is late.
-    async fn follow(
-        &mut self,
-        index: usize,
-        mut main: WatchStream,
-        wanted: &mut watch::Receiver<Revision>,
-    ) -> End {
-        let mut spare: Option<WatchStream> = None;
+    /// Passes on what a stream brings, with the help of a second one when it is late, of one member
+    /// after the other.
+    async fn follow(&mut self, main: &mut Source, wanted: &mut watch::Receiver<Revision>) -> End {
+        let mut spare: Option<Source> = None;
         let mut late = None;
         loop {
             let behind = *wanted.borrow_and_update() > self.seen;
@@ -131,25 +150,27 @@ impl Watching {
             let due = late.unwrap_or_else(|| Instant::now() + PATIENCE_MAX);
             tokio::select! {
                 () = self.out.closed() => return End::Over,
-                message = main.message() => match self.pass_on(message).await {
+                message = main.next() => match self.pass_on(message).await {
                     Ok(true) if spare.is_none() => self.patience = PATIENCE,
                     Ok(_) => {}
                     Err(end) => match (end, spare.take()) {
-                        (End::Broken(_), Some(stream)) => main = stream,
+                        (End::Broken(_), Some(source)) => *main = source,
                         (end, _) => return end,
                     },
                 },
                 message = next(&mut spare) => match self.pass_on(message).await {
                     // It was faster: it is the one from now on.
-                    Ok(true) => main = spare.take().unwrap_or(main),
+                    Ok(true) => if let Some(source) = spare.take() {
+                        *main = source;
+                    },
                     Ok(false) => {}
                     Err(End::Broken(_)) => spare = None,
                     Err(End::Over) => return End::Over,
                 },
                 changed = wanted.changed() => if changed.is_err() { return End::Over },
-                () = sleep_until(due), if late.is_some() && spare.is_none() => {
-                    let other = self.another(index);
-                    spare = self.open(other).await.ok();
+                () = sleep_until(due), if late.is_some() => {
+                    let last = spare.as_ref().map(|spare| spare.index);
+                    spare = Some(self.source(self.another(main.index, last)));
                     self.patience = (self.patience * 2).min(PATIENCE_MAX);
                     late = Some(Instant::now() + self.patience);
                 }
@@ -157,21 +178,18 @@ impl Watching {
         }
     }
 
-    /// The member that answers now, or, if that is the late one, the next.
-    fn another(&self, index: usize) -> usize {
-        let current = self.shared.ring.current();
-        if current == index { index + 1 } else { current }
+    /// The member that answers now, or, if that one is late too, the next.
+    fn another(&self, main: usize, last: Option<usize>) -> usize {
+        let ring = &self.shared.ring;
+        let chosen = last.map_or_else(|| ring.current(), |last| last + 1);
+        let same = chosen % ring.len() == main % ring.len();
+        (chosen + usize::from(same)) % ring.len()
     }
 
     /// Passes on the revisions of one message that were not yet; was there any?
-    async fn pass_on(
-        &mut self,
-        message: Result<Option<WatchResponse>, etcd_client::Error>,
-    ) -> Result<bool, End> {
+    async fn pass_on(&mut self, message: Result<WatchResponse, End>) -> Result<bool, End> {
         let broken = |why: String| End::Broken(why);
-        let Some(response) = message.map_err(|error| broken(error.to_string()))? else {
-            return Err(broken("the stream ended".to_owned()));
-        };
+        let response = message?;
         if response.canceled() {
             if response.compact_revision() > 0 {
                 tracing::info!(
@@ -216,12 +234,10 @@ impl Watching {
     }
 }
 
-/// The next message of a stream that may not be there.
-async fn next(
-    stream: &mut Option<WatchStream>,
-) -> Result<Option<WatchResponse>, etcd_client::Error> {
-    match stream {
-        Some(stream) => stream.message().await,
+/// The next message of a source that may not be there.
+async fn next(source: &mut Option<Source>) -> Result<WatchResponse, End> {
+    match source {
+        Some(source) => source.next().await,
         None => std::future::pending().await,
     }
 }

@@ -9,6 +9,7 @@ use sengu_core::kv::{Compare, Op, OpResult, Txn};
 
 use super::bench::{Cluster, Release};
 use super::compact;
+use crate::config::EtcdConfig;
 use crate::store::etcd::EtcdStore;
 use crate::store::{Store, StoreError};
 
@@ -157,10 +158,40 @@ async fn nothing_that_listens_is_unavailable() {
     let url = format!("http://{}", free.local_addr().expect("bound"));
     drop(free);
     let cluster = Cluster::launch(Release::New, 1, "http", |_| Vec::new());
-    let config = crate::config::EtcdConfig { endpoints: vec![url.clone()], ..cluster.config() };
+    let config = EtcdConfig { endpoints: vec![url.clone()], ..cluster.config() };
     let store = EtcdStore::new(&config, super::LATE).expect("made");
     let error = store.load().await.expect_err("nobody is there");
     assert!(matches!(&error, StoreError::Unknown(why) if why.contains(&url)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_watch_is_helped_though_the_next_member_is_silent_too() {
+    let cluster = Cluster::start(Release::New, 5).await;
+    let store = cluster.store();
+    store.shared.ring.good(0);
+    let (now, _) = store.load().await.expect("it loads");
+    store.shared.ring.good(0);
+    let mut watch = store.watch(now).await.expect("a watch");
+    let others = EtcdConfig { endpoints: cluster.urls[2..].to_vec(), ..cluster.config() };
+    let others = EtcdStore::new(&others, super::LATE).expect("made");
+    others.txn(Txn { then: vec![put("a", "0")], ..Txn::default() }).await.expect("written");
+    let batch = tokio::time::timeout(PATIENCE, watch.recv()).await.expect("in time");
+    assert_eq!(batch.expect("it stands").changes.len(), 1);
+    for at in [0, 1] {
+        cluster.stop(at, true);
+    }
+    cluster.until_answers(&others).await;
+    let written = others.txn(Txn { then: vec![put("a", "1")], ..Txn::default() }).await;
+    store.shared.ring.good(1);
+    let answered = Instant::now();
+    store.shared.answered(written.expect("written").revision);
+    let batch = tokio::time::timeout(PATIENCE, watch.recv()).await.expect("in time");
+    let took = answered.elapsed();
+    for at in [0, 1] {
+        cluster.stop(at, false);
+    }
+    assert_eq!(batch.expect("it stands").changes.len(), 1);
+    assert!(took < Duration::from_millis(1500), "{took:?}: one was waited for after the other");
 }
 
 #[tokio::test(flavor = "multi_thread")]
