@@ -74,7 +74,7 @@ impl World {
         Ok((reply, kept))
     }
 
-    /// Would this write over a final of the same life? Not if a MariaDB copy only completes its own:
+    /// Would this write over a final of the same life? Not if a MariaDB copy completes its own:
     /// that said so much received, not all of it applied, and now all is.
     fn final_stands(&self, op: &Op) -> bool {
         let Op::Put { key, value, .. } = op else { return false };

@@ -27,6 +27,9 @@ const TURN_TAKEN: Duration = Duration::from_secs(10);
 /// connection that nobody answers.
 const LINK_PATIENCE: Duration = Duration::from_secs(15);
 
+/// So many failures in a row are told: the first ones may be of a server that still starts.
+const UNPOINTED: u32 = 3;
+
 impl Service {
     /// Points the copies here at the master.
     pub(super) fn follow(&mut self, cx: &mut Cx<'_>, at: &At<MasterRecord>) {
@@ -37,6 +40,7 @@ impl Service {
         let names: Vec<InstanceName> =
             self.own.keys().filter(|name| **name != master.instance).cloned().collect();
         for name in names {
+            self.tell_unpointed(at, &name);
             let full = match self.must_follow(cx, at, &name) {
                 Must::Nothing => continue,
                 Must::Follow { full } => full,
@@ -62,6 +66,20 @@ impl Service {
                 own.pointed = told; // Told again while something holds it up: said once.
                 cx.out.say(cx.name, false, format!("`{name}` follows `{}`", master.instance));
             }
+        }
+    }
+
+    /// Says why a copy does not follow, though it was told to several times.
+    fn tell_unpointed(&mut self, at: &At<MasterRecord>, name: &InstanceName) {
+        let master = &at.record.holder;
+        let Some(own) = self.own.get(name) else { return };
+        let follows = own.state().is_some_and(|state| state.source == Some(master.address));
+        if let Some((term, UNPOINTED.., error)) = &own.unpointed
+            && *term == at.record.term
+            && !follows
+        {
+            let master = &master.instance;
+            self.refuse(format!("`{name}` does not follow `{master}`: {error}; it is tried again"));
         }
     }
 

@@ -86,6 +86,8 @@ pub(crate) struct Own {
     pub(crate) unlinked: Option<Time>,
     /// The term, and its master, that this life was last told to follow.
     pub(crate) pointed: Option<(Term, std::net::SocketAddr)>,
+    /// How often this life could not do so in that term, without an end, and why the last time.
+    pub(crate) unpointed: Option<(Term, u32, String)>,
     /// The first position seen after a lapse.
     pub(crate) mark: Option<(Time, Position)>,
     /// The promotion of this term failed: why.
@@ -286,6 +288,7 @@ impl Own {
         self.known = None;
         self.failing = None;
         self.fenced = None;
+        self.unpointed = None;
         self.process = Process::Gone;
         self.lane = None;
         self.fence = None;
@@ -310,6 +313,12 @@ impl Own {
                 self.reads = if same { self.reads + 1 } else { 1 };
             }
             (Command::Pause { .. }, _) if sabotaged!(PauseIsFence) => self.reads = 1,
+            (Command::Follow { .. }, ControlOutcome::Done { .. }) => self.unpointed = None,
+            (Command::Follow { .. }, ControlOutcome::Failed { error, .. }) => {
+                let before = self.unpointed.take().filter(|(at, ..)| *at == term);
+                let times = before.map_or(0, |(_, times, _)| times).saturating_add(1);
+                self.unpointed = Some((term, times, error.clone()));
+            }
             (Command::Promote { .. }, ControlOutcome::Failed { error, .. }) => {
                 self.promote_failed = Some((term, error.clone()));
             }

@@ -11,6 +11,7 @@ use sengu_core::observation::Role;
 use tokio::time::sleep;
 
 use super::control::{Failure, LOOK_PAUSE, Work};
+use super::fault::code;
 use super::server::{Source, Threads};
 use super::state::{Channel, Receiver, Told};
 use super::{applier, semi_sync, sessions};
@@ -157,9 +158,22 @@ async fn follow(work: &Work<'_>, source: SocketAddr) -> Result<Told, Failure> {
     let login = work.shared.replication.as_ref();
     let login = login.map(|login| (login.user.as_str(), login.password.as_str()));
     let new = Source { address: source, login, tls: work.shared.tls };
-    work.exec(&server.change_source(name, &new, demoted)).await?;
+    name_source(work, &server.change_source(name, &new, demoted)).await?;
     work.exec(&server.start(name, Threads::Both)).await?;
     expect_source(work, source).await
+}
+
+/// MariaDB keeps its source in a file of its own. One that was killed while that was written knows
+/// of no source, and takes none before what is left of the file is forgotten.
+async fn name_source(work: &Work<'_>, statement: &str) -> Result<(), Failure> {
+    let server = work.session.server();
+    let Err(fault) = work.try_exec(statement).await? else { return Ok(()) };
+    let half = fault.is(code::NO_MASTER_INFO) && work.before.channel.is_none();
+    if !(half && server.is_mariadb()) {
+        return Err(work.failure(&fault.to_string()));
+    }
+    work.exec(&server.forget("")).await?;
+    work.exec(statement).await
 }
 
 /// What a copy applies waits for nobody: else its applier would stand as soon as nobody

@@ -45,6 +45,8 @@ pub(super) mod code {
     pub(in crate::database::mysql) const NO_SUCH_THREAD: u16 = 1094;
     /// No such variable.
     pub(in crate::database::mysql) const UNKNOWN_VARIABLE: u16 = 1193;
+    /// What is kept of a source cannot be read.
+    pub(in crate::database::mysql) const NO_MASTER_INFO: u16 = 1201;
     /// A lock was not given in time.
     pub(in crate::database::mysql) const LOCK_WAIT_TIMEOUT: u16 = 1205;
     /// The statement was killed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sengu_core::policy::{Failover, Loss};
 use sengu_core::record::MasterState;
 
-use crate::world::{Database, World, service, transactions};
+use crate::world::{Database, World, position, service, transactions};
 
 /// `db1` serves with `loss = "none"`, is alone, has written 50 transactions more than `db2` got,
 /// was looked at since, and has exited.
@@ -90,4 +90,25 @@ fn one_that_woke_since_the_last_look_is_not_ended_as_hung() {
     world.database_mut("cache1").silent = true;
     world.run_for(Duration::from_secs(4));
     assert!(world.was_fenced("cache1"), "{}", world.tell());
+}
+
+/// A copy that came back and takes no source stands beside the others unseen unless somebody is
+/// told of it.
+#[test]
+fn a_copy_that_cannot_follow_says_why_until_it_does() {
+    let mut world = World::trio(Failover::Auto);
+    world.run_for(Duration::from_secs(2));
+    world.exit("cache3");
+    let back = Database { follow_works: false, ..Database::fenced(2, position("a", 1000)) };
+    world.restart("cache3", back);
+    world.run_for(Duration::from_secs(5));
+    let said = |world: &World| {
+        let why = "`cache3` does not follow `cache1`: it takes no source; it is tried again";
+        world.problems().iter().any(|problem| problem == why)
+    };
+    assert!(said(&world), "{:?}\n{}", world.problems(), world.tell());
+    world.database_mut("cache3").follow_works = true;
+    world.run_for(Duration::from_secs(3));
+    assert!(!said(&world), "{:?}", world.problems());
+    assert!(world.database("cache3").linked, "{}", world.tell());
 }

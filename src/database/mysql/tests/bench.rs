@@ -1,6 +1,7 @@
 //! Servers with a driver each, and clients that keep one connection.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 
@@ -165,7 +166,12 @@ impl MysqlServer {
         }
     }
 
-    fn log(&self) -> String {
+    /// Its data folder.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 

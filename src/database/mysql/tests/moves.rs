@@ -11,8 +11,8 @@ use sengu_core::position::Covering;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::bench::{MysqlBench, MysqlServer};
-use super::both;
 use super::server::Kind;
+use super::{both, bounded};
 use crate::database::suite::{
     COMMAND, Client, PATIENCE, PROBE, Server, Start, Written, done, life, state,
 };
@@ -357,4 +357,22 @@ async fn a_filter_is_told(bench: MysqlBench) {
     let said = "it leaves out some of what it receives: `replicate_wild_ignore_table` is set";
     assert!(told.filtered, "{told:?}");
     assert_eq!(told.trouble.as_deref(), Some(said));
+}
+
+/// MariaDB writes what it keeps of a source into a file that is empty for a moment.
+#[tokio::test]
+async fn a_mariadb_that_was_killed_while_its_source_was_written_takes_one_again() {
+    bounded(async {
+        let bench = MysqlBench::mariadb();
+        let master = bench.start_with(Start::Open, "").await;
+        let mut copy = bench.start_with(Start::Fenced, "").await;
+        copy.end();
+        std::fs::write(copy.data().join("master.info"), "").expect("writable");
+        copy.start_again().await;
+        let said = copy.log();
+        assert!(said.contains("Failed to initialize the master info structure"), "{said}");
+        done(copy.database(), Command::Follow { source: master.address() }).await;
+        state(copy.database(), |state| state.link_up).await;
+    })
+    .await;
 }

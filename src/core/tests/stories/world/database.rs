@@ -86,6 +86,8 @@ pub(crate) struct Database {
     pub(crate) fence_works: bool,
     /// A promotion does what it should.
     pub(crate) promote_works: bool,
+    /// It takes a source that is named to it.
+    pub(crate) follow_works: bool,
 }
 
 impl Database {
@@ -108,6 +110,7 @@ impl Database {
             applies: false,
             fence_works: true,
             promote_works: true,
+            follow_works: true,
         }
     }
 
@@ -165,6 +168,7 @@ impl Database {
         match command {
             Command::Fence { .. } if !self.fence_works => return Err("the fence failed"),
             Command::Promote { .. } if !self.promote_works => return Err("the promotion failed"),
+            Command::Follow { .. } if !self.follow_works => return Err("it takes no source"),
             Command::Fence { .. } | Command::Detach => self.close(),
             Command::Promote { .. } => self.promote(),
             Command::Follow { source } => self.follow(*source),
