@@ -444,7 +444,8 @@ impl World {
         let position = |db: &usize| self.state_of(*db).map(|(state, _)| state.held().clone());
         let positions: Vec<Position> = known.iter().filter_map(position).collect();
         // Two of which neither holds all that the other holds are for a person, not for a guess.
-        let comparable = |one: &Position| positions.iter().all(|other| one.order(other).is_some());
+        let order = |one: &Position, other| one.order_in(other, &record.origins);
+        let comparable = |one: &Position| positions.iter().all(|other| order(one, other).is_some());
         let able = |db: &&usize| !self.stays_broken(**db) && self.is_candidate(**db, &record);
         known.iter().any(|db| able(&db)) && positions.iter().all(comparable)
     }

@@ -203,6 +203,13 @@ pub struct Terms<'a> {
     pub lossy: bool,
 }
 
+impl<'a> Terms<'a> {
+    /// Where the histories of masters began, the newest last.
+    fn origins(&self) -> &'a [Position] {
+        self.histories.unwrap_or_default()
+    }
+}
+
 /// Orders the copies.
 #[must_use]
 pub fn rank(copies: &[Copy], terms: &Terms<'_>) -> Ranking {
@@ -223,7 +230,7 @@ pub fn rank(copies: &[Copy], terms: &Terms<'_>) -> Ranking {
         }
     }
     fit.sort_by(|(a, at), (b, bt)| {
-        bt.order(at)
+        bt.order_in(at, terms.origins())
             .unwrap_or(Ordering::Equal)
             .then(a.major.cmp(&b.major))
             .then(a.applies.cmp(&b.applies))
@@ -281,7 +288,7 @@ fn judge<'a>(
         if *only != copy.instance {
             return Err(Refusal::Manual(only.clone()));
         }
-        covers_all(copy, position, copies)?;
+        covers_all(copy, position, copies, terms)?;
     }
     if let Some(strays) = terms.histories.and_then(|origins| position.strays(origins)) {
         return Err(match position {
@@ -296,7 +303,7 @@ fn judge<'a>(
         if other.instance == copy.instance {
             continue;
         }
-        match position.order(theirs) {
+        match position.order_in(theirs, terms.origins()) {
             None => return Err(Refusal::Incomparable(other.instance.clone())),
             // One that failed, or must not be promoted, still holds what it holds: passing it
             // over loses that, which `loss = "bounded"` allows and the history says.
@@ -309,7 +316,7 @@ fn judge<'a>(
         }
     }
     if !copy.in_step {
-        covers_all(copy, position, copies)?;
+        covers_all(copy, position, copies, terms)?;
         holds_origin(position, terms)?;
     }
     Ok(position)
@@ -395,7 +402,12 @@ fn holds_origin(position: &Position, terms: &Terms<'_>) -> Result<(), Refusal> {
 
 /// emptied-never-wins: one that was not in step in this life must cover every other copy, and
 /// what is not known is not covered.
-fn covers_all(copy: &Copy, position: &Position, copies: &[Copy]) -> Result<(), Refusal> {
+fn covers_all(
+    copy: &Copy,
+    position: &Position,
+    copies: &[Copy],
+    terms: &Terms<'_>,
+) -> Result<(), Refusal> {
     // Half a copy, or none, holds nothing that could be missed.
     let whole = |other: &&Copy| !matches!(other.unfit, Some(Unfit::Syncing | Unfit::NeverSynced));
     let others = copies.iter().filter(|other| other.instance != copy.instance);
@@ -403,7 +415,7 @@ fn covers_all(copy: &Copy, position: &Position, copies: &[Copy]) -> Result<(), R
         let Ok(theirs) = &other.position else {
             return Err(Refusal::Stale(other.instance.clone()));
         };
-        match position.covers(theirs) {
+        match position.covers_in(theirs, terms.origins()) {
             Covering::Covers(_) => {}
             Covering::Lacks(_) => return Err(Refusal::Behind(other.instance.clone())),
             Covering::Incomparable => {

@@ -80,7 +80,7 @@ impl Service {
                      do not tell what they stand for"
                 );
             }
-            return match position.covers(&own.record.received) {
+            return match position.covers_in(&own.record.received, &record.origins) {
                 Covering::Covers(_) => "nothing: it has all that the old master had".to_owned(),
                 Covering::Lacks(units) => {
                     format!("{units} {} of the old master's writes", position.unit())

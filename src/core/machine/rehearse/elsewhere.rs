@@ -50,7 +50,7 @@ impl Elsewhere {
     fn least(stage: &Stage, origins: &[Position]) -> Option<Position> {
         let here = stage.actors.values().map(|actor| actor.state.held());
         let known = here.filter(|position| position.strays(origins).is_none());
-        let more = |a: &&Position, b: &&Position| a.order(b).unwrap_or(Ordering::Equal);
+        let more = |a: &&Position, b: &&Position| a.order_in(b, origins).unwrap_or(Ordering::Equal);
         known.max_by(more).or_else(|| origins.last()).cloned()
     }
 

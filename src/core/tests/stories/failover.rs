@@ -64,6 +64,33 @@ fn a_copy_that_slept_for_a_term_does_not_win() {
     assert!(!took, "a copy 9 MB behind won; cache2 follows {source:?}\n{}", world.tell());
 }
 
+/// `cache1` is fenced and opened again, and begins a history of its own each time. `cache2` had to
+/// be copied in full since, and `cache3` has not come back to it yet when it exits.
+#[test]
+fn copies_of_a_master_that_was_reopened_are_compared() {
+    let origins = [
+        position("first", 0),
+        grown("second", 100, "first", 101),
+        grown("third", 200, "second", 201),
+    ];
+    let mut world = World::new(
+        Failover::Auto,
+        alone(),
+        &[
+            ("cache1", Database::master(1, grown("third", 250, "second", 201))),
+            ("cache2", Database::replica(1, "cache1", position("third", 240))),
+            ("cache3", Database::replica(1, "cache1", position("second", 200))),
+        ],
+    );
+    world.database_mut("cache3").linked = false;
+    world.adopted(3, MasterState::Serving, "cache1", &origins);
+    world.start_agent();
+    world.run_for(Duration::from_millis(700));
+    world.exit("cache1");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.named().as_deref(), Some("cache2"), "it holds more\n{}", world.tell());
+}
+
 /// A person opens `cache3` by hand and its fence does not work; then the master exits.
 #[test]
 fn nobody_is_promoted_while_another_copy_takes_writes() {
