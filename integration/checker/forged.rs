@@ -25,6 +25,10 @@ fn life(instance: &str, from: Micros, until: Option<Micros>) -> Life {
     Life { instance: instance.into(), from, until }
 }
 
+fn hook(term: u64, phase: &str, host: &str) -> HookStart {
+    HookStart { term, phase: phase.into(), host: host.into() }
+}
+
 /// `a` in term 1 until its process dies at 9.95 s, `b` in term 2, and by a switchover `a` again.
 fn clean() -> History {
     let mut writes = Vec::new();
@@ -46,6 +50,7 @@ fn clean() -> History {
             file: 2 * S,
             standstill: 5 * S,
             converge: 10 * S,
+            histories: 16,
         },
         span: (0, 30 * S),
         terms: vec![
@@ -70,6 +75,8 @@ fn clean() -> History {
             life("b", -2 * S, None),
         ],
         refusals: vec![],
+        hooks: vec![hook(2, "after-failover", "h2")],
+        histories: 3,
         faults: vec![Fault { at: 9_950 * MS, what: "a is killed".into(), harmless: false }],
         cut_off: vec![],
         starved: vec![],
@@ -378,6 +385,22 @@ fn standing_still_in_silence_is_seen() {
     moved.terms[2].began = 16 * S;
     moved.sightings[2].last = 17 * S;
     accepted(&moved);
+}
+
+#[test]
+fn a_hook_that_is_started_again_is_seen() {
+    let twice = |verdict: &Verdict| matches!(verdict, Verdict::HookTwice(_));
+    let again = |start: HookStart| forged(|it| it.hooks.push(start));
+    accepted(&again(hook(3, "after-failover", "h2")));
+    accepted(&again(hook(2, "before-failover", "h2")));
+    rejected(&again(hook(2, "after-failover", "h1")), twice, "of term 2 was started again, on h1");
+}
+
+#[test]
+fn a_record_that_grows_without_a_bound_is_seen() {
+    let many = |verdict: &Verdict| matches!(verdict, Verdict::TooManyHistories { .. });
+    accepted(&forged(|it| it.histories = 16));
+    rejected(&forged(|it| it.histories = 17), many, "knows 17 histories, 16 at most");
 }
 
 #[test]

@@ -135,6 +135,17 @@ pub struct Refusal {
     pub words: String,
 }
 
+/// One start of a hook, as the hook itself noted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookStart {
+    /// The term that it was told.
+    pub term: u64,
+    /// The phase that it was told.
+    pub phase: String,
+    /// The host that it ran on.
+    pub host: String,
+}
+
 /// A fault, for those who read a verdict: it excuses nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -168,7 +179,7 @@ pub struct Rest {
     pub missing: String,
 }
 
-/// What is promised, in microseconds.
+/// What is promised; times in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// How long an output may name one that does not serve any more, and one of another host after
@@ -182,6 +193,8 @@ pub struct Bounds {
     pub standstill: Micros,
     /// How long the way back to the steady state may take.
     pub converge: Micros,
+    /// How many histories of masters a record may know.
+    pub histories: usize,
 }
 
 /// Everything about one service.
@@ -213,6 +226,10 @@ pub struct History {
     pub lives: Vec<Life>,
     /// Reasons for not acting.
     pub refusals: Vec<Refusal>,
+    /// Starts of hooks that run once in a term.
+    pub hooks: Vec<HookStart>,
+    /// So many histories of masters the last master's record knows.
+    pub histories: usize,
     /// What was done to it.
     pub faults: Vec<Fault>,
     /// Agents that the store did not reach for a while.

@@ -18,8 +18,8 @@ mod writes;
 use std::fmt;
 
 pub use history::{
-    Bounds, Commit, CutOff, Fault, History, Life, Loss, Micros, Refusal, Rest, Sighting, Term,
-    Write, WriteId,
+    Bounds, Commit, CutOff, Fault, History, HookStart, Life, Loss, Micros, Refusal, Rest, Sighting,
+    Term, Write, WriteId,
 };
 pub use verdict::Verdict;
 

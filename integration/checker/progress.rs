@@ -1,14 +1,16 @@
-//! That something happens: where nobody acknowledged for long, a move or a refusal that was said;
-//! after the last fault, the steady state in bounded time; and terms that make sense. Time for
-//! which the machine let nobody work counts for nobody.
+//! That something happens, and not too much of it: where nobody acknowledged for long, a move or a
+//! refusal that was said; after the last fault, the steady state in bounded time; and terms that
+//! make sense; no hook twice, no record without a bound. Time for which the machine let nobody work
+//! counts for nobody.
 
-use super::history::{History, Micros};
+use super::history::{History, HookStart, Micros};
 use super::verdict::Verdict;
 use super::writes;
 
 pub(super) fn judge(history: &History, verdicts: &mut Vec<Verdict>) {
     terms(history, verdicts);
     needless(history, verdicts);
+    bounded(history, verdicts);
     let bound = history.bounds.standstill;
     for (from, until) in writes::gaps(history) {
         let end = history.after(from, bound);
@@ -44,6 +46,19 @@ fn needless(history: &History, verdicts: &mut Vec<Verdict>) {
     let first = history.faults.iter().map(|fault| fault.at).min().unwrap_or(Micros::MAX);
     for term in history.terms.iter().filter(|term| term.began >= first && !term.planned) {
         verdicts.push(Verdict::NeedlessMove { term: term.term, began: term.began });
+    }
+}
+
+fn bounded(history: &History, verdicts: &mut Vec<Verdict>) {
+    for (index, start) in history.hooks.iter().enumerate() {
+        let same = |other: &HookStart| (other.term, &other.phase) == (start.term, &start.phase);
+        if history.hooks[..index].iter().any(same) {
+            verdicts.push(Verdict::HookTwice(start.clone()));
+        }
+    }
+    let (known, bound) = (history.histories, history.bounds.histories);
+    if known > bound {
+        verdicts.push(Verdict::TooManyHistories { known, bound });
     }
 }
 

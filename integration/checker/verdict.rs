@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::history::{Loss, Micros, Sighting, Write, WriteId};
+use super::history::{HookStart, Loss, Micros, Sighting, Write, WriteId};
 
 /// One thing that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +112,15 @@ pub enum Verdict {
         /// When.
         began: Micros,
     },
+    /// A hook that runs once in a term was started again.
+    HookTwice(HookStart),
+    /// A record knows more histories of masters than it may.
+    TooManyHistories {
+        /// How many.
+        known: usize,
+        /// How many it may.
+        bound: usize,
+    },
     /// It did not come to rest after the faults in time.
     NotConverged {
         /// When the last fault was taken away.
@@ -143,6 +152,8 @@ impl Verdict {
             Self::NeverLookedAt(_) => "recorded",
             Self::SilentStandstill { .. } => "refusals-are-said",
             Self::NeedlessMove { .. } => "no-needless-move",
+            Self::HookTwice(_) => "hook-once",
+            Self::TooManyHistories { .. } => "all-bounded",
             Self::NotConverged { .. } => "converges",
         }
     }
@@ -217,6 +228,12 @@ impl fmt::Display for Verdict {
             }
             Self::NeedlessMove { term, began } => {
                 write!(to, "term {term} began at {} without a reason", At(*began))
+            }
+            Self::HookTwice(HookStart { term, phase, host }) => {
+                write!(to, "{phase} of term {term} was started again, on {host}")
+            }
+            Self::TooManyHistories { known, bound } => {
+                write!(to, "the master's record knows {known} histories, {bound} at most")
             }
             Self::NotConverged { healed, took, missing } => {
                 write!(to, "healed at {}, took {took:?} us: {missing}", At(*healed))

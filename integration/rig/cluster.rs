@@ -20,7 +20,7 @@ use super::process::Supervision;
 use super::scene::settled;
 use super::soon;
 use super::wait::soon_every;
-use crate::checker::{Loss, Term};
+use crate::checker::{HookStart, Loss, Term};
 
 /// How many hosts there are.
 pub const HOSTS: u8 = 3;
@@ -28,6 +28,10 @@ pub const HOSTS: u8 = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at whether all is steady, which asks every server and agent.
 const LOOK: Duration = Duration::from_millis(200);
+/// Where the hook notes each of its starts.
+const HOOKS: &str = "hooks";
+/// While this is there, the hook does not end.
+const HOLD: &str = "hold";
 /// One that is set apart is made anew when two looks so far apart have seen it.
 const APART: Duration = Duration::from_secs(1);
 
@@ -326,6 +330,44 @@ impl<S: Member> Cluster<S> {
         (0..self.nodes.len()).filter(apart).collect()
     }
 
+    /// The starts of the hook that runs after a failover, in their order.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<HookStart> {
+        let text = std::fs::read_to_string(self.place.path(HOOKS)).unwrap_or_default();
+        let start = |line: &str| {
+            let mut words = line.split(' ').map(str::to_owned);
+            let term = words.next()?.parse().ok()?;
+            Some(HookStart { term, phase: words.next()?, host: words.next()? })
+        };
+        text.lines().filter_map(start).collect()
+    }
+
+    /// From now on that hook does not end, until it may.
+    ///
+    /// # Panics
+    /// If the disk is full.
+    pub fn hold_hooks(&self) {
+        std::fs::write(self.place.path(HOLD), "").expect("a file can be written");
+    }
+
+    /// It ends at once again.
+    pub fn let_hooks_go(&self) {
+        // It may not be there.
+        let _ = std::fs::remove_file(self.place.path(HOLD));
+    }
+
+    /// How many histories of masters the master's record knows, as the first agent tells that
+    /// answers.
+    #[must_use]
+    pub fn histories(&self) -> usize {
+        let known = self.nodes.iter().find_map(|node| {
+            let told = node.agent.sengu(&["explain", S::SERVICE, "--json"]);
+            let told: Value = serde_json::from_str(&told.out).ok()?;
+            told["inputs"]["record"][1]["origins"].as_array().map(Vec::len)
+        });
+        known.unwrap_or_default()
+    }
+
     /// Waits until all is steady; who is master.
     ///
     /// # Panics
@@ -382,6 +424,10 @@ fn config<S: Member>(
     file: &Path,
 ) -> String {
     let (folder, service) = (place.folder().display(), S::SERVICE);
+    let hook = format!(
+        "echo $SENGU_TERM $SENGU_PHASE $SENGU_HOST >> {folder}/{HOOKS}; \
+         while [ -e {folder}/{HOLD} ]; do sleep 0.1; done"
+    );
     format!(
         "host = \"db{number}\"\naddress = \"{}\"\ndata_dir = \"{folder}/data{number}\"\n\
          socket = \"{folder}/sengu{number}.sock\"\n[dns]\nlisten = [\"{}\"]\n\
@@ -390,7 +436,9 @@ fn config<S: Member>(
          [service.{service}]\nfailover = \"auto\"\n{}\
          [service.{service}.cooldown]\nfailovers = 100\nwindow = \"1s\"\n\
          [service.{service}.instance.{}]\naddress = \"{}\"\n\
-         [[template]]\nsource = \"hosts.tera\"\ndestination = \"{}\"\n",
+         [[template]]\nsource = \"hosts.tera\"\ndestination = \"{}\"\n\
+         [[hook]]\nphase = \"after-failover\"\ncommand = [\"/bin/sh\", \"-c\", \"{hook}\"]\n\
+         timeout = \"20s\"\n",
         place.address(number),
         place.socket(number, 8600),
         place.socket(number, 8500),

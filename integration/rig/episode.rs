@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Node};
 use super::disk::Disk;
 use super::fault::{Deed, Fault, Schedule};
 use super::member::Member;
 use super::network::Quality;
 use super::process::Supervision;
 use super::recorder::{Client, Recorder};
+use super::soon;
 use super::staged::Staged;
 use crate::checker::{Report, judge};
 
@@ -117,6 +118,8 @@ fn writing<S: Member>(cluster: &mut Cluster<S>, key: &str) -> Result<(usize, Rec
 
 /// So often are clients started before an episode.
 const ATTEMPTS: u32 = 4;
+/// Until a hook has started after a failover.
+const HOOK_STARTS: Duration = Duration::from_secs(30);
 /// Writes between the data that comes back and the end.
 const BACK: Duration = Duration::from_secs(2);
 
@@ -124,6 +127,7 @@ fn begin<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fa
     let usual = Quality::default();
     match fault {
         Fault::Kill(at) => kill(cluster, recorder, at),
+        Fault::KillAgentInAHook(at) => kill_agent_in_a_hook(cluster, recorder, at),
         Fault::KillAndEmpty(at) => {
             kill(cluster, recorder, at);
             recorder.emptied(cluster.nodes[at].server.name(), Instant::now());
@@ -204,6 +208,20 @@ fn isolate<S: Member>(cluster: &Cluster<S>, recorder: &mut Recorder, at: usize) 
     recorder.cut_off(node);
 }
 
+/// Kills a server, and the agent that runs the hook after that failover, in the hook.
+fn kill_agent_in_a_hook<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, at: usize) {
+    let before = cluster.hooks().len();
+    cluster.hold_hooks();
+    kill(cluster, recorder, at);
+    if let Some(start) = soon(HOOK_STARTS, || cluster.hooks().get(before).cloned()) {
+        recorder.fault(format!("the agent of {} is killed in its hook", start.host));
+        let own = |node: &&mut Node<S>| format!("db{}", node.number) == start.host;
+        let node = cluster.nodes.iter_mut().find(own).expect("a hook runs on one of the hosts");
+        cluster.network.within(node.number, || node.agent.relaunch());
+    }
+    cluster.let_hooks_go();
+}
+
 /// Kills a server, and nobody starts it again.
 fn kill<S: Member>(cluster: &Cluster<S>, recorder: &mut Recorder, at: usize) {
     cluster.on(at, |server| {
@@ -234,7 +252,10 @@ fn disk<S: Member>(cluster: &Cluster<S>, at: usize, work: impl Fn(&Disk)) {
 
 fn end<S: Member>(cluster: &mut Cluster<S>, recorder: &mut Recorder, fault: Fault) {
     match fault {
-        Fault::Kill(at) | Fault::KillAndEmpty(at) | Fault::RollBack(at) => {
+        Fault::Kill(at)
+        | Fault::KillAndEmpty(at)
+        | Fault::RollBack(at)
+        | Fault::KillAgentInAHook(at) => {
             recorder.lives(cluster.nodes[at].server.name(), Instant::now());
             let refused = cluster.on(at, |server| {
                 let refused = if matches!(fault, Fault::KillAndEmpty(_)) {

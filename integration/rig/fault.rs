@@ -65,6 +65,9 @@ pub enum Fault {
     /// Nothing passes between its database and other hosts, and all else does, agents and store
     /// first of all. Never drawn among others: it is harmless.
     CutReplication(usize),
+    /// The database is killed, and started again at the end; the agent that runs the hook after
+    /// that failover is killed while it runs, and started again. Never drawn among others.
+    KillAgentInAHook(usize),
 }
 
 impl Fault {
@@ -121,6 +124,11 @@ impl fmt::Display for Fault {
             Self::CutReplication(at) => {
                 write!(to, "nothing reaches the database of host {} from others", host(at))
             }
+            Self::KillAgentInAHook(at) => write!(
+                to,
+                "the database of host {} is killed, and the agent that runs the hook",
+                host(at)
+            ),
         }
     }
 }
@@ -191,6 +199,7 @@ fn alike(one: Fault, other: Fault) -> bool {
         | Fault::SlowDisk(_)
         | Fault::OpenByHand(_)
         | Fault::Hang(_)
+        | Fault::KillAgentInAHook(_)
         | Fault::Blink(_) => 0,
         // A command waits for its agent, and nothing else happens meanwhile.
         Fault::KillAgent(_)

@@ -95,6 +95,7 @@ pub fn bounds(timing: Timing) -> Bounds {
         file: 2_000_000,
         standstill: 30_000_000,
         converge: 120_000_000,
+        histories: 16,
     }
 }
 
@@ -317,6 +318,8 @@ impl Recorder {
             sightings,
             lives: self.lives,
             refusals: taken(&self.refusals.seen),
+            hooks: cluster.hooks(),
+            histories: cluster.histories(),
             faults: self.faults,
             cut_off: self.cut_off,
             starved,
@@ -476,7 +479,8 @@ fn read(
     Reader { seen, thread }
 }
 
-/// What agents say is wrong or refused, in turns.
+/// Why agents do not act, as they say, in turns. What they say of the state of an instance, or that
+/// nobody is named, is no reason.
 fn refusals<S: Member>(
     cluster: &Cluster<S>,
     clock: Clock,
@@ -487,6 +491,12 @@ fn refusals<S: Member>(
     let configs: Vec<PathBuf> =
         cluster.nodes.iter().map(|node| node.agent.config.clone()).collect();
     let service = S::SERVICE;
+    let names: Vec<String> =
+        cluster.nodes.iter().map(|node| node.server.name().to_owned()).collect();
+    let state = move |problem: &str| {
+        problem.starts_with("no master is named")
+            || names.iter().any(|name| problem.starts_with(name.as_str()))
+    };
     let thread = thread::spawn(move || {
         for config in configs.iter().cycle() {
             if ended.load(Ordering::SeqCst) {
@@ -498,11 +508,14 @@ fn refusals<S: Member>(
             let own = told.as_array().into_iter().flatten();
             let problems = own
                 .filter(|report| report["service"] == service)
-                .filter(|report| report["problems"].as_array().is_some_and(|all| !all.is_empty()));
-            let said = problems.map(|report| Refusal {
+                .filter_map(|report| report["problems"].as_array())
+                .flatten()
+                .filter_map(Value::as_str);
+            let until = clock.now();
+            let said = problems.filter(|problem| !state(problem)).map(|problem| Refusal {
                 from,
-                until: clock.now(),
-                words: report["problems"].to_string(),
+                until,
+                words: problem.to_owned(),
             });
             into.lock().unwrap_or_else(PoisonError::into_inner).extend(said);
             thread::sleep(SELDOM);

@@ -76,9 +76,16 @@ pub enum Staged {
     SwitchoverWhileACopyHangs,
     /// A person moves it while its host is late.
     SwitchoverWhileItsHostIsLate,
+    /// A person moves it again and again, more often than its record keeps.
+    SwitchoverAgainAndAgain,
     /// A person opens a copy.
     OpenByHand,
+    /// It is killed, and then the agent that runs the hook after that failover, in the hook.
+    KillAgentInAHook,
 }
+
+/// More moves than a record keeps histories of masters.
+const OFTEN: usize = 20;
 
 impl Staged {
     /// What happens, for so many hosts and the place of the master's.
@@ -86,7 +93,8 @@ impl Staged {
     pub fn deeds(self, hosts: usize, master: usize) -> Vec<Deed> {
         let (next, last) = ((master + 1) % hosts, (master + hosts - 1) % hosts);
         let millis = match self {
-            Self::KillAndRestart | Self::KillAndEmpty | Self::RollBack | Self::Switchover => 1_000,
+            Self::KillAndRestart | Self::KillAndEmpty | Self::RollBack => 1_000,
+            Self::Switchover | Self::SwitchoverAgainAndAgain => 1_000,
             Self::Blink | Self::HangAgent => 1_500,
             Self::KillAgent => 500,
             Self::OpenByHand => 2_000,
@@ -130,7 +138,9 @@ impl Staged {
             Self::SwitchoverWhileItsHostIsLate => {
                 vec![Fault::Delay(master, 100), Fault::Switchover(master)]
             }
+            Self::SwitchoverAgainAndAgain => vec![Fault::Switchover(master); OFTEN],
             Self::OpenByHand => vec![Fault::OpenByHand(next)],
+            Self::KillAgentInAHook => vec![Fault::KillAgentInAHook(master)],
         };
         let lasts = Duration::from_millis(millis);
         faults.into_iter().map(|fault| Deed { fault, lasts }).collect()

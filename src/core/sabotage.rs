@@ -74,6 +74,7 @@ mod chosen {
         // fence-in-time
         DeadlineFromReceipt,
         FenceAtTheDeadline,
+        FenceNotArmed,
         // starts-fenced
         OpenOnSightLeft,
         UnansweredStartGoesOn,

@@ -245,7 +245,7 @@ impl Machine {
             .armed
             .iter()
             .map(|it| (&it.instance.service, &it.instance.instance, it.term, it.at));
-        if !stands.eq(before) {
+        if !stands.eq(before) && !sabotaged!(FenceNotArmed) {
             let armed: Vec<Armed> = due()
                 .map(|(name, instance, kept)| Armed {
                     instance: InstanceId { service: name.clone(), instance: instance.clone() },
