@@ -400,6 +400,8 @@ fn a_hook_that_is_started_again_is_seen() {
 fn a_record_that_grows_without_a_bound_is_seen() {
     let many = |verdict: &Verdict| matches!(verdict, Verdict::TooManyHistories { .. });
     accepted(&forged(|it| it.histories = 16));
+    let unread = |verdict: &Verdict| matches!(verdict, Verdict::NothingRecorded(_));
+    rejected(&forged(|it| it.histories = 0), unread, "no record of a history of a master");
     rejected(&forged(|it| it.histories = 17), many, "knows 17 histories, 16 at most");
 }
 

@@ -57,6 +57,9 @@ fn bounded(history: &History, verdicts: &mut Vec<Verdict>) {
         }
     }
     let (known, bound) = (history.histories, history.bounds.histories);
+    if known == 0 {
+        verdicts.push(Verdict::NothingRecorded("a history of a master".into()));
+    }
     if known > bound {
         verdicts.push(Verdict::TooManyHistories { known, bound });
     }

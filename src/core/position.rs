@@ -272,16 +272,8 @@ impl fmt::Display for Position {
 
 #[cfg(test)]
 mod tests {
+    use super::redis::tests::{at, grown};
     use super::*;
-
-    fn at(id: &str, offset: u64) -> Position {
-        Position::Redis(RedisPosition { id: id.into(), offset, second: None })
-    }
-
-    fn grown(id: &str, offset: u64, from: &str, until: u64) -> Position {
-        let second = Some(Ancestor { id: from.into(), until });
-        Position::Redis(RedisPosition { id: id.into(), offset, second })
-    }
 
     const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
     const B: &str = "c80aa942-71ca-11e1-9e33-9562c80aa942";

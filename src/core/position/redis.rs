@@ -74,16 +74,16 @@ impl RedisPosition {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::cmp::Ordering;
 
     use super::*;
 
-    fn at(id: &str, offset: u64) -> Position {
+    pub(in crate::position) fn at(id: &str, offset: u64) -> Position {
         Position::Redis(RedisPosition { id: id.into(), offset, second: None })
     }
 
-    fn grown(id: &str, offset: u64, from: &str, until: u64) -> Position {
+    pub(in crate::position) fn grown(id: &str, offset: u64, from: &str, until: u64) -> Position {
         let second = Some(Ancestor { id: from.into(), until });
         Position::Redis(RedisPosition { id: id.into(), offset, second })
     }
